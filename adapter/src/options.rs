@@ -1,0 +1,109 @@
+//! What an operator may set about MQTT connections and sessions: plain values with their defaults.
+//!
+//! Never reads a file or the environment: whoever assembles the broker fills these in.
+
+use leveret_core::options::AnonymousLogin;
+
+/// Options of the MQTT adapter.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// Whether a CONNECT without user name and password may use [`Self::anonymous_login`].
+    pub allow_anonymous: bool,
+    /// Who an anonymous client is; `None` refuses anonymous clients.
+    pub anonymous_login: Option<AnonymousLogin>,
+    /// Virtual host of connections for which nothing else chooses one, 1 to 255 bytes.
+    pub vhost: String,
+    /// Topic exchange that MQTT topics are routed through, 1 to 255 bytes.
+    pub exchange: String,
+    /// Longest Session Expiry Interval that is granted, in milliseconds, at most 4,294,967,294,000;
+    /// `None` lets sessions last for ever.
+    pub session_expiry_max_ms: Option<u64>,
+    /// Unacknowledged QoS 1 messages that one connection may hold, 1 to 65,535.
+    pub prefetch: u16,
+    /// Which topic filters a client may subscribe to.
+    pub topic_filters: TopicFilters,
+    /// Whether a refused PUBLISH or SUBSCRIBE closes the connection; else it is answered.
+    pub disconnect_on_unauthorized: bool,
+    /// Time from accept to a complete CONNECT, in milliseconds, at least 1.
+    pub login_timeout_ms: u64,
+    /// Largest Remaining Length before login, in bytes, at most 268,435,455.
+    pub packet_unauthenticated_bytes_max: u32,
+    /// Largest Remaining Length after login, in bytes, at most 268,435,455.
+    pub packet_authenticated_bytes_max: u32,
+    /// Topic Alias Maximum that a client is told; 0 switches aliases off.
+    pub topic_alias_max: u16,
+    /// MQTT connections of this node; `None` is as many as there are file descriptors.
+    pub connections_max: Option<u64>,
+    /// Retained messages of one virtual host.
+    pub retained_messages_max: u64,
+    /// Bytes that may wait in one connection's out-buffer before QoS 0 deliveries are dropped.
+    pub output_bytes_max: u64,
+    /// Which protocol levels may connect.
+    pub protocol_versions: ProtocolVersions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow_anonymous: true,
+            anonymous_login: Some(AnonymousLogin::default()),
+            vhost: "/".into(),
+            exchange: "amq.topic".into(),
+            session_expiry_max_ms: Some(86_400_000),
+            prefetch: 10,
+            topic_filters: TopicFilters::Flexible,
+            disconnect_on_unauthorized: true,
+            login_timeout_ms: 10_000,
+            packet_unauthenticated_bytes_max: 65_536,
+            packet_authenticated_bytes_max: 16_777_216,
+            topic_alias_max: 16,
+            connections_max: None,
+            retained_messages_max: 1_000_000,
+            output_bytes_max: 1_048_576,
+            protocol_versions: ProtocolVersions::default(),
+        }
+    }
+}
+
+/// Which topic filters a client may subscribe to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TopicFilters {
+    /// `#` may be any whole level, as AMQP topic exchanges have it.
+    Flexible,
+    /// `#` may be the last level only, `[MQTT-4.7.1-1]`.
+    Strict,
+}
+
+/// The protocol levels of CONNECT that are served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProtocolVersions {
+    /// MQTT 3.1, protocol level 3.
+    pub v3: bool,
+    /// MQTT 3.1.1, protocol level 4.
+    pub v4: bool,
+    /// MQTT 5.0, protocol level 5.
+    pub v5: bool,
+}
+
+impl ProtocolVersions {
+    /// Whether a CONNECT with this protocol level is served.
+    #[must_use]
+    pub fn allows(self, level: u8) -> bool {
+        match level {
+            3 => self.v3,
+            4 => self.v4,
+            5 => self.v5,
+            _ => false,
+        }
+    }
+}
+
+impl Default for ProtocolVersions {
+    fn default() -> Self {
+        Self {
+            v3: true,
+            v4: true,
+            v5: true,
+        }
+    }
+}

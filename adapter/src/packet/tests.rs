@@ -1,0 +1,1 @@
+//! Round trips of every packet in every version, every cut of each, and seeded noise.

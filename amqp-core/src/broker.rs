@@ -1,0 +1,394 @@
+//! The broker: vhosts, users, parameters and connections of one node, and what it does by itself.
+//!
+//! Owns what is shared by all vhosts. Synchronous; reads no clock, opens no file, knows no protocol.
+
+mod admin;
+mod load;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use parking_lot::RwLock;
+
+use crate::definitions::{Change, Definitions, Fault};
+use crate::field::Value;
+use crate::journal::Journal;
+use crate::link::Link;
+use crate::options::Options;
+use crate::peer::{CloseReason, Peer};
+use crate::queue::{Conditions, Queue};
+use crate::refusal::Refusal;
+use crate::reply_code::ReplyCode;
+use crate::time::Time;
+use crate::timers::{Due, Timers};
+use crate::turn::Turn;
+use crate::user::{User, Users};
+use crate::vhost::VHost;
+use crate::watermark::Wake;
+
+pub use admin::{PermissionView, TopicPermissionView, UserView};
+
+/// One node's broker.
+pub struct Broker {
+    options: Options,
+    definitions: Arc<dyn Definitions>,
+    pub(crate) journal: Arc<dyn Journal>,
+    next_id: AtomicU64,
+    names: RandomState,
+    vhosts: RwLock<BTreeMap<Box<str>, Arc<VHost>>>,
+    pub(crate) users: Users,
+    parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
+    peers: DashMap<u64, Arc<dyn Peer>>,
+    pub(crate) timers: Timers,
+}
+
+impl Broker {
+    /// A broker over what is defined already; makes the default vhost and user if nothing is.
+    ///
+    /// # Errors
+    /// The definitions cannot be read, or contain what this version does not understand.
+    pub fn open(
+        options: Options,
+        definitions: Arc<dyn Definitions>,
+        journal: Arc<dyn Journal>,
+        now: Time,
+        default_password_hash: impl FnOnce() -> String,
+    ) -> Result<Arc<Self>, Fault> {
+        let broker = Arc::new(Self {
+            options,
+            definitions,
+            journal,
+            next_id: AtomicU64::new(1),
+            names: RandomState::default(),
+            vhosts: RwLock::default(),
+            users: Users::default(),
+            parameters: RwLock::default(),
+            peers: DashMap::new(),
+            timers: Timers::default(),
+        });
+        load::load(&broker, now)?;
+        if broker.vhosts.read().is_empty() && broker.users.all().is_empty() {
+            broker.make_defaults(default_password_hash());
+        }
+        Ok(broker)
+    }
+
+    fn make_defaults(self: &Arc<Self>, password_hash: String) {
+        let options = &self.options;
+        let user = User {
+            password_hash: password_hash.into(),
+            tags: options.default_user_tags.iter().map(|tag| tag.as_str().into()).collect(),
+        };
+        let grants = &options.default_permissions;
+        let patterns = [&*grants.configure, &*grants.write, &*grants.read];
+        // The options were validated when they were read; what is refused is logged and missing.
+        let made = self.add_vhost(&options.default_vhost).and_then(|()| {
+            self.put_user(&options.default_user, user)?;
+            self.set_permissions(&options.default_user, &options.default_vhost, patterns)
+        });
+        if let Err(refusal) = made {
+            tracing::error!(%refusal, "the default vhost and user could not be made");
+        }
+    }
+
+    /// What the operator set.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The definitions, to wait for their watermark.
+    #[must_use]
+    pub fn definitions(&self) -> &Arc<dyn Definitions> {
+        &self.definitions
+    }
+
+    /// The journal of messages, to wait for its watermark.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number for a connection, unique in this process.
+    pub fn new_connection(&self) -> u64 {
+        self.next_id()
+    }
+
+    /// Text that nobody else has: 22 letters and digits. Not a secret.
+    #[must_use]
+    pub fn unique_name(&self) -> String {
+        use std::hash::BuildHasher;
+        const LETTERS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let id = self.next_id();
+        let halves = [self.names.hash_one((id, 0_u8)), self.names.hash_one((id, 1_u8))];
+        let letter = |half: u64, place: u32| {
+            char::from(LETTERS[(half >> (place * 6) & 63) as usize])
+        };
+        halves.iter().flat_map(|half| (0..11).map(move |place| letter(*half, place % 10))).collect()
+    }
+
+    pub(crate) fn submit(&self, changes: Vec<Change>) -> u64 {
+        self.definitions.submit(changes)
+    }
+
+    /// The vhost with this name.
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<Arc<VHost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// Every vhost, in name order.
+    #[must_use]
+    pub fn vhosts(&self) -> Vec<Arc<VHost>> {
+        self.vhosts.read().values().cloned().collect()
+    }
+
+    /// The user with this name.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.users.find(name)
+    }
+
+    /// Opens a vhost for a user who has proved who it is. The one place where a client enters one.
+    ///
+    /// # Errors
+    /// 530 for a vhost that is not there or not open to this user; 403 for a user who may only come from loopback.
+    pub fn open_vhost(
+        self: &Arc<Self>,
+        connection: u64,
+        user: &str,
+        vhost: &str,
+        client_id: Option<&str>,
+        peer: IpAddr,
+    ) -> Result<Arc<Link>, Refusal> {
+        self.check_loopback(user, peer)?;
+        let host = self
+            .vhost(vhost)
+            .ok_or_else(|| Refusal::not_allowed(format!("vhost {vhost} not found")))?;
+        if self.users.grants(user, vhost).is_none() {
+            return Err(Refusal::not_allowed(format!(
+                "access to vhost '{vhost}' refused for user '{user}'"
+            )));
+        }
+        Ok(Link::new(Arc::clone(self), host, connection, user, client_id))
+    }
+
+    /// Whether a user may come from this address.
+    ///
+    /// # Errors
+    /// 403 with the rule's name and what lifts it.
+    pub fn check_loopback(&self, user: &str, peer: IpAddr) -> Result<(), Refusal> {
+        let restricted = self.options.loopback_users.iter().any(|name| name == user);
+        if restricted && !peer.to_canonical().is_loopback() {
+            return Err(Refusal::new(
+                ReplyCode::AccessRefused,
+                format!(
+                    "user '{user}' can only connect via localhost (loopback_users); add another \
+                     user, or set loopback_users.{user} = false"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A link with every right, for those who own the node.
+    #[must_use]
+    pub fn owner_link(self: &Arc<Self>, vhost: &Arc<VHost>) -> Arc<Link> {
+        Link::for_owner(Arc::clone(self), Arc::clone(vhost))
+    }
+
+    /// Puts a connection on the list.
+    pub fn register(&self, connection: u64, peer: Arc<dyn Peer>) {
+        self.peers.insert(connection, peer);
+    }
+
+    /// Takes a connection off the list.
+    pub fn deregister(&self, connection: u64) {
+        self.peers.remove(&connection);
+    }
+
+    /// Connections on the list.
+    #[must_use]
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Every connection, oldest first.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(u64, Arc<dyn Peer>)> {
+        let mut all: Vec<_> =
+            self.peers.iter().map(|entry| (*entry.key(), Arc::clone(&entry))).collect();
+        all.sort_by_key(|(connection, _)| *connection);
+        all
+    }
+
+    /// Ends the connections for which `which` holds; says how many.
+    pub fn close_peers(
+        &self,
+        why: &CloseReason,
+        which: impl Fn(&Arc<dyn Peer>) -> bool,
+    ) -> usize {
+        let chosen: Vec<_> = self.peers().into_iter().filter(|(_, peer)| which(peer)).collect();
+        for (_, peer) in &chosen {
+            peer.close(why);
+        }
+        chosen.len()
+    }
+
+    /// The value of a global runtime parameter.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<Arc<Value>> {
+        self.parameters.read().get(name).cloned()
+    }
+
+    /// The vhost that `mqtt_port_to_vhost_mapping` names for a local port.
+    #[must_use]
+    pub fn vhost_of_port(&self, port: u16) -> Option<String> {
+        match &*self.parameter("mqtt_port_to_vhost_mapping")? {
+            Value::Table(map) => Some(map.lookup(&port.to_string())?.as_str()?.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Who is told when something is due earlier than before.
+    pub fn drive(&self, driver: Arc<dyn Wake>) {
+        self.timers.drive(driver);
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Does what is due at the turn's time.
+    pub fn handle_timeout(self: &Arc<Self>, turn: &mut Turn) {
+        while let Some(due) = self.timers.take(turn.now) {
+            match due {
+                Due::QueueExpiry(vhost, queue) => {
+                    if let (Some(vhost), Some(queue)) = (vhost.upgrade(), queue.upgrade()) {
+                        self.expire(turn, &vhost, &queue);
+                    }
+                }
+                Due::Publish(scheduled) => {
+                    if scheduled.claim() {
+                        scheduled.link.publish_scheduled(turn, &scheduled.message);
+                    }
+                }
+                Due::Forget(vhost, rest) => {
+                    if let (Some(vhost), Some(rest)) = (vhost.upgrade(), rest.upgrade()) {
+                        vhost.claims.forget(&rest);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deletes a queue that has been unused for its `x-expires`, or looks again later.
+    fn expire(&self, turn: &mut Turn, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
+        let now = turn.now;
+        let unused = |held: &Conditions| {
+            held.consumers == 0
+                && held.expires_ms.is_some_and(|ms| held.unused_since.after_ms(ms) <= now)
+        };
+        if self.delete_queue_when(vhost, queue, unused).is_some() {
+            tracing::debug!(queue = queue.name(), vhost = vhost.name(), "queue expired");
+        } else {
+            self.arm_expiry(vhost, queue);
+        }
+    }
+
+    /// Sets the timer of a queue that nobody uses now.
+    pub(crate) fn arm_expiry(&self, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
+        if let Some(at) = queue.expiry() {
+            self.timers.add(at, Due::QueueExpiry(Arc::downgrade(vhost), Arc::downgrade(queue)));
+        }
+    }
+
+    /// Deletes a queue if a condition holds: consumers are told, bindings go, definitions forget. Returns how many
+    /// messages it had.
+    pub(crate) fn delete_queue_when(
+        &self,
+        vhost: &Arc<VHost>,
+        queue: &Arc<Queue>,
+        when: impl FnOnce(&Conditions) -> bool,
+    ) -> Option<u32> {
+        let retired = queue.retire(when)?;
+        let empty = vhost.remove_queue(queue, &retired);
+        if queue.journaled() {
+            let mut changes = vec![load::forget_queue(vhost, queue)];
+            changes.extend(retired.bindings.iter().map(|held| load::forget_binding(vhost, held)));
+            self.submit(changes);
+        }
+        for consumer in &retired.consumers {
+            consumer.sink.cancelled(consumer.key);
+        }
+        for exchange in empty {
+            self.delete_exchange(vhost, &exchange);
+        }
+        Some(retired.ready)
+    }
+
+    /// Deletes an exchange with its bindings.
+    pub(crate) fn delete_exchange(
+        &self,
+        vhost: &Arc<VHost>,
+        exchange: &Arc<crate::exchange::Exchange>,
+    ) {
+        let Some(gone) = vhost.remove_exchange(exchange) else { return };
+        let mut changes = Vec::new();
+        if exchange.properties().durable {
+            changes.push(load::forget_exchange(vhost, exchange.name()));
+        }
+        let recorded = gone.iter().filter(|held| load::is_recorded(held));
+        changes.extend(recorded.map(|held| load::forget_binding(vhost, held)));
+        if !changes.is_empty() {
+            self.submit(changes);
+        }
+    }
+
+    pub(crate) fn record_queue(&self, vhost: &VHost, queue: &Queue) -> u64 {
+        self.submit(vec![load::record_queue(vhost, queue)])
+    }
+
+    pub(crate) fn record_exchange(
+        &self,
+        vhost: &VHost,
+        exchange: &crate::exchange::Exchange,
+    ) -> u64 {
+        self.submit(vec![load::record_exchange(vhost, exchange)])
+    }
+
+    pub(crate) fn record_binding(
+        &self,
+        vhost: &VHost,
+        binding: &crate::exchange::Binding,
+    ) -> Option<u64> {
+        let recorded = load::is_recorded(binding);
+        recorded.then(|| self.submit(vec![load::record_binding(vhost, binding)]))
+    }
+
+    pub(crate) fn forget_binding(
+        &self,
+        vhost: &VHost,
+        binding: &crate::exchange::Binding,
+    ) -> Option<u64> {
+        let recorded = load::is_recorded(binding);
+        recorded.then(|| self.submit(vec![load::forget_binding(vhost, binding)]))
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("peers", &self.peers.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,356 @@
+//! What administrators do: vhosts, users, permissions and global parameters. Every change is recorded, and answers
+//! with the number of its record, which is durable when the definitions' watermark has passed it.
+
+use std::sync::Arc;
+
+use super::Broker;
+use crate::definitions::{Change, Kind};
+use crate::field::{Table, Value};
+use crate::limits;
+use crate::peer::CloseReason;
+use crate::permission::{Grants, Pattern, TopicGrants};
+use crate::records::{delete, put, table};
+use crate::refusal::Refusal;
+use crate::reply_code::ReplyCode;
+use crate::turn::Turn;
+use crate::user::User;
+use crate::vhost::VHost;
+
+/// A user, as listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UserView {
+    /// The name.
+    pub name: String,
+    /// The tags.
+    pub tags: Vec<String>,
+}
+
+/// A user's permissions in a vhost, as listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PermissionView {
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// The pattern of names it may configure.
+    pub configure: String,
+    /// The pattern of names it may write to.
+    pub write: String,
+    /// The pattern of names it may read from.
+    pub read: String,
+}
+
+/// A user's permissions on the topics of an exchange, as listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TopicPermissionView {
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// The exchange.
+    pub exchange: String,
+    /// The pattern of keys it may publish under.
+    pub write: String,
+    /// The pattern of keys it may bind under.
+    pub read: String,
+}
+
+fn name_is_usable(what: &str, name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.len() > limits::NAME_BYTES_MAX || name.contains(['\0', '\n', '\r']) {
+        return Err(Refusal::precondition(format!(
+            "{what} name must have 1 to {} bytes without line breaks",
+            limits::NAME_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+fn no_user(name: &str) -> Refusal {
+    Refusal::new(ReplyCode::NotFound, format!("User \"{name}\" does not exist"))
+}
+
+fn no_vhost(name: &str) -> Refusal {
+    Refusal::new(ReplyCode::NotFound, format!("Virtual host '{name}' does not exist"))
+}
+
+impl Broker {
+    /// Creates a vhost with its built-in exchanges.
+    ///
+    /// # Errors
+    /// 406: it exists, or the name or number of vhosts is not possible.
+    pub fn add_vhost(&self, name: &str) -> Result<(), Refusal> {
+        name_is_usable("vhost", name)?;
+        let mut vhosts = self.vhosts.write();
+        if vhosts.contains_key(name) {
+            return Err(Refusal::precondition(format!("Virtual host '{name}' already exists")));
+        }
+        if vhosts.len() >= limits::VHOSTS_MAX {
+            return Err(Refusal::precondition("too many virtual hosts"));
+        }
+        vhosts.insert(name.into(), Arc::new(VHost::new(name, &self.next_id)));
+        drop(vhosts);
+        self.submit(vec![put(Kind::VHost, &[name.as_bytes()], &Table::new())]);
+        Ok(())
+    }
+
+    /// Deletes a vhost with everything in it; its connections are closed.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn delete_vhost(&self, turn: &mut Turn, name: &str) -> Result<(), Refusal> {
+        let vhost = self.vhosts.write().remove(name).ok_or_else(|| no_vhost(name))?;
+        vhost.set_deleted();
+        self.close_peers(&CloseReason::VHostDeleted(name.into()), |peer| {
+            peer.view().vhost == name
+        });
+        vhost.claims.evict_all(turn);
+        for queue in vhost.queues() {
+            self.delete_queue_when(&vhost, &queue, |_| true);
+        }
+        let built_in = |name: &str| name.is_empty() || name.starts_with("amq.");
+        for exchange in vhost.exchanges().iter().filter(|held| !built_in(held.name())) {
+            self.delete_exchange(&vhost, exchange);
+        }
+        let mut changes = vec![delete(Kind::VHost, &[name.as_bytes()])];
+        for (user, grants) in self.users.clear_vhost(name) {
+            changes.extend(forget_grants(&user, name, &grants));
+        }
+        self.submit(changes);
+        Ok(())
+    }
+
+    /// Creates or replaces a user. The hash is what the verifier of passwords made.
+    ///
+    /// # Errors
+    /// 406: the name or number of users is not possible.
+    pub fn put_user(&self, name: &str, user: User) -> Result<(), Refusal> {
+        name_is_usable("user", name)?;
+        let tags = user.tags.iter().map(|tag| Value::from(&**tag)).collect();
+        let record = table([
+            ("password_hash", Value::from(&*user.password_hash)),
+            ("tags", Value::Array(tags)),
+        ]);
+        if !self.users.put(name, user) {
+            return Err(Refusal::precondition("too many users"));
+        }
+        self.submit(vec![put(Kind::User, &[name.as_bytes()], &record)]);
+        Ok(())
+    }
+
+    /// Deletes a user with all permissions.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn delete_user(&self, name: &str) -> Result<(), Refusal> {
+        let granted = self.users.remove(name).ok_or_else(|| no_user(name))?;
+        let mut changes = vec![delete(Kind::User, &[name.as_bytes()])];
+        for (vhost, exchanges) in granted {
+            changes.push(delete(Kind::Permission, &[name.as_bytes(), vhost.as_bytes()]));
+            changes.extend(exchanges.iter().map(|exchange| {
+                let parts = [name.as_bytes(), vhost.as_bytes(), exchange.as_bytes()];
+                delete(Kind::TopicPermission, &parts)
+            }));
+        }
+        self.submit(changes);
+        Ok(())
+    }
+
+    /// Replaces a user's tags.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn set_user_tags(&self, name: &str, tags: Vec<Box<str>>) -> Result<(), Refusal> {
+        let user = self.user(name).ok_or_else(|| no_user(name))?;
+        self.put_user(name, User { tags, password_hash: user.password_hash.clone() })
+    }
+
+    /// Replaces a user's stored password hash.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn set_password_hash(&self, name: &str, password_hash: Box<str>) -> Result<(), Refusal> {
+        let user = self.user(name).ok_or_else(|| no_user(name))?;
+        self.put_user(name, User { password_hash, tags: user.tags.clone() })
+    }
+
+    /// Every user, in name order.
+    #[must_use]
+    pub fn list_users(&self) -> Vec<UserView> {
+        let view = |(name, user): (Box<str>, Arc<User>)| UserView {
+            name: name.into(),
+            tags: user.tags.iter().map(ToString::to_string).collect(),
+        };
+        self.users.all().into_iter().map(view).collect()
+    }
+
+    /// Sets what a user may configure, write and read in a vhost.
+    ///
+    /// # Errors
+    /// 404 for user or vhost, 406 for a bad pattern.
+    pub fn set_permissions(
+        &self,
+        user: &str,
+        vhost: &str,
+        [configure, write, read]: [&str; 3],
+    ) -> Result<(), Refusal> {
+        self.check_user_and_vhost(user, vhost)?;
+        let pattern =
+            |text| Pattern::new(text).map_err(|bad| Refusal::precondition(bad.to_string()));
+        let grants = Grants {
+            configure: pattern(configure)?,
+            write: pattern(write)?,
+            read: pattern(read)?,
+            topics: std::collections::HashMap::new(),
+        };
+        self.users.set_grants(user, vhost, grants);
+        let record = table([
+            ("configure", Value::from(configure)),
+            ("write", Value::from(write)),
+            ("read", Value::from(read)),
+        ]);
+        self.submit(vec![put(Kind::Permission, &[user.as_bytes(), vhost.as_bytes()], &record)]);
+        Ok(())
+    }
+
+    /// Takes away everything a user was granted in a vhost.
+    ///
+    /// # Errors
+    /// 404 for user or vhost.
+    pub fn clear_permissions(&self, user: &str, vhost: &str) -> Result<(), Refusal> {
+        self.check_user_and_vhost(user, vhost)?;
+        if let Some(grants) = self.users.clear_grants(user, vhost) {
+            self.submit(forget_grants(user, vhost, &grants));
+        }
+        Ok(())
+    }
+
+    /// All permissions, by user and vhost.
+    #[must_use]
+    pub fn list_permissions(&self) -> Vec<PermissionView> {
+        let view = |(user, vhost, grants): (Box<str>, Box<str>, Arc<Grants>)| PermissionView {
+            user: user.into(),
+            vhost: vhost.into(),
+            configure: grants.configure.text().to_owned(),
+            write: grants.write.text().to_owned(),
+            read: grants.read.text().to_owned(),
+        };
+        self.users.all_grants().into_iter().map(view).collect()
+    }
+
+    /// Sets under which topics of an exchange a user may publish and bind.
+    ///
+    /// # Errors
+    /// 404 for user or vhost, 406 for a bad pattern or a user without permissions in that vhost.
+    pub fn set_topic_permissions(
+        &self,
+        user: &str,
+        vhost: &str,
+        exchange: &str,
+        [write, read]: [&str; 2],
+    ) -> Result<(), Refusal> {
+        self.check_user_and_vhost(user, vhost)?;
+        for text in [write, read] {
+            Pattern::new(text).map_err(|bad| Refusal::precondition(bad.to_string()))?;
+        }
+        let topics = TopicGrants { write: write.into(), read: read.into() };
+        if !self.users.set_topics(user, vhost, exchange, Some(topics)) {
+            return Err(Refusal::precondition(format!(
+                "user '{user}' has no permissions in vhost '{vhost}': set those first"
+            )));
+        }
+        let record = table([("write", Value::from(write)), ("read", Value::from(read))]);
+        let parts = [user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()];
+        self.submit(vec![put(Kind::TopicPermission, &parts, &record)]);
+        Ok(())
+    }
+
+    /// Takes away the patterns on one exchange's topics, or on those of all exchanges.
+    ///
+    /// # Errors
+    /// 404 for user or vhost.
+    pub fn clear_topic_permissions(
+        &self,
+        user: &str,
+        vhost: &str,
+        exchange: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.check_user_and_vhost(user, vhost)?;
+        let Some(grants) = self.users.grants(user, vhost) else { return Ok(()) };
+        let chosen = |name: &&Box<str>| exchange.is_none_or(|wanted| wanted == &***name);
+        for name in grants.topics.keys().filter(chosen) {
+            self.users.set_topics(user, vhost, name, None);
+            let parts = [user.as_bytes(), vhost.as_bytes(), name.as_bytes()];
+            self.submit(vec![delete(Kind::TopicPermission, &parts)]);
+        }
+        Ok(())
+    }
+
+    /// All topic permissions, by user, vhost and exchange.
+    #[must_use]
+    pub fn list_topic_permissions(&self) -> Vec<TopicPermissionView> {
+        let mut all = Vec::new();
+        for (user, vhost, grants) in self.users.all_grants() {
+            let mut topics: Vec<_> = grants.topics.iter().collect();
+            topics.sort_by_key(|(exchange, _)| (*exchange).clone());
+            all.extend(topics.into_iter().map(|(exchange, topics)| TopicPermissionView {
+                user: user.to_string(),
+                vhost: vhost.to_string(),
+                exchange: exchange.to_string(),
+                write: topics.write.to_string(),
+                read: topics.read.to_string(),
+            }));
+        }
+        all
+    }
+
+    /// Sets a global runtime parameter.
+    ///
+    /// # Errors
+    /// 406: the name or number of parameters is not possible.
+    pub fn set_global_parameter(&self, name: &str, value: Value) -> Result<(), Refusal> {
+        name_is_usable("parameter", name)?;
+        let record = table([("value", value.clone())]);
+        let mut parameters = self.parameters.write();
+        if parameters.len() >= limits::PARAMETERS_MAX && !parameters.contains_key(name) {
+            return Err(Refusal::precondition("too many global parameters"));
+        }
+        parameters.insert(name.into(), Arc::new(value));
+        drop(parameters);
+        self.submit(vec![put(Kind::GlobalParameter, &[name.as_bytes()], &record)]);
+        Ok(())
+    }
+
+    /// Removes a global runtime parameter.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn clear_global_parameter(&self, name: &str) -> Result<(), Refusal> {
+        if self.parameters.write().remove(name).is_none() {
+            return Err(Refusal::new(ReplyCode::NotFound, "Parameter does not exist"));
+        }
+        self.submit(vec![delete(Kind::GlobalParameter, &[name.as_bytes()])]);
+        Ok(())
+    }
+
+    /// All global runtime parameters, in name order.
+    #[must_use]
+    pub fn list_global_parameters(&self) -> Vec<(String, Arc<Value>)> {
+        let parameters = self.parameters.read();
+        parameters.iter().map(|(name, value)| (name.to_string(), Arc::clone(value))).collect()
+    }
+
+    fn check_user_and_vhost(&self, user: &str, vhost: &str) -> Result<(), Refusal> {
+        self.user(user).ok_or_else(|| no_user(user))?;
+        self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
+        Ok(())
+    }
+}
+
+fn forget_grants(user: &str, vhost: &str, grants: &Grants) -> Vec<Change> {
+    let mut changes = vec![delete(Kind::Permission, &[user.as_bytes(), vhost.as_bytes()])];
+    changes.extend(grants.topics.keys().map(|exchange| {
+        let parts = [user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()];
+        delete(Kind::TopicPermission, &parts)
+    }));
+    changes
+}

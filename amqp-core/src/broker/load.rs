@@ -1,0 +1,227 @@
+//! Definitions to objects and back: what is written for each kind, and how a node's objects come back at start.
+
+use std::sync::{Arc, Weak};
+
+use super::Broker;
+use crate::definitions::{Change, Fault, Kind};
+use crate::exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeProperties};
+use crate::field::{Table, Value};
+use crate::key::Form;
+use crate::permission::{Grants, Pattern, TopicGrants};
+use crate::queue::{Queue, QueueArguments, QueueProperties};
+use crate::records::{self, flag, nested, text};
+use crate::time::Time;
+use crate::user::User;
+use crate::vhost::VHost;
+
+/// Whether a binding outlives the process: both its ends do.
+pub(super) fn is_recorded(binding: &Binding) -> bool {
+    let source = binding.source.upgrade().is_some_and(|source| source.properties().durable);
+    source
+        && match &binding.destination {
+            Destination::Queue(queue) => queue.upgrade().is_some_and(|queue| queue.journaled()),
+            Destination::Exchange(to) => to.upgrade().is_some_and(|to| to.properties().durable),
+        }
+}
+
+pub(super) fn record_queue(vhost: &VHost, queue: &Queue) -> Change {
+    let properties = queue.properties();
+    let value = records::table([
+        ("auto_delete", Value::Bool(properties.auto_delete)),
+        ("direct", Value::Bool(properties.direct)),
+        ("arguments", Value::Table(properties.arguments)),
+    ]);
+    records::put(Kind::Queue, &[vhost.name().as_bytes(), queue.name().as_bytes()], &value)
+}
+
+pub(super) fn forget_queue(vhost: &VHost, queue: &Queue) -> Change {
+    records::delete(Kind::Queue, &[vhost.name().as_bytes(), queue.name().as_bytes()])
+}
+
+pub(super) fn record_exchange(vhost: &VHost, exchange: &Exchange) -> Change {
+    let properties = exchange.properties();
+    let value = records::table([
+        ("type", Value::from(properties.kind.name())),
+        ("auto_delete", Value::Bool(properties.auto_delete)),
+        ("internal", Value::Bool(properties.internal)),
+        ("arguments", Value::Table(properties.arguments.clone())),
+    ]);
+    records::put(Kind::Exchange, &[vhost.name().as_bytes(), exchange.name().as_bytes()], &value)
+}
+
+pub(super) fn forget_exchange(vhost: &VHost, name: &str) -> Change {
+    records::delete(Kind::Exchange, &[vhost.name().as_bytes(), name.as_bytes()])
+}
+
+/// The parts that tell a binding from all others: vhost, source, destination with its kind, key with its form, and
+/// the arguments.
+fn binding_key(vhost: &VHost, binding: &Binding) -> Vec<Vec<u8>> {
+    let source = binding.source.upgrade();
+    let kind = match binding.destination {
+        Destination::Queue(_) => b"q",
+        Destination::Exchange(_) => b"e",
+    };
+    let form = match binding.form {
+        Form::Dotted => b".",
+        Form::Slashed => b"/",
+    };
+    let mut arguments = Vec::new();
+    // Arguments came off the wire or were made here: they fit the wire.
+    let _ = binding.arguments.encode(&mut arguments);
+    vec![
+        vhost.name().as_bytes().to_vec(),
+        source.map(|held| held.name().as_bytes().to_vec()).unwrap_or_default(),
+        kind.to_vec(),
+        binding.destination_name().into_bytes(),
+        form.to_vec(),
+        binding.key.to_vec(),
+        arguments,
+    ]
+}
+
+pub(super) fn record_binding(vhost: &VHost, binding: &Binding) -> Change {
+    let parts = binding_key(vhost, binding);
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    records::put(Kind::Binding, &parts, &Table::new())
+}
+
+pub(super) fn forget_binding(vhost: &VHost, binding: &Binding) -> Change {
+    let parts = binding_key(vhost, binding);
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    records::delete(Kind::Binding, &parts)
+}
+
+/// Brings back everything that is defined.
+pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
+    for kind in Kind::ALL {
+        let mut bad = None;
+        broker.definitions.load(kind, &mut |key, value| {
+            let record = records::parts(key)
+                .and_then(|parts| {
+                    let parts: Option<Vec<&str>> =
+                        parts.iter().map(|part| std::str::from_utf8(part).ok()).collect();
+                    parts
+                })
+                .zip(Table::decode(value).ok());
+            // A binding's key ends in bytes that need not be text: it reads its own.
+            let understood = match kind {
+                Kind::Node => Some(()),
+                Kind::Binding => load_binding(broker, key),
+                _ => record.and_then(|(parts, value)| load_one(broker, kind, &parts, &value, now)),
+            };
+            if understood.is_none() {
+                bad = Some(String::from_utf8_lossy(key).into_owned());
+            }
+        })?;
+        if let Some(key) = bad {
+            return Err(Fault {
+                what: format!("reading the {kind:?} record {key:?}"),
+                why: "it is not one that this version writes".to_owned(),
+            });
+        }
+    }
+    for vhost in broker.vhosts() {
+        for queue in vhost.queues() {
+            broker.arm_expiry(&vhost, &queue);
+        }
+    }
+    Ok(())
+}
+
+fn load_one(
+    broker: &Arc<Broker>,
+    kind: Kind,
+    parts: &[&str],
+    value: &Table,
+    now: Time,
+) -> Option<()> {
+    match (kind, parts) {
+        (Kind::VHost, [name]) => {
+            let vhost = Arc::new(VHost::new(name, &broker.next_id));
+            broker.vhosts.write().insert((*name).into(), vhost);
+        }
+        (Kind::User, [name]) => {
+            let tags = match value.lookup("tags") {
+                Some(Value::Array(tags)) => {
+                    tags.iter().filter_map(Value::as_str).map(Into::into).collect()
+                }
+                _ => Vec::new(),
+            };
+            let user = User { password_hash: text(value, "password_hash"), tags };
+            broker.users.put(name, user);
+        }
+        (Kind::Permission, [user, vhost]) => {
+            let pattern = |name| Pattern::new(&text(value, name)).ok();
+            let grants = Grants {
+                configure: pattern("configure")?,
+                write: pattern("write")?,
+                read: pattern("read")?,
+                topics: std::collections::HashMap::new(),
+            };
+            broker.users.set_grants(user, vhost, grants);
+        }
+        (Kind::TopicPermission, [user, vhost, exchange]) => {
+            let topics = TopicGrants { write: text(value, "write"), read: text(value, "read") };
+            broker.users.set_topics(user, vhost, exchange, Some(topics));
+        }
+        (Kind::GlobalParameter, [name]) => {
+            let value = value.lookup("value")?.clone();
+            broker.parameters.write().insert((*name).into(), Arc::new(value));
+        }
+        (Kind::Exchange, [vhost, name]) => load_exchange(broker, vhost, name, value)?,
+        (Kind::Queue, [vhost, name]) => load_queue(broker, vhost, name, value, now)?,
+        _ => return None,
+    }
+    Some(())
+}
+
+fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Option<()> {
+    let properties = ExchangeProperties {
+        kind: ExchangeKind::named(&text(value, "type"))?,
+        durable: true,
+        auto_delete: flag(value, "auto_delete"),
+        internal: flag(value, "internal"),
+        arguments: nested(value, "arguments"),
+    };
+    let exchange = Exchange::new(broker.next_id(), name, properties);
+    broker.vhost(vhost)?.add_exchange(exchange).ok().map(|_| ())
+}
+
+fn load_queue(
+    broker: &Broker,
+    vhost: &str,
+    name: &str,
+    value: &Table,
+    now: Time,
+) -> Option<()> {
+    let arguments = nested(value, "arguments");
+    let parsed = QueueArguments::parse(&arguments, name, vhost).ok()?;
+    let properties = QueueProperties {
+        durable: true,
+        auto_delete: flag(value, "auto_delete"),
+        exclusive: None,
+        direct: flag(value, "direct"),
+        journaled: true,
+        arguments,
+    };
+    // Unused since the node came back: whoever uses it gets its whole `x-expires` to return.
+    let queue = Queue::new(broker.next_id(), name, properties, parsed, now);
+    broker.vhost(vhost)?.add_queue(queue).ok().map(|_| ())
+}
+
+fn load_binding(broker: &Broker, key: &[u8]) -> Option<()> {
+    let parts = records::parts(key)?;
+    let [vhost, source, kind, destination, form, key, arguments] = parts[..] else { return None };
+    let name = |bytes| std::str::from_utf8(bytes).ok();
+    let vhost = broker.vhost(name(vhost)?)?;
+    let source = vhost.exchange(name(source)?)?;
+    let destination = match kind {
+        b"q" => Destination::Queue(Arc::downgrade(&vhost.queue(name(destination)?)?)),
+        b"e" => Destination::Exchange(Arc::downgrade(&vhost.exchange(name(destination)?)?)),
+        _ => return None,
+    };
+    let form = if form == b"/" { Form::Slashed } else { Form::Dotted };
+    let arguments = Table::decode(arguments).ok()?;
+    let source: Weak<Exchange> = Arc::downgrade(&source);
+    vhost.bind(Binding { source, destination, key: key.into(), form, arguments }).map(|_| ())
+}

@@ -1,0 +1,132 @@
+//! What a key resolved to, remembered while the vhost's topology stands still: by each publisher for its last key,
+//! by each worker for many keys.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::Exchange;
+use crate::key::Form;
+use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTES_CACHED_MAX};
+use crate::queue::Queue;
+
+/// The queues that a message goes to.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) queues: Arc<[Arc<Queue>]>,
+    /// The route depends on the key alone, not on headers.
+    pub(crate) cacheable: bool,
+}
+
+struct Entry {
+    exchange: u64,
+    form: Form,
+    key: Box<[u8]>,
+    epoch: u64,
+    queues: Arc<[Arc<Queue>]>,
+}
+
+/// A worker's routes: bounded, emptied when full.
+#[derive(Default)]
+pub(crate) struct RouteCache {
+    hasher: RandomState,
+    entries: HashTable<Entry>,
+}
+
+impl RouteCache {
+    fn hash(&self, exchange: u64, form: Form, key: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        (exchange, form).hash(&mut hasher);
+        hasher.write(key);
+        hasher.finish()
+    }
+
+    pub(crate) fn find(
+        &self,
+        exchange: u64,
+        form: Form,
+        key: &[u8],
+        epoch: u64,
+    ) -> Option<Arc<[Arc<Queue>]>> {
+        let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
+        let entry = self.entries.find(self.hash(exchange, form, key), same)?;
+        (entry.epoch == epoch).then(|| Arc::clone(&entry.queues))
+    }
+
+    pub(crate) fn remember(
+        &mut self,
+        exchange: u64,
+        form: Form,
+        key: &[u8],
+        epoch: u64,
+        queues: &Arc<[Arc<Queue>]>,
+    ) {
+        if key.len() > ROUTE_KEY_CACHED_BYTES_MAX {
+            return;
+        }
+        let hash = self.hash(exchange, form, key);
+        let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
+        if let Some(entry) = self.entries.find_mut(hash, same) {
+            entry.epoch = epoch;
+            entry.queues = Arc::clone(queues);
+            return;
+        }
+        if self.entries.len() >= ROUTES_CACHED_MAX {
+            self.entries.clear();
+        }
+        let entry =
+            Entry { exchange, form, key: key.into(), epoch, queues: Arc::clone(queues) };
+        let hasher = &self.hasher;
+        self.entries.insert_unique(hash, entry, |e| {
+            let mut state = hasher.build_hasher();
+            (e.exchange, e.form).hash(&mut state);
+            state.write(&e.key);
+            state.finish()
+        });
+    }
+}
+
+/// A publisher's last key and where it led, with the permission to publish there. Two comparisons and two loads
+/// instead of a look-up, for as long as neither topology nor permissions change.
+#[derive(Default)]
+pub struct Memo(Option<Box<Known>>);
+
+pub(crate) struct Known {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) form: Form,
+    pub(crate) key: Vec<u8>,
+    pub(crate) topology: u64,
+    pub(crate) authority: u64,
+    pub(crate) queues: Arc<[Arc<Queue>]>,
+}
+
+impl Memo {
+    pub(crate) fn find(
+        &self,
+        exchange: &str,
+        form: Form,
+        key: &[u8],
+        (topology, authority): (u64, u64),
+    ) -> Option<&Arc<[Arc<Queue>]>> {
+        let known = self.0.as_deref()?;
+        let same = known.topology == topology
+            && known.authority == authority
+            && known.form == form
+            && known.key == key
+            && known.exchange.name() == exchange;
+        same.then_some(&known.queues)
+    }
+
+    pub(crate) fn remember(&mut self, known: Known) {
+        if known.key.len() <= ROUTE_KEY_CACHED_BYTES_MAX {
+            self.0 = Some(Box::new(known));
+        }
+    }
+
+    /// Forgets, and gives the memory back.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}

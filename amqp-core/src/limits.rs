@@ -1,0 +1,66 @@
+//! Every maximum of the core: what it bounds, its unit and its worst case. Nothing that a peer can grow lacks a line
+//! here.
+
+/// Bytes of a queue's or exchange's name, as a short string carries them (AMQP 0-9-1 §4.2.5.3).
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a queue's name that the core makes for itself from a client id and a filter: they may exceed a short
+/// string, and such a queue is then out of reach for AMQP clients but not for its own.
+pub const OWN_NAME_BYTES_MAX: usize = 2 * 65_535 + 64;
+
+/// Bytes of a routing key or topic.
+pub const KEY_BYTES_MAX: usize = 65_535;
+
+/// `#` words in one binding key; RabbitMQ 4.3 has the same. Two keep matching polynomial.
+pub const MULTI_WILDCARDS_MAX: usize = 2;
+
+/// Words of one binding key: bounds the depth of the topic trie and with it the recursion of a match.
+pub const BINDING_WORDS_MAX: usize = 1_024;
+
+/// Queues of one vhost.
+pub const QUEUES_MAX: usize = 10_000_000;
+
+/// Exchanges of one vhost.
+pub const EXCHANGES_MAX: usize = 1_000_000;
+
+/// Bindings of one queue or destination exchange.
+pub const BINDINGS_PER_DESTINATION_MAX: usize = 1_000_000;
+
+/// Consumers of one queue.
+pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
+
+/// Virtual hosts.
+pub const VHOSTS_MAX: usize = 100_000;
+
+/// Users.
+pub const USERS_MAX: usize = 1_000_000;
+
+/// Global parameters.
+pub const PARAMETERS_MAX: usize = 10_000;
+
+/// Bytes of a global parameter's value in JSON.
+pub const PARAMETER_BYTES_MAX: usize = 1 << 20;
+
+/// Exchanges that one message passes through exchange-to-exchange bindings.
+pub const EXCHANGE_HOPS_MAX: usize = 10_000;
+
+/// Routes that one worker remembers, and with them keys of 64 KiB at the worst.
+pub const ROUTES_CACHED_MAX: usize = 4_096;
+
+/// Keys longer than this are routed anew each time: a cache of long keys would be a store of a peer's choosing.
+pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
+
+/// Identifiers that may be owned in one vhost (connected clients and sessions kept for absent ones).
+pub const CLAIMS_MAX: usize = 10_000_000;
+
+/// Publications that may be scheduled (delayed wills).
+pub const SCHEDULED_MAX: usize = 1_000_000;
+
+/// Longest expiry or message TTL: ten years, as RabbitMQ has it, in milliseconds.
+pub const TTL_MS_MAX: u64 = 315_360_000_000;
+
+/// Bytes that a permission's compiled pattern may take.
+pub const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);

@@ -1,0 +1,262 @@
+//! Publishing, consuming, settling: the operations that messages pass through.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::Link;
+use crate::claims::{Owner, Previous};
+use crate::exchange::{Exchange, ExchangeKind, Memo};
+use crate::key::{self, Form};
+use crate::limits;
+use crate::message::{Message, MessageRef};
+use crate::permission::Permission;
+use crate::queue::{Consumer, Publication, Queue, Settle, Taken};
+use crate::refusal::{Refusal, Resource};
+use crate::reply_code::ReplyCode;
+use crate::retained::Kept;
+use crate::schedule::Scheduled;
+use crate::time::Time;
+use crate::timers::Due;
+use crate::turn::Turn;
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Published {
+    /// Queues that it was routed to.
+    pub routed: u32,
+    /// The journal's number that an acknowledgement waits for; 0 for none.
+    pub journaled: u64,
+}
+
+/// A message fetched by basic.get.
+#[derive(Debug)]
+pub struct Got {
+    /// Its queue.
+    pub queue: Arc<Queue>,
+    /// The message.
+    pub taken: Taken,
+}
+
+impl Link {
+    /// Publishes a message: permission, route, queues. Answers when every queue has it.
+    ///
+    /// # Errors
+    /// 403 without permission or for an internal exchange, 404 for an exchange that is not there.
+    pub fn publish(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+    ) -> Result<Published, Refusal> {
+        let form = message.head.form;
+        let epochs = (self.vhost.topology(), self.broker.users.epoch());
+        let known = memo.find(message.exchange, form, message.key, epochs);
+        let queues = match known {
+            Some(queues) => Arc::clone(queues),
+            None => self.route(turn, memo, message, epochs)?,
+        };
+        let journal = &*self.broker.journal;
+        let mut publication = Publication { message: *message, held: None, journal, journaled: 0 };
+        for queue in queues.iter() {
+            queue.offer(turn, &mut publication);
+        }
+        if message.head.retain && form == Form::Slashed {
+            self.retain(turn, message);
+        }
+        Ok(Published { routed: queues.len() as u32, journaled: publication.journaled })
+    }
+
+    /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.
+    fn route(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+        (topology, authority): (u64, u64),
+    ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
+        self.check(Permission::Write, Resource::Exchange, message.exchange)?;
+        let exchange = self.vhost.find_exchange(message.exchange)?;
+        let mut dotted = std::mem::take(&mut turn.dotted);
+        dotted.clear();
+        message.append_routing_key(&mut dotted);
+        let checked = self.check_publish(&exchange, &dotted);
+        let form = message.head.form;
+        let cached = turn.routes.find(exchange.id, form, message.key, topology);
+        let (queues, cacheable) = match cached {
+            Some(queues) => (queues, true),
+            None => self.resolve(&exchange, message, &dotted),
+        };
+        turn.dotted = dotted;
+        checked?;
+        if cacheable {
+            turn.routes.remember(exchange.id, form, message.key, topology, &queues);
+            memo.remember(crate::exchange::Known {
+                exchange,
+                form,
+                key: message.key.to_vec(),
+                topology,
+                authority,
+                queues: Arc::clone(&queues),
+            });
+        }
+        Ok(queues)
+    }
+
+    fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
+        if exchange.properties().internal {
+            return Err(Refusal::new(
+                ReplyCode::AccessRefused,
+                format!(
+                    "cannot publish to internal exchange '{}' in vhost '{}'",
+                    exchange.name(),
+                    self.vhost.name()
+                ),
+            ));
+        }
+        if exchange.properties().kind == ExchangeKind::Topic {
+            let key = String::from_utf8_lossy(dotted);
+            self.check_topic(Permission::Write, exchange.name(), &key)?;
+        }
+        Ok(())
+    }
+
+    fn resolve(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: &MessageRef<'_>,
+        dotted: &[u8],
+    ) -> (Arc<[Arc<Queue>]>, bool) {
+        if exchange.is_default() {
+            let queue = std::str::from_utf8(dotted).ok().and_then(|name| self.vhost.queue(name));
+            return (queue.into_iter().collect(), true);
+        }
+        let route = exchange.resolve(message, dotted);
+        (route.queues, route.cacheable)
+    }
+
+    fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) {
+        let max = self.broker.options().retained_messages_max;
+        let Ok(topic) = std::str::from_utf8(message.key) else { return };
+        let kept = self.vhost.retained.keep(topic, message, max, &mut turn.scratch);
+        if kept == Kept::NoRoom {
+            tracing::warn!(
+                vhost = self.vhost.name(),
+                topic,
+                max,
+                "message not retained: the vhost has as many as it may, or the topic too many levels"
+            );
+        }
+    }
+
+    /// The retained messages that a slashed filter matches and this user may read.
+    #[must_use]
+    pub fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message> {
+        let mut found = self.vhost.retained.matching(filter, now);
+        found.retain(|message| {
+            let key = key::dotted_text(message.view().key, Form::Slashed);
+            self.check_topic(Permission::Read, exchange, &key).is_ok()
+        });
+        found
+    }
+
+    /// Publishes a message at `at` unless it is cancelled before.
+    pub fn schedule(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        at: Time,
+        message: &MessageRef<'_>,
+    ) -> Arc<Scheduled> {
+        let message = message.to_message(&mut turn.scratch);
+        let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message));
+        self.broker.timers.add(at, Due::Publish(Arc::clone(&scheduled)));
+        scheduled
+    }
+
+    /// Publishes a message whose time has come.
+    pub(crate) fn publish_scheduled(&self, turn: &mut Turn, message: &Message) {
+        let view = message.view();
+        let mut head = view.head;
+        // Its life starts now: expiry counts from publication ([MQTT-3.1.3.2.4]).
+        head.expires = head.expires.map(|at| turn.now.after_ms(at.since_ms(head.received)));
+        head.received = turn.now;
+        let due = MessageRef { head, ..view };
+        if let Err(refusal) = self.publish(turn, &mut Memo::default(), &due) {
+            tracing::warn!(%refusal, user = self.user(), "scheduled message not published");
+        }
+    }
+
+    /// Starts a consumer; deliveries begin at [`Queue::pull`], after the client was told.
+    ///
+    /// # Errors
+    /// 403 without permission or for an exclusive consumer, 404, 405.
+    pub fn consume(
+        &self,
+        turn: &Turn,
+        queue: &str,
+        consumer: Consumer,
+    ) -> Result<Arc<Queue>, Refusal> {
+        self.check(Permission::Read, Resource::Queue, queue)?;
+        let queue = self.usable_queue(queue)?;
+        queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
+        Ok(queue)
+    }
+
+    /// Stops a consumer; its unsettled messages are not touched. An auto-delete queue goes with its last one.
+    pub fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64) {
+        if queue.remove_consumer(self.connection, key, turn.now) {
+            self.broker.delete_queue_when(&self.vhost, queue, |held| held.consumers == 0);
+        } else {
+            self.broker.arm_expiry(&self.vhost, queue);
+        }
+    }
+
+    /// Fetches one message, if there is any.
+    ///
+    /// # Errors
+    /// 403, 404, 405.
+    pub fn get(&self, turn: &Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
+        self.check(Permission::Read, Resource::Queue, queue)?;
+        let queue = self.usable_queue(queue)?;
+        Ok(queue.take_first(turn, no_ack).map(|taken| Got { queue, taken }))
+    }
+
+    /// Settles deliveries of one queue.
+    pub fn settle(
+        &self,
+        turn: &mut Turn,
+        queue: &Arc<Queue>,
+        unacked: impl Iterator<Item = (u64, Message)>,
+        how: Settle,
+    ) {
+        queue.settle(turn, unacked, how);
+    }
+
+    /// Claims an identifier in this vhost, evicting the connection that owns it.
+    ///
+    /// # Errors
+    /// 506: the vhost has [`limits::CLAIMS_MAX`] already.
+    pub fn claim(
+        &self,
+        turn: &mut Turn,
+        id: &str,
+        owner: &Arc<dyn Owner>,
+    ) -> Result<Previous, Refusal> {
+        self.vhost.claims.claim(turn, id, owner)
+    }
+
+    /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for ever).
+    pub fn release(
+        &self,
+        turn: &Turn,
+        id: &str,
+        owner: &Arc<dyn Owner>,
+        rest: Option<Box<dyn Any + Send + Sync>>,
+        keep_ms: Option<u64>,
+    ) {
+        let left = self.vhost.claims.release(id, owner, rest);
+        if let (Some(rest), Some(keep_ms)) = (left, keep_ms) {
+            let due = Due::Forget(Arc::downgrade(&self.vhost), Arc::downgrade(&rest));
+            self.broker.timers.add(turn.now.after_ms(keep_ms.min(limits::TTL_MS_MAX)), due);
+        }
+    }
+}

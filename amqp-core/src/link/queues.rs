@@ -1,0 +1,287 @@
+//! Queue operations, with their permissions and RabbitMQ's refusals.
+
+use std::sync::Arc;
+
+use super::Link;
+use crate::field::{Table, Value};
+use crate::limits;
+use crate::permission::Permission;
+use crate::queue::{Queue, QueueArguments, QueueProperties};
+use crate::refusal::{Refusal, Resource};
+use crate::turn::Turn;
+
+/// The wish for a queue.
+#[derive(Clone, Debug, Default)]
+pub struct DeclareQueue<'a> {
+    /// Its name; empty asks for a name of the broker's making.
+    pub name: &'a str,
+    /// Only ask whether it is there.
+    pub passive: bool,
+    /// For this connection only, and gone with it.
+    pub exclusive: bool,
+    /// Everything else. `exclusive` in it is not read.
+    pub properties: QueueProperties,
+}
+
+/// What was declared.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// It did not exist before.
+    pub created: bool,
+}
+
+impl Link {
+    /// Declares a queue, or checks that the one there is the same.
+    ///
+    /// # Errors
+    /// 403, 404 (passive), 405 for another connection's, 406 for another declaration or a bad argument.
+    pub fn queue_declare(
+        &self,
+        turn: &mut Turn,
+        wish: &DeclareQueue<'_>,
+    ) -> Result<Declared, Refusal> {
+        if self.vhost.is_deleted() {
+            return Err(self.vhost_gone());
+        }
+        if wish.passive {
+            self.check_any(Resource::Queue, wish.name)?;
+            let queue = self.usable_queue(wish.name)?;
+            queue.touch(turn.now);
+            return Ok(Declared { queue, created: false });
+        }
+        let made;
+        let name = if wish.name.is_empty() {
+            made = format!("amq.gen-{}", self.broker.unique_name());
+            &made
+        } else {
+            wish.name
+        };
+        self.check(Permission::Configure, Resource::Queue, name)?;
+        let parsed =
+            QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
+        if let Some(held) = self.vhost.queue(name) {
+            return self.declared_before(turn, held, wish);
+        }
+        if name.starts_with("amq.") && !wish.name.is_empty() {
+            return Err(Refusal::reserved_name(Resource::Queue, name));
+        }
+        if name.len() > limits::OWN_NAME_BYTES_MAX || self.vhost.queues_full() {
+            return Err(Refusal::precondition(format!(
+                "cannot declare queue '{name}' in vhost '{}': queue limit in vhost '{}' ({}) is \
+                 reached",
+                self.vhost.name(),
+                self.vhost.name(),
+                limits::QUEUES_MAX
+            )));
+        }
+        let exclusive = wish.exclusive.then_some(self.connection);
+        let properties = QueueProperties {
+            // Exclusive queues go with their connection: never durable, whatever was asked.
+            durable: wish.properties.durable && !wish.exclusive,
+            exclusive,
+            ..wish.properties.clone()
+        };
+        let queue = Queue::new(self.broker.next_id(), name, properties, parsed, turn.now);
+        match self.vhost.add_queue(queue) {
+            Err(held) => self.declared_before(turn, held, wish),
+            Ok(queue) => {
+                if queue.journaled() {
+                    self.recorded(self.broker.record_queue(&self.vhost, &queue));
+                }
+                if wish.exclusive {
+                    self.exclusive.lock().push(Arc::clone(&queue));
+                }
+                self.broker.arm_expiry(&self.vhost, &queue);
+                Ok(Declared { queue, created: true })
+            }
+        }
+    }
+
+    fn declared_before(
+        &self,
+        turn: &Turn,
+        queue: Arc<Queue>,
+        wish: &DeclareQueue<'_>,
+    ) -> Result<Declared, Refusal> {
+        let (name, vhost) = (queue.name(), self.vhost.name());
+        let mine = queue.exclusive_owner() == Some(self.connection);
+        if queue.exclusive_owner().is_some() != wish.exclusive || (wish.exclusive && !mine) {
+            return Err(Refusal::locked(name, vhost));
+        }
+        let current = queue.properties();
+        let differs = |key, received: String, current: String| {
+            Refusal::inequivalent(key, Resource::Queue, name, vhost, &received, &current)
+        };
+        let quoted = |value: bool| format!("'{value}'");
+        let wanted = &wish.properties;
+        if wanted.durable != current.durable && !wish.exclusive {
+            return Err(differs("durable", quoted(wanted.durable), quoted(current.durable)));
+        }
+        if wanted.auto_delete != current.auto_delete {
+            let (received, current) = (quoted(wanted.auto_delete), quoted(current.auto_delete));
+            return Err(differs("auto_delete", received, current));
+        }
+        for key in ["x-expires", "x-message-ttl", "x-max-length", "x-overflow"] {
+            let (wanted, held) = (wanted.arguments.lookup(key), current.arguments.lookup(key));
+            if !same(wanted, held) {
+                return Err(differs(key, describe(wanted, held), describe(held, wanted)));
+            }
+        }
+        queue.touch(turn.now);
+        Ok(Declared { queue, created: false })
+    }
+
+    /// Deletes a queue; returns how many messages it had. A name that is not there is no error.
+    ///
+    /// # Errors
+    /// 403, 405, 406 if it is to be unused or empty and is not.
+    pub fn queue_delete(
+        &self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u32, Refusal> {
+        self.check(Permission::Configure, Resource::Queue, name)?;
+        if self.vhost.queue(name).is_none() {
+            return Ok(0);
+        }
+        let queue = self.usable_queue(name)?;
+        let mut refused = None;
+        let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
+            if if_unused && held.consumers > 0 {
+                refused = Some("in use");
+            } else if if_empty && held.ready > 0 {
+                refused = Some("not empty");
+            }
+            refused.is_none()
+        });
+        if let Some(why) = refused {
+            return Err(Refusal::precondition(format!(
+                "queue '{name}' in vhost '{}' {why}",
+                self.vhost.name()
+            )));
+        }
+        Ok(deleted.unwrap_or_default())
+    }
+
+    /// Deletes exactly this queue, if it is still there: for those who made it themselves.
+    pub fn queue_drop(&self, queue: &Arc<Queue>) {
+        self.broker.delete_queue_when(&self.vhost, queue, |_| true);
+    }
+
+    /// Deletes exactly this queue if no binding leads to it any more.
+    pub fn queue_drop_unbound(&self, queue: &Arc<Queue>) {
+        self.broker.delete_queue_when(&self.vhost, queue, |held| held.bindings == 0);
+    }
+
+    /// Drops a queue's ready messages; returns how many there were.
+    ///
+    /// # Errors
+    /// 403, 404, 405.
+    pub fn queue_purge(&self, name: &str) -> Result<u32, Refusal> {
+        self.check(Permission::Read, Resource::Queue, name)?;
+        Ok(self.usable_queue(name)?.purge())
+    }
+
+    /// Sets or clears a queue's `x-expires`, as the session that owns it demands; it counts from the last use.
+    ///
+    /// # Errors
+    /// 406 for a value above the limit.
+    pub fn queue_set_expires(
+        &self,
+        queue: &Arc<Queue>,
+        expires_ms: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let mut arguments = queue.arguments();
+        let current = arguments.lookup("x-expires").and_then(Value::as_integer);
+        let wanted = expires_ms.map(|ms| ms.min(limits::TTL_MS_MAX) as i64);
+        if current == wanted {
+            return Ok(());
+        }
+        match wanted {
+            Some(ms) => {
+                // Our own name is far below the limit of 255 bytes.
+                let _ = arguments.insert("x-expires", Value::I64(ms));
+            }
+            None => {
+                arguments.remove("x-expires");
+            }
+        }
+        let parsed = QueueArguments::parse(&arguments, queue.name(), self.vhost.name())?;
+        queue.replace_arguments(arguments, parsed);
+        if queue.journaled() {
+            self.recorded(self.broker.record_queue(&self.vhost, queue));
+        }
+        self.broker.arm_expiry(&self.vhost, queue);
+        Ok(())
+    }
+
+    /// From now on the queue's definition is kept on disk: a session that outlives its connection uses it.
+    pub fn queue_set_journaled(&self, queue: &Arc<Queue>) {
+        if queue.durable() && queue.set_journaled() {
+            self.recorded(self.broker.record_queue(&self.vhost, queue));
+            for binding in queue.bindings() {
+                if let Some(number) = self.broker.record_binding(&self.vhost, &binding) {
+                    self.recorded(number);
+                }
+            }
+        }
+    }
+
+    /// Makes a table of a queue's arguments with only `x-expires` in it, or an empty one.
+    #[must_use]
+    pub fn expires_argument(expires_ms: Option<u64>) -> Table {
+        let mut arguments = Table::new();
+        if let Some(ms) = expires_ms {
+            // Our own name is far below the limit of 255 bytes.
+            let _ = arguments.insert("x-expires", Value::I64(ms.min(limits::TTL_MS_MAX) as i64));
+        }
+        arguments
+    }
+}
+
+/// Integers compare by value, whatever their type.
+fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => match (one.as_integer(), other.as_integer()) {
+            (Some(one), Some(other)) => one == other,
+            _ => one == other,
+        },
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match (value.as_integer(), value.as_str()) {
+        (Some(number), _) => format!("'{number}'"),
+        (None, Some(text)) => format!("'{text}'"),
+        _ => format!("'{value:?}'"),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::LongString(_) => "longstr",
+        Value::I8(_) => "byte",
+        Value::U8(_) => "unsignedbyte",
+        Value::I16(_) => "short",
+        Value::U16(_) => "unsignedshort",
+        Value::I32(_) => "signedint",
+        Value::U32(_) => "unsignedint",
+        Value::I64(_) => "long",
+        Value::Bool(_) => "bool",
+        _ => "other",
+    }
+}
+
+/// RabbitMQ names the type only where the other side has no value.
+fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
+    match (value, other) {
+        (None, _) => "none".to_owned(),
+        (Some(value), None) => format!("the value {} of type '{}'", plain(value), kind(value)),
+        (Some(value), Some(_)) => plain(value),
+    }
+}

@@ -1,0 +1,70 @@
+//! Connections as the broker knows them: to list them, and to end them.
+
+use std::net::SocketAddr;
+
+use crate::sink::Sink;
+
+/// What the broker asks a connection to do or to tell.
+pub trait Peer: Sink {
+    /// What listings tell of the connection.
+    fn view(&self) -> PeerView;
+
+    /// Ends the connection: the client is told, then it is closed. Never blocks.
+    fn close(&self, why: &CloseReason);
+}
+
+/// Why the broker ends a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CloseReason {
+    /// The broker is shutting down.
+    Shutdown,
+    /// An administrator asked for it, with these words.
+    Administrator(Box<str>),
+    /// The virtual host is deleted.
+    VHostDeleted(Box<str>),
+    /// The listener's plugin was disabled.
+    PluginDisabled,
+}
+
+/// What is told of a connection.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// `AMQP 0-9-1`, `MQTT 3-1`, `MQTT 3-1-1`, `MQTT 5-0`.
+    pub protocol: &'static str,
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The user, empty before login.
+    pub user: String,
+    /// The vhost, empty before login.
+    pub vhost: String,
+    /// `starting`, `running` or `closing`.
+    pub state: &'static str,
+    /// Open AMQP channels.
+    pub channels: u64,
+    /// The negotiated frame size, 0 for MQTT.
+    pub frame_max: u32,
+    /// The negotiated number of channels, 0 for MQTT.
+    pub channel_max: u32,
+    /// Heartbeat or keep alive in seconds.
+    pub timeout_s: u32,
+    /// When it was accepted, milliseconds since the epoch.
+    pub connected_at: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes that wait to be sent.
+    pub pending_bytes: u64,
+    /// `PLAIN` and the like; `none` for MQTT.
+    pub auth_mechanism: String,
+    /// MQTT only.
+    pub client_id: Option<String>,
+    /// MQTT only: whether the session ends with the connection.
+    pub clean_session: Option<bool>,
+    /// Deliveries not acknowledged.
+    pub unacked: u64,
+    /// AMQP only: what the client said of itself.
+    pub client_properties: crate::field::Table,
+}

@@ -1,0 +1,333 @@
+//! One queue behind one lock: ready messages, consumers with credit, and what is out for acknowledgement.
+//!
+//! A queue never waits for anybody: the publisher's thread pushes and, while a consumer has credit, hands on at once.
+//! A *direct* queue is the same without a list: what no consumer takes is dropped and counted.
+//!
+//! Invariant: while something is ready, every consumer is blocked. A blocked consumer's owner calls [`Queue::pull`]
+//! when it has credit again.
+
+mod arguments;
+mod consumers;
+mod dispatch;
+mod settle;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::exchange::Binding;
+use crate::field::Table;
+use crate::message::Message;
+use crate::time::Time;
+
+pub use arguments::QueueArguments;
+pub use consumers::{Consumer, ConsumerView};
+pub use dispatch::Taken;
+pub(crate) use dispatch::Publication;
+pub use settle::{Settle, Unacked};
+
+/// What a declaration says about a queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueueProperties {
+    /// Listed as durable. It survives a restart if it is journaled as well.
+    pub durable: bool,
+    /// Goes with its last consumer, once it had one.
+    pub auto_delete: bool,
+    /// The connection that alone may use it, and with which it goes.
+    pub exclusive: Option<u64>,
+    /// Keeps no list: what nobody takes at once is dropped and counted.
+    pub direct: bool,
+    /// Written to the definitions if durable. Off for queues that cannot outlive their connection.
+    pub journaled: bool,
+    /// The arguments as declared.
+    pub arguments: Table,
+}
+
+/// A queue. Shared by the vhost's table, the routes and its consumers.
+pub struct Queue {
+    pub(crate) id: u64,
+    name: Box<str>,
+    auto_delete: bool,
+    direct: bool,
+    exclusive: Option<u64>,
+    durable: bool,
+    journaled: AtomicBool,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What the queue's lock protects.
+#[derive(Default)]
+struct State {
+    deleted: bool,
+    had_consumer: bool,
+    next_consumer: u32,
+    next_seq: u64,
+    unacked: u32,
+    unused_since: Time,
+    consumers: Vec<Consumer>,
+    ready: VecDeque<Entry>,
+    bindings: Vec<Arc<Binding>>,
+    /// Only queues with arguments pay for them.
+    arguments: Option<Box<(Table, QueueArguments)>>,
+}
+
+/// One ready message: 16 bytes.
+struct Entry {
+    message: Message,
+    /// The number in the queue, and in the lowest bit whether it was delivered before.
+    seq_and_flag: u64,
+}
+
+impl Entry {
+    fn new(message: Message, seq: u64, redelivered: bool) -> Self {
+        Self { message, seq_and_flag: seq << 1 | u64::from(redelivered) }
+    }
+
+    fn seq(&self) -> u64 {
+        self.seq_and_flag >> 1
+    }
+
+    fn redelivered(&self) -> bool {
+        self.seq_and_flag & 1 == 1
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+/// What is told of a queue.
+#[derive(Clone, Debug)]
+pub struct QueueView {
+    /// Its name.
+    pub name: String,
+    /// Listed as durable.
+    pub durable: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// The connection that owns it.
+    pub exclusive: Option<u64>,
+    /// `classic`, or `MQTT QoS 0` for a direct queue.
+    pub kind: &'static str,
+    /// As declared.
+    pub arguments: Table,
+    /// Messages waiting.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub unacked: u64,
+    /// Bytes of the bodies waiting.
+    pub ready_bytes: u64,
+    /// Consumers attached.
+    pub consumers: u64,
+    /// Messages dropped, for whatever reason.
+    pub lost: u64,
+    /// Messages handed to consumers so far.
+    pub delivered: u64,
+}
+
+impl Queue {
+    pub(crate) fn new(
+        id: u64,
+        name: &str,
+        properties: QueueProperties,
+        parsed: QueueArguments,
+        now: Time,
+    ) -> Self {
+        let arguments =
+            (!properties.arguments.is_empty()).then(|| Box::new((properties.arguments, parsed)));
+        Self {
+            id,
+            name: name.into(),
+            auto_delete: properties.auto_delete,
+            direct: properties.direct,
+            exclusive: properties.exclusive,
+            durable: properties.durable,
+            journaled: AtomicBool::new(properties.journaled && properties.durable),
+            delivered: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            state: Mutex::new(State { unused_since: now, arguments, ..State::default() }),
+        }
+    }
+
+    /// The queue's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number that no other queue of this process has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether it keeps no list.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Listed as durable.
+    #[must_use]
+    pub fn durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Whether its definition, and later its messages, are written to disk.
+    #[must_use]
+    pub fn journaled(&self) -> bool {
+        self.journaled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_journaled(&self) -> bool {
+        !self.journaled.swap(true, Ordering::AcqRel)
+    }
+
+    /// The connection that alone may use it.
+    #[must_use]
+    pub fn exclusive_owner(&self) -> Option<u64> {
+        self.exclusive
+    }
+
+    pub(crate) fn properties(&self) -> QueueProperties {
+        QueueProperties {
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            exclusive: self.exclusive,
+            direct: self.direct,
+            journaled: self.journaled(),
+            arguments: self.arguments(),
+        }
+    }
+
+    /// The arguments as declared.
+    #[must_use]
+    pub fn arguments(&self) -> Table {
+        let state = self.state.lock();
+        state.arguments.as_ref().map(|both| both.0.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn replace_arguments(&self, arguments: Table, parsed: QueueArguments) {
+        self.state.lock().arguments = Some(Box::new((arguments, parsed)));
+    }
+
+    /// Ready messages and consumers: what declare-ok tells.
+    #[must_use]
+    pub fn counts(&self) -> (u32, u32) {
+        let state = self.state.lock();
+        (clamp(state.ready.len()), clamp(state.consumers.len()))
+    }
+
+    /// Everything that listings tell.
+    #[must_use]
+    pub fn view(&self) -> QueueView {
+        let state = self.state.lock();
+        QueueView {
+            name: self.name.to_string(),
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            exclusive: self.exclusive,
+            kind: if self.direct { "MQTT QoS 0" } else { "classic" },
+            arguments: state.arguments.as_ref().map(|both| both.0.clone()).unwrap_or_default(),
+            ready: state.ready.len() as u64,
+            unacked: u64::from(state.unacked),
+            ready_bytes: state.ready.iter().map(|e| e.message.view().payload.len() as u64).sum(),
+            consumers: state.consumers.len() as u64,
+            lost: self.lost.load(Ordering::Relaxed),
+            delivered: self.delivered.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Drops the ready messages and says how many there were.
+    pub(crate) fn purge(&self) -> u32 {
+        let dropped = std::mem::take(&mut self.state.lock().ready);
+        clamp(dropped.len())
+    }
+
+    /// Remembers a binding that leads here; `false` if the queue is gone.
+    pub(crate) fn add_binding(&self, binding: &Arc<Binding>) -> bool {
+        let mut state = self.state.lock();
+        if !state.deleted {
+            state.bindings.push(Arc::clone(binding));
+        }
+        !state.deleted
+    }
+
+    pub(crate) fn remove_binding(&self, binding: &Arc<Binding>) -> usize {
+        let mut state = self.state.lock();
+        state.bindings.retain(|held| !Arc::ptr_eq(held, binding));
+        state.bindings.len()
+    }
+
+    /// The bindings that lead here, without the default exchange's.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Arc<Binding>> {
+        self.state.lock().bindings.clone()
+    }
+
+    /// Ends the queue: it takes and gives nothing any more. Returns what the vhost must undo, or `None` if a
+    /// condition does not hold or somebody else was first.
+    pub(crate) fn retire(&self, when: impl FnOnce(&Conditions) -> bool) -> Option<Retired> {
+        let mut state = self.state.lock();
+        let conditions = Conditions {
+            ready: state.ready.len(),
+            consumers: state.consumers.len(),
+            unused_since: state.unused_since,
+            bindings: state.bindings.len(),
+            expires_ms: state.arguments.as_ref().and_then(|both| both.1.expires_ms),
+        };
+        if state.deleted || !when(&conditions) {
+            return None;
+        }
+        state.deleted = true;
+        Some(Retired {
+            ready: clamp(std::mem::take(&mut state.ready).len()),
+            consumers: std::mem::take(&mut state.consumers),
+            bindings: std::mem::take(&mut state.bindings),
+        })
+    }
+
+    /// When the queue expires if nobody uses it from now on.
+    pub(crate) fn expiry(&self) -> Option<Time> {
+        let state = self.state.lock();
+        if state.deleted || !state.consumers.is_empty() {
+            return None;
+        }
+        let expires_ms = state.arguments.as_ref()?.1.expires_ms?;
+        Some(state.unused_since.after_ms(expires_ms))
+    }
+
+    /// Counts as a use for `x-expires`.
+    pub(crate) fn touch(&self, now: Time) {
+        self.state.lock().unused_since = now;
+    }
+}
+
+/// What a deletion may depend on.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    pub(crate) ready: usize,
+    pub(crate) consumers: usize,
+    pub(crate) unused_since: Time,
+    pub(crate) bindings: usize,
+    pub(crate) expires_ms: Option<u64>,
+}
+
+/// What a retired queue leaves behind.
+pub(crate) struct Retired {
+    pub(crate) ready: u32,
+    pub(crate) consumers: Vec<Consumer>,
+    pub(crate) bindings: Vec<Arc<Binding>>,
+}
+
+fn clamp(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! What becomes of delivered messages: acknowledged, put back near where they were, or given up.
+
+use std::sync::Arc;
+
+use super::{Entry, Queue};
+use crate::message::Message;
+use crate::turn::Turn;
+
+/// A delivered message that its consumer has not settled. The sink holds it.
+#[derive(Clone, Debug)]
+pub struct Unacked {
+    /// Where it came from.
+    pub queue: Arc<Queue>,
+    /// Its number there.
+    pub seq: u64,
+    /// The message, should it go back.
+    pub message: Message,
+}
+
+/// The consumer's word on a delivery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Settle {
+    /// Done: the queue forgets it.
+    Ack,
+    /// Back to its place in the queue, marked as redelivered.
+    Requeue,
+    /// Given up. (There is no dead-letter exchange yet: it is dropped.)
+    Reject,
+}
+
+impl Queue {
+    /// Settles deliveries of this queue, in any order.
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        unacked: impl Iterator<Item = (u64, Message)>,
+        how: Settle,
+    ) {
+        let mut state = self.state.lock();
+        for (seq, message) in unacked {
+            state.unacked = state.unacked.saturating_sub(1);
+            if how == Settle::Requeue && !state.deleted {
+                let place = state.ready.partition_point(|held| held.seq() < seq);
+                state.ready.insert(place, Entry::new(message, seq, true));
+            }
+        }
+        if how == Settle::Requeue {
+            self.dispatch(&mut state, turn);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The seam under the MQTT adapter.
+//!
+//! The adapter does not know whether the core is in this process. It speaks to a [`Core`]; no call blocks, each
+//! answers now or names a record that a later wake-up finds durable. Static dispatch: the core in this process costs
+//! nothing for it. Implementors: [`Link`]; a gateway to another broker.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::claims::{Owner, Previous};
+use crate::exchange::{Binding, Memo};
+use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
+use crate::message::{Message, MessageRef};
+use crate::queue::{Consumer, Queue, Settle};
+use crate::refusal::Refusal;
+use crate::schedule::Scheduled;
+use crate::time::Time;
+use crate::turn::Turn;
+use crate::watermark::Wake;
+
+/// What the adapter needs of a core, for one logged-in connection in one vhost.
+pub trait Core: Send + Sync + Sized + 'static {
+    /// Claims a client id; the connection that owns it is evicted.
+    ///
+    /// # Errors
+    /// Too many identifiers.
+    fn own(
+        &self,
+        turn: &mut Turn,
+        id: &str,
+        owner: &Arc<dyn Owner>,
+    ) -> Result<Previous, Refusal>;
+
+    /// Gives a client id up, leaving something for its next owner for so many milliseconds (`None`: for ever).
+    fn disown(
+        &self,
+        turn: &Turn,
+        id: &str,
+        owner: &Arc<dyn Owner>,
+        rest: Option<Box<dyn Any + Send + Sync>>,
+        keep_ms: Option<u64>,
+    );
+
+    /// The exchange is there: what CONNECT is refused without.
+    fn has_exchange(&self, name: &str) -> bool;
+
+    /// The queue with this name, if it is there and usable.
+    fn find_queue(&self, name: &str) -> Option<Arc<Queue>>;
+
+    /// Declares a queue.
+    ///
+    /// # Errors
+    /// No permission, or another declaration.
+    fn declare(&self, turn: &mut Turn, wish: &DeclareQueue<'_>) -> Result<Declared, Refusal>;
+
+    /// Sets when an unused queue goes.
+    ///
+    /// # Errors
+    /// The value is not possible.
+    fn set_expires(&self, queue: &Arc<Queue>, expires_ms: Option<u64>) -> Result<(), Refusal>;
+
+    /// From now on the queue outlives its connections.
+    fn set_journaled(&self, queue: &Arc<Queue>);
+
+    /// Deletes a queue by name; one that is not there is no error.
+    ///
+    /// # Errors
+    /// No permission.
+    fn delete(&self, name: &str) -> Result<(), Refusal>;
+
+    /// Deletes exactly this queue, which the connection made.
+    fn drop_queue(&self, queue: &Arc<Queue>);
+
+    /// Deletes exactly this queue if nothing is bound to it any more.
+    fn drop_unbound(&self, queue: &Arc<Queue>);
+
+    /// Binds a queue.
+    ///
+    /// # Errors
+    /// No permission, or a key that cannot be matched.
+    fn bind(&self, wish: &BindQueue<'_>) -> Result<BindingMade, Refusal>;
+
+    /// Removes a binding; says how many the queue has left.
+    ///
+    /// # Errors
+    /// No permission.
+    fn unbind(&self, wish: &BindQueue<'_>) -> Result<usize, Refusal>;
+
+    /// The queue's bindings, to bring a session's subscriptions back.
+    fn bindings(&self, queue: &Arc<Queue>) -> Vec<Arc<Binding>>;
+
+    /// Publishes a message.
+    ///
+    /// # Errors
+    /// No permission, or no such exchange.
+    fn publish(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+    ) -> Result<Published, Refusal>;
+
+    /// Starts a consumer; deliveries begin at [`Queue::pull`].
+    ///
+    /// # Errors
+    /// No permission, or an exclusive consumer.
+    fn consume(
+        &self,
+        turn: &Turn,
+        queue: &str,
+        consumer: Consumer,
+    ) -> Result<Arc<Queue>, Refusal>;
+
+    /// Stops a consumer.
+    fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64);
+
+    /// Settles deliveries of one queue.
+    fn settle(
+        &self,
+        turn: &mut Turn,
+        queue: &Arc<Queue>,
+        unacked: impl Iterator<Item = (u64, Message)>,
+        how: Settle,
+    );
+
+    /// The retained messages that match a filter and may be read.
+    fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message>;
+
+    /// Publishes a message later, unless it is cancelled.
+    fn schedule(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        at: Time,
+        message: &MessageRef<'_>,
+    ) -> Arc<Scheduled>;
+
+    /// The record of definitions that the next answer must wait for, if it is not durable yet.
+    fn uncommitted(&self) -> Option<u64>;
+
+    /// Wakes `who` once when that record is durable; `false` if it is.
+    fn wait_committed(&self, number: u64, who: &Arc<dyn Wake>) -> bool;
+
+    /// How far published messages are durable.
+    fn journal_durable(&self) -> u64;
+
+    /// Wakes `who` once when messages up to this number are durable; `false` if they are.
+    fn wait_journal(&self, number: u64, who: &Arc<dyn Wake>) -> bool;
+
+    /// The connection is over.
+    fn close(&self, turn: &mut Turn);
+}
+
+impl Core for Link {
+    fn own(
+        &self,
+        turn: &mut Turn,
+        id: &str,
+        owner: &Arc<dyn Owner>,
+    ) -> Result<Previous, Refusal> {
+        self.claim(turn, id, owner)
+    }
+
+    fn disown(
+        &self,
+        turn: &Turn,
+        id: &str,
+        owner: &Arc<dyn Owner>,
+        rest: Option<Box<dyn Any + Send + Sync>>,
+        keep_ms: Option<u64>,
+    ) {
+        self.release(turn, id, owner, rest, keep_ms);
+    }
+
+    fn has_exchange(&self, name: &str) -> bool {
+        self.vhost().exchange(name).is_some()
+    }
+
+    fn find_queue(&self, name: &str) -> Option<Arc<Queue>> {
+        self.usable_queue(name).ok()
+    }
+
+    fn declare(&self, turn: &mut Turn, wish: &DeclareQueue<'_>) -> Result<Declared, Refusal> {
+        self.queue_declare(turn, wish)
+    }
+
+    fn set_expires(&self, queue: &Arc<Queue>, expires_ms: Option<u64>) -> Result<(), Refusal> {
+        self.queue_set_expires(queue, expires_ms)
+    }
+
+    fn set_journaled(&self, queue: &Arc<Queue>) {
+        self.queue_set_journaled(queue);
+    }
+
+    fn delete(&self, name: &str) -> Result<(), Refusal> {
+        self.queue_delete(name, false, false).map(|_| ())
+    }
+
+    fn drop_queue(&self, queue: &Arc<Queue>) {
+        self.queue_drop(queue);
+    }
+
+    fn drop_unbound(&self, queue: &Arc<Queue>) {
+        self.queue_drop_unbound(queue);
+    }
+
+    fn bind(&self, wish: &BindQueue<'_>) -> Result<BindingMade, Refusal> {
+        self.queue_bind(wish)
+    }
+
+    fn unbind(&self, wish: &BindQueue<'_>) -> Result<usize, Refusal> {
+        self.queue_unbind(wish)
+    }
+
+    fn bindings(&self, queue: &Arc<Queue>) -> Vec<Arc<Binding>> {
+        queue.bindings()
+    }
+
+    fn publish(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+    ) -> Result<Published, Refusal> {
+        Self::publish(self, turn, memo, message)
+    }
+
+    fn consume(
+        &self,
+        turn: &Turn,
+        queue: &str,
+        consumer: Consumer,
+    ) -> Result<Arc<Queue>, Refusal> {
+        Self::consume(self, turn, queue, consumer)
+    }
+
+    fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64) {
+        Self::cancel(self, turn, queue, key);
+    }
+
+    fn settle(
+        &self,
+        turn: &mut Turn,
+        queue: &Arc<Queue>,
+        unacked: impl Iterator<Item = (u64, Message)>,
+        how: Settle,
+    ) {
+        Self::settle(self, turn, queue, unacked, how);
+    }
+
+    fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message> {
+        Self::retained(self, exchange, filter, now)
+    }
+
+    fn schedule(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        at: Time,
+        message: &MessageRef<'_>,
+    ) -> Arc<Scheduled> {
+        Self::schedule(self, turn, at, message)
+    }
+
+    fn uncommitted(&self) -> Option<u64> {
+        Self::uncommitted(self)
+    }
+
+    fn wait_committed(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
+        self.broker().definitions().watermark().wait(number, who)
+    }
+
+    fn journal_durable(&self) -> u64 {
+        self.broker().journal().watermark().durable()
+    }
+
+    fn wait_journal(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
+        self.broker().journal().watermark().wait(number, who)
+    }
+
+    fn close(&self, turn: &mut Turn) {
+        Self::close(self, turn);
+    }
+}

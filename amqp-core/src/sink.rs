@@ -1,0 +1,105 @@
+//! The one seam on the delivery path: who takes messages off queues.
+//!
+//! A sink encodes a delivery at once into its connection's out-buffer, under that buffer's lock, and says whether its
+//! connection must be woken. It is called with the queue's lock held, so it never calls back into the core
+//! (lock order: router, queue, out-buffer, journal).
+
+use std::sync::Arc;
+
+use crate::message::{Message, MessageRef};
+use crate::queue::Queue;
+use crate::watermark::Wake;
+
+/// A message on its way to one consumer.
+pub struct Delivery<'a> {
+    /// The sink's own name for its consumer.
+    pub consumer: u64,
+    /// Where it comes from, and where it is settled.
+    pub queue: &'a Arc<Queue>,
+    /// The message's number in that queue: settling names it.
+    pub seq: u64,
+    /// It was delivered before, to this consumer or another.
+    pub redelivered: bool,
+    /// The message.
+    pub message: MessageRef<'a>,
+    pub(crate) held: &'a mut Option<Message>,
+    pub(crate) scratch: &'a mut Vec<u8>,
+}
+
+impl Delivery<'_> {
+    /// The message as something to keep until it is settled. Made once for all who want it.
+    pub fn share(&mut self) -> Message {
+        self.held.get_or_insert_with(|| self.message.to_message(self.scratch)).clone()
+    }
+}
+
+/// What a sink did with a delivery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It is in the out-buffer.
+    Taken {
+        /// Nothing more will be heard of it: the queue may forget it.
+        settled: bool,
+        /// The connection was idle; its waker must be called at the end of the turn.
+        wake: bool,
+    },
+    /// No credit or no room now. The queue keeps the message and asks no more until [`Queue::pull`].
+    Full,
+    /// The message cannot or must not go to this consumer; it is settled.
+    Discarded(Loss),
+}
+
+/// Why a message was dropped where a protocol allows it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Loss {
+    /// It expired before it could be delivered.
+    Expired,
+    /// A queue's length limit.
+    Length,
+    /// The consumer asked not to get its own messages: no loss, but not delivered either.
+    NoLocal,
+    /// QoS 0 and nobody connected.
+    Offline,
+    /// QoS 0 and the connection does not keep up.
+    Overflow,
+    /// Larger than the client's maximum packet size.
+    TooLarge,
+    /// A key that may not leave through this protocol.
+    Unaddressable,
+}
+
+impl Loss {
+    /// All reasons, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::Length,
+        Self::NoLocal,
+        Self::Offline,
+        Self::Overflow,
+        Self::TooLarge,
+        Self::Unaddressable,
+    ];
+
+    /// The reason's name in listings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Length => "maxlen",
+            Self::NoLocal => "no_local",
+            Self::Offline => "offline",
+            Self::Overflow => "overflow",
+            Self::TooLarge => "too_large",
+            Self::Unaddressable => "unaddressable",
+        }
+    }
+}
+
+/// Takes deliveries for the consumers of one connection. Implementors: MQTT sessions, AMQP connections.
+pub trait Sink: Wake {
+    /// Encodes the delivery, or says why not. Never blocks and never calls the core.
+    fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome;
+
+    /// The consumer's queue is gone: nothing more will come from it. May be called with no lock held.
+    fn cancelled(&self, consumer: u64);
+}

@@ -1,0 +1,99 @@
+//! What the core does later: queues that expire and publications that were scheduled.
+//!
+//! The core reads no clock. Whoever drives it asks [`Timers::next`] and calls the broker at that time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::claims::Rest;
+use crate::queue::Queue;
+use crate::schedule::Scheduled;
+use crate::time::Time;
+use crate::vhost::VHost;
+use crate::watermark::Wake;
+
+/// What is due.
+pub(crate) enum Due {
+    /// A queue may have been unused for long enough.
+    QueueExpiry(Weak<VHost>, Weak<Queue>),
+    /// A publication was scheduled for now.
+    Publish(Arc<Scheduled>),
+    /// What an absent client left is no longer worth keeping.
+    Forget(Weak<VHost>, Weak<Rest>),
+}
+
+struct Timer {
+    at: Time,
+    number: u64,
+    due: Due,
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.number) == (other.at, other.number)
+    }
+}
+
+impl Eq for Timer {}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timer {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+#[derive(Default)]
+struct State {
+    heap: BinaryHeap<Reverse<Timer>>,
+    number: u64,
+    driver: Option<Arc<dyn Wake>>,
+}
+
+/// The list of what is due when.
+#[derive(Default)]
+pub(crate) struct Timers(Mutex<State>);
+
+impl Timers {
+    /// Adds something; wakes the driver if it has become the first.
+    pub(crate) fn add(&self, at: Time, due: Due) {
+        let driver = {
+            let mut state = self.0.lock();
+            let first = state.heap.peek().is_none_or(|Reverse(head)| at < head.at);
+            state.number += 1;
+            let number = state.number;
+            state.heap.push(Reverse(Timer { at, number, due }));
+            first.then(|| state.driver.clone()).flatten()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Takes the next thing that is due at `now`.
+    pub(crate) fn take(&self, now: Time) -> Option<Due> {
+        let mut state = self.0.lock();
+        if state.heap.peek().is_none_or(|Reverse(head)| head.at > now) {
+            return None;
+        }
+        state.heap.pop().map(|Reverse(timer)| timer.due)
+    }
+
+    /// When something is due.
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.0.lock().heap.peek().map(|Reverse(head)| head.at)
+    }
+
+    /// Who is told when the first deadline has moved forward.
+    pub(crate) fn drive(&self, driver: Arc<dyn Wake>) {
+        self.0.lock().driver = Some(driver);
+    }
+}

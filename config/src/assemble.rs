@@ -1,0 +1,302 @@
+//! Resolved values become the option structs of the crates that obey them.
+//!
+//! The only place that knows which setting ends in which field, and which settings bound each
+//! other. Values are within their own bounds already.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use leveret_amqp::options::Mechanism;
+use leveret_core::options::{AnonymousLogin, DefaultPermissions, Secret};
+use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
+use leveret_net::options::{ListenerOptions, Protocol};
+
+use crate::error::ConfigError;
+use crate::kind::Value;
+use crate::resolve::{Entry, Values};
+use crate::source::Origin;
+use crate::{Config, LogLevel};
+
+const PACKET_MAX: &str = "mqtt.max_packet_size_authenticated";
+const MESSAGE_MAX: &str = "max_message_size";
+const LISTENER_VHOSTS: &str = "mqtt.listener_vhosts.<name>";
+
+/// Builds the options. Contradictions between settings go to `errors`.
+pub(crate) fn assemble(values: &mut Values, errors: &mut Vec<ConfigError>) -> Config {
+    let message_max = number(values, MESSAGE_MAX);
+    let packet_is_default = values
+        .entry(PACKET_MAX)
+        .is_some_and(|entry| entry.origin == Origin::Default);
+    if packet_is_default && number(values, PACKET_MAX) > message_max {
+        values.lower_default(PACKET_MAX, message_max);
+    }
+    check_at_most(values, PACKET_MAX, MESSAGE_MAX, errors);
+    check_at_most(values, "initial_frame_max", "frame_max", errors);
+    check_listeners(values, errors);
+    let data_dir = path(values, "data_dir");
+    let beside_data = || {
+        data_dir
+            .as_ref()
+            .map(|directory| directory.join("enabled_plugins"))
+    };
+    Config {
+        enabled_plugins_file: path(values, "enabled_plugins_file").or_else(beside_data),
+        log_level: log_level(values),
+        core: core(values),
+        mqtt: mqtt(values),
+        amqp: amqp(values),
+        net: leveret_net::options::Options {
+            listeners: listeners(values),
+        },
+        data_dir,
+    }
+}
+
+fn core(values: &Values) -> leveret_core::options::Options {
+    leveret_core::options::Options {
+        max_message_size_bytes: number(values, MESSAGE_MAX),
+        loopback_users: true_members(values, "loopback_users.<user>"),
+        default_user: text(values, "default_user"),
+        default_pass: Secret::new(text(values, "default_pass")),
+        default_vhost: text(values, "default_vhost"),
+        default_permissions: DefaultPermissions {
+            configure: text(values, "default_permissions.configure"),
+            write: text(values, "default_permissions.write"),
+            read: text(values, "default_permissions.read"),
+        },
+        default_user_tags: true_members(values, "default_user_tags.<tag>"),
+    }
+}
+
+fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
+    let strict = text(values, "mqtt.topic_filters") == "strict";
+    leveret_mqtt::options::Options {
+        allow_anonymous: boolean(values, "mqtt.allow_anonymous"),
+        anonymous_login: anonymous_login(values),
+        vhost: text(values, "mqtt.vhost"),
+        exchange: text(values, "mqtt.exchange"),
+        session_expiry_max_ms: quantity(values, "mqtt.max_session_expiry_interval_seconds"),
+        prefetch: number_u16(values, "mqtt.prefetch"),
+        topic_filters: if strict {
+            TopicFilters::Strict
+        } else {
+            TopicFilters::Flexible
+        },
+        disconnect_on_unauthorized: boolean(values, "mqtt.disconnect_on_unauthorized"),
+        login_timeout_ms: number(values, "mqtt.login_timeout"),
+        packet_unauthenticated_bytes_max: number_u32(
+            values,
+            "mqtt.max_packet_size_unauthenticated",
+        ),
+        packet_authenticated_bytes_max: number_u32(values, PACKET_MAX),
+        topic_alias_max: number_u16(values, "mqtt.topic_alias_maximum"),
+        connections_max: quantity(values, "mqtt.max_connections"),
+        retained_messages_max: number(values, "mqtt.retained_messages_max"),
+        output_bytes_max: number(values, "mqtt.output_bytes_max"),
+        protocol_versions: protocol_versions(values),
+    }
+}
+
+fn amqp(values: &Values) -> leveret_amqp::options::Options {
+    let mechanisms = values.members("auth_mechanisms.<N>");
+    let mut offered = Vec::new();
+    for mechanism in mechanisms.filter_map(|(_, entry)| Mechanism::named(&entry.text)) {
+        if !offered.contains(&mechanism) {
+            offered.push(mechanism);
+        }
+    }
+    leveret_amqp::options::Options {
+        frame_max: number_u32(values, "frame_max"),
+        initial_frame_max: number_u32(values, "initial_frame_max"),
+        channel_max: match number_u16(values, "channel_max") {
+            0 => u16::MAX, // "no specified limit". AMQP 0-9-1 §1.4.2.5.1
+            limit => limit,
+        },
+        heartbeat_s: u16::try_from(number(values, "heartbeat") / 1_000).unwrap_or(u16::MAX),
+        handshake_timeout_ms: number(values, "handshake_timeout"),
+        mechanisms: offered,
+        anonymous_login: anonymous_login(values),
+    }
+}
+
+fn anonymous_login(values: &Values) -> Option<AnonymousLogin> {
+    let user = text(values, "anonymous_login_user");
+    let pass = Secret::new(text(values, "anonymous_login_pass"));
+    (user != "none").then_some(AnonymousLogin { user, pass })
+}
+
+fn protocol_versions(values: &Values) -> ProtocolVersions {
+    let has = |level| match values
+        .entry("mqtt.allowed_protocol_versions")
+        .map(|e| &e.value)
+    {
+        Some(Value::Words(words)) => words.contains(&level),
+        _ => false,
+    };
+    ProtocolVersions {
+        v3: has("3"),
+        v4: has("4"),
+        v5: has("5"),
+    }
+}
+
+fn log_level(values: &Values) -> LogLevel {
+    match text(values, "log.console.level").as_str() {
+        "debug" => LogLevel::Debug,
+        "warning" => LogLevel::Warning,
+        "error" => LogLevel::Error,
+        "none" => LogLevel::None,
+        _ => LogLevel::Info,
+    }
+}
+
+/// Family of listeners, prefix of their socket options.
+const LISTENER_FAMILIES: [(Protocol, &str, &str, &str); 2] = [
+    (
+        Protocol::Amqp,
+        "listeners.tcp.<name>",
+        "tcp_listen_options.backlog",
+        "tcp_listen_options.nodelay",
+    ),
+    (
+        Protocol::Mqtt,
+        "mqtt.listeners.tcp.<name>",
+        "mqtt.tcp_listen_options.backlog",
+        "mqtt.tcp_listen_options.nodelay",
+    ),
+];
+
+fn listeners(values: &Values) -> Vec<ListenerOptions> {
+    let mut all = Vec::new();
+    for (protocol, family, backlog, nodelay) in LISTENER_FAMILIES {
+        for (name, entry) in values.members(family) {
+            let mut pins = values.members(LISTENER_VHOSTS);
+            let pinned = pins.find(|(pin, _)| protocol == Protocol::Mqtt && *pin == name);
+            all.push(ListenerOptions {
+                name: name.into(),
+                protocol,
+                addresses: addresses(entry).to_vec(),
+                vhost: pinned.map(|(_, vhost)| vhost.text.clone()),
+                backlog: number_u32(values, backlog),
+                nodelay: boolean(values, nodelay),
+            });
+        }
+    }
+    all
+}
+
+fn check_at_most(
+    values: &Values,
+    lesser: &'static str,
+    greater: &'static str,
+    errors: &mut Vec<ConfigError>,
+) {
+    let (Some(low), Some(high)) = (values.entry(lesser), values.entry(greater)) else {
+        return;
+    };
+    if number(values, lesser) > number(values, greater) {
+        errors.push(ConfigError::Contradiction {
+            origin: low.origin.clone(),
+            why: format!(
+                "'{lesser}' is {}, which is more than '{greater}', {} ({})",
+                low.text, high.text, high.origin
+            ),
+        });
+    }
+}
+
+/// No two listeners on one socket, and no vhost for a listener that is not there.
+fn check_listeners(values: &Values, errors: &mut Vec<ConfigError>) {
+    let mut earlier: Vec<&Entry> = Vec::new();
+    for (_, family, ..) in LISTENER_FAMILIES {
+        for (_, entry) in values.members(family) {
+            if let Some(other) = earlier.iter().find(|other| overlap(other, entry)) {
+                errors.push(ConfigError::Contradiction {
+                    origin: entry.origin.clone(),
+                    why: format!(
+                        "'{}' listens where '{}' ({}) does",
+                        entry.key, other.key, other.origin
+                    ),
+                });
+            }
+            earlier.push(entry);
+        }
+    }
+    for (name, pin) in values.members(LISTENER_VHOSTS) {
+        let mut names = values
+            .members("mqtt.listeners.tcp.<name>")
+            .map(|(name, _)| name);
+        if !names.any(|listener| listener == name) {
+            let why = format!("'{}' has no listener 'mqtt.listeners.tcp.{name}'", pin.key);
+            errors.push(ConfigError::Contradiction {
+                origin: pin.origin.clone(),
+                why,
+            });
+        }
+    }
+}
+
+fn overlap(one: &Entry, other: &Entry) -> bool {
+    let clash = |a: &SocketAddr, b: &SocketAddr| {
+        let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+    };
+    addresses(one)
+        .iter()
+        .any(|a| addresses(other).iter().any(|b| clash(a, b)))
+}
+
+fn addresses(entry: &Entry) -> &[SocketAddr] {
+    match &entry.value {
+        Value::Listener(addresses) => addresses,
+        _ => &[],
+    }
+}
+
+fn true_members(values: &Values, family: &'static str) -> Vec<String> {
+    let members = values.members(family);
+    members
+        .filter(|(_, entry)| entry.value == Value::Bool(true))
+        .map(|(name, _)| name.into())
+        .collect()
+}
+
+fn path(values: &Values, key: &'static str) -> Option<PathBuf> {
+    let entry = values.entry(key)?;
+    (!entry.text.is_empty()).then(|| PathBuf::from(&entry.text))
+}
+
+fn boolean(values: &Values, key: &'static str) -> bool {
+    match values.entry(key).map(|entry| &entry.value) {
+        Some(Value::Bool(value)) => *value,
+        _ => unreachable!("the table has a default for every boolean; '{key}' has none"),
+    }
+}
+
+fn text(values: &Values, key: &'static str) -> String {
+    match values.entry(key).map(|entry| &entry.value) {
+        Some(Value::Text(value)) => value.clone(),
+        _ => unreachable!("the table has a default for every text; '{key}' has none"),
+    }
+}
+
+/// A number or a duration in milliseconds; `None` is without limit.
+fn quantity(values: &Values, key: &'static str) -> Option<u64> {
+    match values.entry(key).map(|entry| &entry.value) {
+        Some(Value::Number(value) | Value::Duration(value)) => *value,
+        _ => unreachable!("the table has a default for every number; '{key}' has none"),
+    }
+}
+
+fn number(values: &Values, key: &'static str) -> u64 {
+    quantity(values, key).unwrap_or(u64::MAX)
+}
+
+// The bounds in the table fit these types; a test loads the greatest value of every row.
+fn number_u32(values: &Values, key: &'static str) -> u32 {
+    u32::try_from(number(values, key)).unwrap_or(u32::MAX)
+}
+
+fn number_u16(values: &Values, key: &'static str) -> u16 {
+    u16::try_from(number(values, key)).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,1 @@
+//! Control socket and commands of Leveret.

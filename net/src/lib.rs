@@ -1,0 +1,3 @@
+//! Listeners and the driver loop of Leveret.
+
+pub mod options;

@@ -1,0 +1,2 @@
+//! Chores of Leveret's repository.
+fn main() {}
