@@ -16,7 +16,10 @@ use crate::violation::Violation;
 /// MQTT Control Packet type (MQTT 5.0 §2.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "each variant is the specification's name of the packet")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the specification's name of the packet"
+)]
 pub enum PacketType {
     Connect = 1,
     ConnAck = 2,
@@ -125,7 +128,9 @@ pub fn decode_header(buf: &[u8]) -> Result<Option<(FixedHeader, usize)>, Violati
         return Ok(None);
     };
     let Some(packet_type) = PacketType::from_nibble(first >> 4) else {
-        return Err(Violation::ReservedPacketType { packet_type: first >> 4 });
+        return Err(Violation::ReservedPacketType {
+            packet_type: first >> 4,
+        });
     };
     let flags = first & 0x0F;
     if packet_type != PacketType::Publish {
@@ -133,12 +138,22 @@ pub fn decode_header(buf: &[u8]) -> Result<Option<(FixedHeader, usize)>, Violati
         let repeated = fixed != 0 && flags == fixed | FLAG_DUP;
         // [MQTT-2.1.3-1]
         if flags != fixed && !repeated {
-            return Err(Violation::ReservedFlags { packet: packet_type, flags });
+            return Err(Violation::ReservedFlags {
+                packet: packet_type,
+                flags,
+            });
         }
     }
     let decoded = decode_variable_byte_integer(rest, "remaining length")?;
     Ok(decoded.map(|(remaining_length, bytes)| {
-        (FixedHeader { packet_type, flags, remaining_length }, 1 + bytes)
+        (
+            FixedHeader {
+                packet_type,
+                flags,
+                remaining_length,
+            },
+            1 + bytes,
+        )
     }))
 }
 
@@ -199,7 +214,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Violation::Truncated`].
     pub fn u8(&mut self, field: &'static str) -> Result<u8, Violation> {
-        let (&byte, rest) = self.rest.split_first().ok_or(Violation::Truncated { field })?;
+        let (&byte, rest) = self
+            .rest
+            .split_first()
+            .ok_or(Violation::Truncated { field })?;
         self.rest = rest;
         Ok(byte)
     }
@@ -209,7 +227,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Violation::Truncated`].
     pub fn u16(&mut self, field: &'static str) -> Result<u16, Violation> {
-        let (bytes, rest) = self.rest.split_first_chunk().ok_or(Violation::Truncated { field })?;
+        let (bytes, rest) = self
+            .rest
+            .split_first_chunk()
+            .ok_or(Violation::Truncated { field })?;
         self.rest = rest;
         Ok(u16::from_be_bytes(*bytes))
     }
@@ -219,7 +240,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Violation::Truncated`].
     pub fn u32(&mut self, field: &'static str) -> Result<u32, Violation> {
-        let (bytes, rest) = self.rest.split_first_chunk().ok_or(Violation::Truncated { field })?;
+        let (bytes, rest) = self
+            .rest
+            .split_first_chunk()
+            .ok_or(Violation::Truncated { field })?;
         self.rest = rest;
         Ok(u32::from_be_bytes(*bytes))
     }
@@ -262,8 +286,7 @@ impl<'a> Reader<'a> {
     pub fn string(&mut self, field: &'static str) -> Result<&'a str, Violation> {
         let bytes = self.binary(field)?;
         // [MQTT-1.5.4-1]: surrogates are not UTF-8 either.
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?;
+        let text = std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?;
         // [MQTT-1.5.4-2]
         if bytes.contains(&0) {
             return Err(Violation::StringHasNul { field });
@@ -310,7 +333,10 @@ pub struct TooLong {
 /// [`TooLong`] above [`STRING_BYTES_MAX`].
 pub const fn check_string(bytes: &[u8]) -> Result<(), TooLong> {
     if bytes.len() > STRING_BYTES_MAX {
-        return Err(TooLong { bytes: bytes.len(), bytes_max: STRING_BYTES_MAX });
+        return Err(TooLong {
+            bytes: bytes.len(),
+            bytes_max: STRING_BYTES_MAX,
+        });
     }
     Ok(())
 }
@@ -333,7 +359,10 @@ pub fn put_header(
 ) -> Result<(), TooLong> {
     let bytes_max = REMAINING_LENGTH_MAX as usize;
     if remaining_length > bytes_max {
-        return Err(TooLong { bytes: remaining_length, bytes_max });
+        return Err(TooLong {
+            bytes: remaining_length,
+            bytes_max,
+        });
     }
     out.reserve(remaining_length + 5);
     out.push(first_byte);
@@ -395,18 +424,30 @@ mod tests {
 
     #[test]
     fn mqtt_1_5_5_1_longer_than_needed() {
-        for bytes in [&[0x80, 0][..], &[0xFF, 0], &[0x80, 0x80, 0], &[0x80, 0x80, 0x80, 0]] {
+        for bytes in [
+            &[0x80, 0][..],
+            &[0xFF, 0],
+            &[0x80, 0x80, 0],
+            &[0x80, 0x80, 0x80, 0],
+        ] {
             let got = decode_variable_byte_integer(bytes, "x");
-            assert_eq!(got, Err(Violation::VariableByteIntegerNotMinimal { field: "x" }));
+            assert_eq!(
+                got,
+                Err(Violation::VariableByteIntegerNotMinimal { field: "x" })
+            );
         }
         for bytes in [&[0x80; 4][..], &[0xFF; 5], &[0x80, 0x80, 0x80, 0x80, 1]] {
             let got = decode_variable_byte_integer(bytes, "x");
-            assert_eq!(got, Err(Violation::VariableByteIntegerTooLong { field: "x" }));
+            assert_eq!(
+                got,
+                Err(Violation::VariableByteIntegerTooLong { field: "x" })
+            );
         }
     }
 
     #[test]
     fn mqtt_2_1_3_1_every_first_byte() {
+        // 3.1.1 [MQTT-2.2.2-2].
         for first in 0..=u8::MAX {
             let (nibble, flags) = (first >> 4, first & 0x0F);
             let expect = match nibble {
@@ -428,13 +469,17 @@ mod tests {
 
     #[test]
     fn mqtt_1_5_4_strings() {
+        // [MQTT-1.5.4-1], [MQTT-1.5.4-2]; 3.1.1 [MQTT-1.5.3-1], [MQTT-1.5.3-2].
         let rows: [(&[u8], Result<&str, Violation>); 8] = [
             (b"\0\0", Ok("")),
             (b"\0\x03a/b", Ok("a/b")),
             (b"\0\x03\xEF\xBB\xBF", Ok("\u{FEFF}")), // [MQTT-1.5.4-3]
             (b"\0\x01\0", Err(Violation::StringHasNul { field: "x" })),
             (b"\0\x01\xFF", Err(Violation::StringNotUtf8 { field: "x" })),
-            (b"\0\x03\xED\xA0\x80", Err(Violation::StringNotUtf8 { field: "x" })),
+            (
+                b"\0\x03\xED\xA0\x80",
+                Err(Violation::StringNotUtf8 { field: "x" }),
+            ),
             (b"\0\x02a", Err(Violation::Truncated { field: "x" })),
             (b"\0", Err(Violation::Truncated { field: "x" })),
         ];

@@ -18,10 +18,23 @@
 //! | SUBSCRIBE in 3.1 and 3.1.1: every rule of 3.1.1 is enforced | RabbitMQ | OASIS |
 
 pub mod codec;
+mod connection;
+mod convert;
+mod deliver;
+mod flow;
+mod handle;
 pub mod limits;
+mod node;
 pub mod options;
+mod outlet;
 pub mod packet;
 pub mod property;
 pub mod reason_code;
+mod session;
 pub mod topic;
+pub mod vhost_choice;
 pub mod violation;
+mod will;
+
+pub use connection::Connection;
+pub use node::Node;

@@ -34,8 +34,6 @@ pub struct Options {
     pub topic_alias_max: u16,
     /// MQTT connections of this node; `None` is as many as there are file descriptors.
     pub connections_max: Option<u64>,
-    /// Retained messages of one virtual host.
-    pub retained_messages_max: u64,
     /// Bytes that may wait in one connection's out-buffer before QoS 0 deliveries are dropped.
     pub output_bytes_max: u64,
     /// Which protocol levels may connect.
@@ -58,7 +56,6 @@ impl Default for Options {
             packet_authenticated_bytes_max: 16_777_216,
             topic_alias_max: 16,
             connections_max: None,
-            retained_messages_max: 1_000_000,
             output_bytes_max: 1_048_576,
             protocol_versions: ProtocolVersions::default(),
         }

@@ -75,7 +75,10 @@ impl QoS {
 
 /// A packet a client may send once its CONNECT was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the specification's name of the packet")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the specification's name of the packet"
+)]
 pub enum ClientPacket<'a> {
     Publish(Publish<'a>),
     PubAck(Ack<'a>),
@@ -91,7 +94,10 @@ pub enum ClientPacket<'a> {
 
 /// A packet a server may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the specification's name of the packet")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the specification's name of the packet"
+)]
 pub enum ServerPacket<'a> {
     ConnAck(ConnAck<'a>),
     Publish(Publish<'a>),
@@ -134,9 +140,7 @@ pub fn decode(
     let packet = header.packet_type;
     check_flags(version, header)?;
     Ok(match packet {
-        PacketType::Publish => {
-            ClientPacket::Publish(Publish::decode(version, header.flags, body)?)
-        }
+        PacketType::Publish => ClientPacket::Publish(Publish::decode(version, header.flags, body)?),
         PacketType::PubAck => ClientPacket::PubAck(Ack::decode(version, packet, body)?),
         PacketType::PubRec => ClientPacket::PubRec(Ack::decode(version, packet, body)?),
         PacketType::PubRel => ClientPacket::PubRel(Ack::decode(version, packet, body)?),
@@ -152,10 +156,9 @@ pub fn decode(
         PacketType::Auth => return Err(Violation::ReservedPacketType { packet_type: 15 }),
         // [MQTT-3.1.0-2]
         PacketType::Connect => return Err(Violation::SecondConnect),
-        PacketType::ConnAck
-        | PacketType::SubAck
-        | PacketType::UnsubAck
-        | PacketType::PingResp => return Err(Violation::WrongDirection { packet }),
+        PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
+            return Err(Violation::WrongDirection { packet });
+        }
     })
 }
 
@@ -201,7 +204,11 @@ pub fn decode_server(
 /// MQTT 3.1 §2.1 sets DUP on a repeated PUBREL, SUBSCRIBE or UNSUBSCRIBE; later versions reserve
 /// it, and [`crate::codec::decode_header`] cannot tell.
 fn check_flags(version: ProtocolVersion, header: FixedHeader) -> Result<(), Violation> {
-    let FixedHeader { packet_type: packet, flags, .. } = header;
+    let FixedHeader {
+        packet_type: packet,
+        flags,
+        ..
+    } = header;
     if packet == PacketType::Publish || flags == packet.fixed_flags() {
         return Ok(());
     }

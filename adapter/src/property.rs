@@ -16,7 +16,10 @@ use crate::violation::Violation;
 /// Identifier of a property (MQTT 5.0 §2.2.2.2, table 2-4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "each variant is the specification's name of the property")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the specification's name of the property"
+)]
 pub enum PropertyId {
     PayloadFormatIndicator = 0x01,
     MessageExpiryInterval = 0x02,
@@ -98,7 +101,10 @@ impl fmt::Display for PropertyId {
 
 /// Which packet, from which side, a property block stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the specification's name of the packet")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the specification's name of the packet"
+)]
 pub enum PropertySet {
     Connect,
     /// Will Properties, in the payload of CONNECT.
@@ -184,14 +190,18 @@ impl PropertySet {
             | Self::PubComp
             | Self::SubAck
             | Self::UnsubAck => set(&[Id::ReasonString]),
-            Self::ClientDisconnect => {
-                set(&[Id::SessionExpiryInterval, Id::ServerReference, Id::ReasonString])
-            }
+            Self::ClientDisconnect => set(&[
+                Id::SessionExpiryInterval,
+                Id::ServerReference,
+                Id::ReasonString,
+            ]),
             // [MQTT-3.14.2-2]
             Self::ServerDisconnect => set(&[Id::ServerReference, Id::ReasonString]),
-            Self::Auth => {
-                set(&[Id::AuthenticationMethod, Id::AuthenticationData, Id::ReasonString])
-            }
+            Self::Auth => set(&[
+                Id::AuthenticationMethod,
+                Id::AuthenticationData,
+                Id::ReasonString,
+            ]),
         }
     }
 
@@ -218,7 +228,10 @@ impl PropertySet {
 
 /// One property with its value. Intervals are in seconds, sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the specification's name of the property")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the specification's name of the property"
+)]
 pub enum Property<'a> {
     PayloadFormatIndicator(bool),
     MessageExpiryInterval(u32),
@@ -305,7 +318,9 @@ impl<'a> Property<'a> {
                 out.extend_from_slice(&[id, u8::from(yes)]);
                 Ok(())
             }
-            Self::ServerKeepAlive(value) | Self::TopicAliasMaximum(value) => put_u16(out, id, value),
+            Self::ServerKeepAlive(value) | Self::TopicAliasMaximum(value) => {
+                put_u16(out, id, value)
+            }
             Self::ReceiveMaximum(value) | Self::TopicAlias(value) => put_u16(out, id, value.get()),
             Self::MessageExpiryInterval(value)
             | Self::SessionExpiryInterval(value)
@@ -393,9 +408,7 @@ impl<'a> Property<'a> {
             Id::SubscriptionIdentifierAvailable => {
                 Self::SubscriptionIdentifierAvailable(flag(reader, id)?)
             }
-            Id::SharedSubscriptionAvailable => {
-                Self::SharedSubscriptionAvailable(flag(reader, id)?)
-            }
+            Id::SharedSubscriptionAvailable => Self::SharedSubscriptionAvailable(flag(reader, id)?),
         })
     }
 }
@@ -404,7 +417,10 @@ fn flag(reader: &mut Reader<'_>, property: PropertyId) -> Result<bool, Violation
     match reader.u8("property value")? {
         0 => Ok(false),
         1 => Ok(true),
-        value => Err(Violation::PropertyValue { property, value: value.into() }),
+        value => Err(Violation::PropertyValue {
+            property,
+            value: value.into(),
+        }),
     }
 }
 
@@ -440,7 +456,10 @@ fn put_u32(out: &mut Vec<u8>, id: u8, value: u32) -> Result<(), TooLong> {
 fn put_variable(out: &mut Vec<u8>, id: u8, value: u32) -> Result<(), TooLong> {
     if value > REMAINING_LENGTH_MAX {
         let bytes_max = REMAINING_LENGTH_MAX as usize;
-        return Err(TooLong { bytes: value as usize, bytes_max });
+        return Err(TooLong {
+            bytes: value as usize,
+            bytes_max,
+        });
     }
     out.push(id);
     codec::put_variable_byte_integer(out, value);
@@ -477,7 +496,11 @@ impl<'a> Properties<'a> {
         }
         let raw = reader.bytes(len as usize, "properties")?;
         let mut block = Reader::new(raw);
-        let mut check = Check { set, seen: 0, user_properties: 0 };
+        let mut check = Check {
+            set,
+            seen: 0,
+            user_properties: 0,
+        };
         while !block.is_empty() {
             let property = Property::decode(&mut block)?;
             check.admit(&property)?;
@@ -507,7 +530,9 @@ impl<'a> Properties<'a> {
     /// The properties in the order they were sent.
     #[must_use]
     pub const fn iter(&self) -> PropertyIter<'a> {
-        PropertyIter { block: Reader::new(self.raw) }
+        PropertyIter {
+            block: Reader::new(self.raw),
+        }
     }
 }
 
@@ -554,18 +579,22 @@ impl Check {
                 return Err(Violation::SubscriptionIdentifierFromClient);
             }
             let packet = self.set.packet();
-            return Err(Violation::PropertyNotAllowed { property: id, packet });
+            return Err(Violation::PropertyNotAllowed {
+                property: id,
+                packet,
+            });
         }
         if id == Id::UserProperty {
             self.user_properties += 1;
             if self.user_properties > USER_PROPERTIES_MAX {
-                return Err(Violation::UserPropertiesTooMany { max: USER_PROPERTIES_MAX });
+                return Err(Violation::UserPropertiesTooMany {
+                    max: USER_PROPERTIES_MAX,
+                });
             }
             return Ok(());
         }
         // MQTT 5.0 §3.3.2.3.8: one identifier for each subscription that matched.
-        let repeats =
-            id == Id::SubscriptionIdentifier && self.set == PropertySet::ServerPublish;
+        let repeats = id == Id::SubscriptionIdentifier && self.set == PropertySet::ServerPublish;
         if self.seen & id.bit() != 0 && !repeats {
             return Err(Violation::PropertyDuplicate { property: id });
         }

@@ -6,7 +6,10 @@
 /// 0x00 is Success, Normal disconnection and Granted QoS 0 alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "each variant is the name the specification gives the number")]
+#[expect(
+    missing_docs,
+    reason = "each variant is the name the specification gives the number"
+)]
 pub enum ReasonCode {
     Success = 0x00,
     GrantedQoS1 = 0x01,
@@ -197,7 +200,9 @@ mod tests {
 
     #[test]
     fn numbers_go_both_ways() {
-        let known = (0..=u8::MAX).filter_map(ReasonCode::from_u8).collect::<Vec<_>>();
+        let known = (0..=u8::MAX)
+            .filter_map(ReasonCode::from_u8)
+            .collect::<Vec<_>>();
         assert_eq!(known, ALL);
         for code in 0..=u8::MAX {
             if let Some(reason) = ReasonCode::from_u8(code) {
@@ -208,7 +213,15 @@ mod tests {
 
     #[test]
     fn return_codes_of_3_x() {
-        let rows = [(0x00, 0), (0x84, 1), (0x85, 2), (0x86, 4), (0x87, 5), (0x97, 5), (0x88, 3)];
+        let rows = [
+            (0x00, 0),
+            (0x84, 1),
+            (0x85, 2),
+            (0x86, 4),
+            (0x87, 5),
+            (0x97, 5),
+            (0x88, 3),
+        ];
         for (code, expect) in rows {
             let got = ReasonCode::from_u8(code).map(ReasonCode::connack_return_code);
             assert_eq!(got, Some(expect), "{code:#04x}");

@@ -56,7 +56,11 @@ impl<'a> TopicName<'a> {
         }
         if separators >= TOPIC_LEVELS_MAX {
             let levels = separators + 1;
-            return Err(Violation::TopicLevelsTooMany { field, levels, max: TOPIC_LEVELS_MAX });
+            return Err(Violation::TopicLevelsTooMany {
+                field,
+                levels,
+                max: TOPIC_LEVELS_MAX,
+            });
         }
         Ok(topic)
     }
@@ -98,10 +102,15 @@ impl<'a> ParsedFilter<'a> {
         // [MQTT-4.8.2-1]
         let Some(shared) = text.strip_prefix(SHARE_PREFIX) else {
             check_filter(text, mode)?;
-            return Ok(Self { share: None, filter: text });
+            return Ok(Self {
+                share: None,
+                filter: text,
+            });
         };
         // [MQTT-4.8.2-2]
-        let (share, filter) = shared.split_once('/').ok_or(Violation::SharedFilterMissing)?;
+        let (share, filter) = shared
+            .split_once('/')
+            .ok_or(Violation::SharedFilterMissing)?;
         if share.is_empty() || share.contains(['+', '#']) {
             return Err(Violation::ShareNameInvalid);
         }
@@ -109,7 +118,10 @@ impl<'a> ParsedFilter<'a> {
             return Err(Violation::SharedFilterMissing);
         }
         check_filter(filter, mode)?;
-        Ok(Self { share: Some(share), filter })
+        Ok(Self {
+            share: Some(share),
+            filter,
+        })
     }
 
     /// Whether a level of the filter is a wildcard.
@@ -135,7 +147,10 @@ fn check_filter(filter: &str, mode: FilterMode) -> Result<(), Violation> {
     }
     let levels = 1 + filter.bytes().filter(|&byte| byte == b'/').count();
     if levels > TOPIC_LEVELS_MAX {
-        return Err(Violation::FilterLevelsTooMany { levels, max: TOPIC_LEVELS_MAX });
+        return Err(Violation::FilterLevelsTooMany {
+            levels,
+            max: TOPIC_LEVELS_MAX,
+        });
     }
     let mut count = 0;
     for (index, level) in filter.split('/').enumerate() {

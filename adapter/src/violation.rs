@@ -13,7 +13,10 @@ use crate::reason_code::ReasonCode;
 
 /// A rule of MQTT that the peer broke. Statement ids are those of MQTT 5.0 unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are named in each variant's sentence")]
+#[expect(
+    missing_docs,
+    reason = "the fields are named in each variant's sentence"
+)]
 pub enum Violation {
     /// MQTT 5.0 §2.1.2: packet type 0 is reserved; 15 is, before 5.0.
     #[error("fixed header: packet type {packet_type} is reserved")]
@@ -50,7 +53,10 @@ pub enum Violation {
     PropertyUnknown { id: u32 },
     /// MQTT 5.0 §2.2.2.2, table 2-4.
     #[error("properties: {property} does not belong in {packet}")]
-    PropertyNotAllowed { property: PropertyId, packet: PacketType },
+    PropertyNotAllowed {
+        property: PropertyId,
+        packet: PacketType,
+    },
     /// MQTT 5.0 §2.2.2.2 and the section of each property.
     #[error("properties: {property} appears more than once")]
     PropertyDuplicate { property: PropertyId },
@@ -108,7 +114,11 @@ pub enum Violation {
     TopicNameHasWildcard { field: &'static str },
     /// Limit of this broker: [`crate::limits::TOPIC_LEVELS_MAX`].
     #[error("{field}: {levels} topic levels, at most {max} are allowed")]
-    TopicLevelsTooMany { field: &'static str, levels: usize, max: usize },
+    TopicLevelsTooMany {
+        field: &'static str,
+        levels: usize,
+        max: usize,
+    },
     /// [MQTT-3.3.2-8].
     #[error("PUBLISH: topic alias 0")]
     TopicAliasZero,
@@ -250,10 +260,13 @@ impl Violation {
     #[must_use]
     pub const fn connack_version(&self) -> Option<ProtocolVersion> {
         match self {
-            Self::UnsupportedProtocol { name_known: true, level } if *level > 5 => {
-                Some(ProtocolVersion::V5)
-            }
-            Self::UnsupportedProtocol { name_known: true, .. } => Some(ProtocolVersion::V4),
+            Self::UnsupportedProtocol {
+                name_known: true,
+                level,
+            } if *level > 5 => Some(ProtocolVersion::V5),
+            Self::UnsupportedProtocol {
+                name_known: true, ..
+            } => Some(ProtocolVersion::V4),
             _ => None,
         }
     }

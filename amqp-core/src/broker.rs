@@ -1,6 +1,7 @@
 //! The broker: vhosts, users, parameters and connections of one node, and what it does by itself.
 //!
-//! Owns what is shared by all vhosts. Synchronous; reads no clock, opens no file, knows no protocol.
+//! Owns what is shared by all vhosts. Synchronous; reads no clock, opens no file, knows no
+//! protocol.
 
 mod admin;
 mod load;
@@ -81,7 +82,11 @@ impl Broker {
         let options = &self.options;
         let user = User {
             password_hash: password_hash.into(),
-            tags: options.default_user_tags.iter().map(|tag| tag.as_str().into()).collect(),
+            tags: options
+                .default_user_tags
+                .iter()
+                .map(|tag| tag.as_str().into())
+                .collect(),
         };
         let grants = &options.default_permissions;
         let patterns = [&*grants.configure, &*grants.write, &*grants.read];
@@ -129,11 +134,16 @@ impl Broker {
         const LETTERS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let id = self.next_id();
-        let halves = [self.names.hash_one((id, 0_u8)), self.names.hash_one((id, 1_u8))];
-        let letter = |half: u64, place: u32| {
-            char::from(LETTERS[(half >> (place * 6) & 63) as usize])
-        };
-        halves.iter().flat_map(|half| (0..11).map(move |place| letter(*half, place % 10))).collect()
+        let halves = [
+            self.names.hash_one((id, 0_u8)),
+            self.names.hash_one((id, 1_u8)),
+        ];
+        let letter =
+            |half: u64, place: u32| char::from(LETTERS[(half >> (place * 6) & 63) as usize]);
+        halves
+            .iter()
+            .flat_map(|half| (0..11).map(move |place| letter(*half, place % 10)))
+            .collect()
     }
 
     pub(crate) fn submit(&self, changes: Vec<Change>) -> u64 {
@@ -161,7 +171,8 @@ impl Broker {
     /// Opens a vhost for a user who has proved who it is. The one place where a client enters one.
     ///
     /// # Errors
-    /// 530 for a vhost that is not there or not open to this user; 403 for a user who may only come from loopback.
+    /// 530 for a vhost that is not there or not open to this user; 403 for a user who may only come
+    /// from loopback.
     pub fn open_vhost(
         self: &Arc<Self>,
         connection: u64,
@@ -179,7 +190,13 @@ impl Broker {
                 "access to vhost '{vhost}' refused for user '{user}'"
             )));
         }
-        Ok(Link::new(Arc::clone(self), host, connection, user, client_id))
+        Ok(Link::new(
+            Arc::clone(self),
+            host,
+            connection,
+            user,
+            client_id,
+        ))
     }
 
     /// Whether a user may come from this address.
@@ -225,19 +242,22 @@ impl Broker {
     /// Every connection, oldest first.
     #[must_use]
     pub fn peers(&self) -> Vec<(u64, Arc<dyn Peer>)> {
-        let mut all: Vec<_> =
-            self.peers.iter().map(|entry| (*entry.key(), Arc::clone(&entry))).collect();
+        let mut all: Vec<_> = self
+            .peers
+            .iter()
+            .map(|entry| (*entry.key(), Arc::clone(&entry)))
+            .collect();
         all.sort_by_key(|(connection, _)| *connection);
         all
     }
 
     /// Ends the connections for which `which` holds; says how many.
-    pub fn close_peers(
-        &self,
-        why: &CloseReason,
-        which: impl Fn(&Arc<dyn Peer>) -> bool,
-    ) -> usize {
-        let chosen: Vec<_> = self.peers().into_iter().filter(|(_, peer)| which(peer)).collect();
+    pub fn close_peers(&self, why: &CloseReason, which: impl Fn(&Arc<dyn Peer>) -> bool) -> usize {
+        let chosen: Vec<_> = self
+            .peers()
+            .into_iter()
+            .filter(|(_, peer)| which(peer))
+            .collect();
         for (_, peer) in &chosen {
             peer.close(why);
         }
@@ -298,7 +318,9 @@ impl Broker {
         let now = turn.now;
         let unused = |held: &Conditions| {
             held.consumers == 0
-                && held.expires_ms.is_some_and(|ms| held.unused_since.after_ms(ms) <= now)
+                && held
+                    .expires_ms
+                    .is_some_and(|ms| held.unused_since.after_ms(ms) <= now)
         };
         if self.delete_queue_when(vhost, queue, unused).is_some() {
             tracing::debug!(queue = queue.name(), vhost = vhost.name(), "queue expired");
@@ -310,12 +332,15 @@ impl Broker {
     /// Sets the timer of a queue that nobody uses now.
     pub(crate) fn arm_expiry(&self, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
         if let Some(at) = queue.expiry() {
-            self.timers.add(at, Due::QueueExpiry(Arc::downgrade(vhost), Arc::downgrade(queue)));
+            self.timers.add(
+                at,
+                Due::QueueExpiry(Arc::downgrade(vhost), Arc::downgrade(queue)),
+            );
         }
     }
 
-    /// Deletes a queue if a condition holds: consumers are told, bindings go, definitions forget. Returns how many
-    /// messages it had.
+    /// Deletes a queue if a condition holds: consumers are told, bindings go, definitions forget.
+    /// Returns how many messages it had.
     pub(crate) fn delete_queue_when(
         &self,
         vhost: &Arc<VHost>,
@@ -326,7 +351,12 @@ impl Broker {
         let empty = vhost.remove_queue(queue, &retired);
         if queue.journaled() {
             let mut changes = vec![load::forget_queue(vhost, queue)];
-            changes.extend(retired.bindings.iter().map(|held| load::forget_binding(vhost, held)));
+            changes.extend(
+                retired
+                    .bindings
+                    .iter()
+                    .map(|held| load::forget_binding(vhost, held)),
+            );
             self.submit(changes);
         }
         for consumer in &retired.consumers {
@@ -344,7 +374,9 @@ impl Broker {
         vhost: &Arc<VHost>,
         exchange: &Arc<crate::exchange::Exchange>,
     ) {
-        let Some(gone) = vhost.remove_exchange(exchange) else { return };
+        let Some(gone) = vhost.remove_exchange(exchange) else {
+            return;
+        };
         let mut changes = Vec::new();
         if exchange.properties().durable {
             changes.push(load::forget_exchange(vhost, exchange.name()));
@@ -389,6 +421,8 @@ impl Broker {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("peers", &self.peers.len()).finish_non_exhaustive()
+        f.debug_struct("Broker")
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
     }
 }

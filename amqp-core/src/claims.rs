@@ -1,7 +1,8 @@
-//! Identifiers that one connection at a time may own in a vhost (MQTT client ids), and what an absent owner left.
+//! Identifiers that one connection at a time may own in a vhost (MQTT client ids), and what an
+//! absent owner left.
 //!
-//! The newest claim wins. The core does not know what an owner leaves: it keeps it, hands it to the next claimant
-//! and drops it when its time is over.
+//! The newest claim wins. The core does not know what an owner leaves: it keeps it, hands it to the
+//! next claimant and drops it when its time is over.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::turn::Turn;
 
 /// A connection that owns an identifier.
 pub trait Owner: Send + Sync {
-    /// Another connection has claimed the identifier: stop, give back what is unsettled, and hand over what the
-    /// next owner should have. Runs on the claimant's thread.
+    /// Another connection has claimed the identifier: stop, give back what is unsettled, and hand
+    /// over what the next owner should have. Runs on the claimant's thread.
     fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Any + Send + Sync>>;
 }
 
@@ -51,27 +52,39 @@ impl Claims {
         owner: &Arc<dyn Owner>,
     ) -> Result<Previous, Refusal> {
         if self.0.len() >= limits::CLAIMS_MAX && !self.0.contains_key(id) {
-            return Err(Refusal::new(ReplyCode::ResourceError, "too many client identifiers"));
+            return Err(Refusal::new(
+                ReplyCode::ResourceError,
+                "too many client identifiers",
+            ));
         }
         let replaced = self.0.insert(id.into(), Claim::Held(Arc::clone(owner)));
         Ok(match replaced {
             None => Previous::default(),
-            Some(Claim::Left(rest)) => Previous { evicted: false, rest: Some(rest) },
+            Some(Claim::Left(rest)) => Previous {
+                evicted: false,
+                rest: Some(rest),
+            },
             Some(Claim::Held(former)) => {
                 let rest = former.evict(turn).map(|rest| Arc::new(Rest(rest)));
-                Previous { evicted: true, rest }
+                Previous {
+                    evicted: true,
+                    rest,
+                }
             }
         })
     }
 
-    /// Gives `id` up, leaving `rest` if there is any. Changes nothing if somebody else owns it by now.
+    /// Gives `id` up, leaving `rest` if there is any. Changes nothing if somebody else owns it by
+    /// now.
     pub(crate) fn release(
         &self,
         id: &str,
         owner: &Arc<dyn Owner>,
         rest: Option<Box<dyn Any + Send + Sync>>,
     ) -> Option<Arc<Rest>> {
-        let Entry::Occupied(mut entry) = self.0.entry(id.into()) else { return None };
+        let Entry::Occupied(mut entry) = self.0.entry(id.into()) else {
+            return None;
+        };
         match entry.get() {
             Claim::Held(held) if Arc::ptr_eq(held, owner) => {}
             _ => return None,
@@ -91,7 +104,8 @@ impl Claims {
 
     /// Drops what was left, if it still is what lies there.
     pub(crate) fn forget(&self, rest: &Arc<Rest>) {
-        self.0.retain(|_, claim| !matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest)));
+        self.0
+            .retain(|_, claim| !matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest)));
     }
 
     /// Evicts every live owner: the vhost is going.

@@ -1,8 +1,9 @@
-//! The door to what must survive a restart: users, vhosts, permissions, parameters, durable exchanges, queues and
-//! bindings. The core knows only this trait; `leveret-store` keeps it on disk, tests keep it in memory.
+//! The door to what must survive a restart: users, vhosts, permissions, parameters, durable
+//! exchanges, queues and bindings. The core knows only this trait; `leveret-store` keeps it on
+//! disk, tests keep it in memory.
 //!
-//! A change is *submitted* at once and is *durable* when the watermark passes its number. Whoever told a client that
-//! the change is made waits for that: the core itself never blocks on a disk.
+//! A change is *submitted* at once and is *durable* when the watermark passes its number. Whoever
+//! told a client that the change is made waits for that: the core itself never blocks on a disk.
 
 use std::sync::Arc;
 
@@ -86,8 +87,8 @@ pub trait Definitions: Send + Sync {
     /// The file cannot be read.
     fn load(&self, kind: Kind, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault>;
 
-    /// Hands over changes that become durable together, after all earlier ones. Returns their number: they are on
-    /// disk when [`Self::watermark`] has reached it. Never blocks on the disk.
+    /// Hands over changes that become durable together, after all earlier ones. Returns their
+    /// number: they are on disk when [`Self::watermark`] has reached it. Never blocks on the disk.
     fn submit(&self, changes: Vec<Change>) -> u64;
 
     /// How far the submitted changes are durable. It stops moving when the disk fails.
@@ -107,7 +108,10 @@ impl Definitions for Volatile {
     }
 
     fn submit(&self, _changes: Vec<Change>) -> u64 {
-        let number = self.submitted.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
+        let number = self
+            .submitted
+            .fetch_add(1, std::sync::atomic::Ordering::AcqRel)
+            + 1;
         self.watermark.raise(number);
         number
     }

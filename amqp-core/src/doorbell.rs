@@ -1,4 +1,5 @@
-//! How a connection's owner is woken by those who filled its out-buffer: at most once until it has looked.
+//! How a connection's owner is woken by those who filled its out-buffer: at most once until it has
+//! looked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -7,8 +8,9 @@ use atomic_waker::AtomicWaker;
 
 /// One connection's waker, with a flag that coalesces.
 ///
-/// Fillers put something under the out-buffer's lock and then [`Self::press`]; the owner first [`Self::answer`]s and
-/// then looks under the lock. So nothing that was put before a press is overlooked.
+/// Fillers put something under the out-buffer's lock and then [`Self::press`]; the owner first
+/// [`Self::answer`]s and then looks under the lock. So nothing that was put before a press is
+/// overlooked.
 #[derive(Debug, Default)]
 pub struct Doorbell {
     pressed: AtomicBool,
@@ -16,8 +18,8 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// Says that there is something. `true` for the first since the owner looked: only then must somebody
-    /// [`Self::ring`].
+    /// Says that there is something. `true` for the first since the owner looked: only then must
+    /// somebody [`Self::ring`].
     #[must_use]
     pub fn press(&self) -> bool {
         !self.pressed.load(Ordering::Relaxed) && !self.pressed.swap(true, Ordering::AcqRel)

@@ -1,8 +1,8 @@
 //! Exchanges: how a message finds its queues.
 //!
-//! Each kind has its own file with its own matching. An exchange's bindings stand behind a read-write lock that
-//! publishers seldom touch: what a key resolved to is remembered by publisher and worker while the vhost's topology
-//! epoch stands ([`RouteCache`], [`Memo`]).
+//! Each kind has its own file with its own matching. An exchange's bindings stand behind a
+//! read-write lock that publishers seldom touch: what a key resolved to is remembered by publisher
+//! and worker while the vhost's topology epoch stands ([`RouteCache`], [`Memo`]).
 
 mod binding;
 mod cache;
@@ -94,7 +94,12 @@ impl Exchange {
             ExchangeKind::Topic => Router::Topic(topic::Bindings::default()),
             ExchangeKind::Headers => Router::Headers(headers::Bindings::default()),
         };
-        Self { id, name: name.into(), properties, router: RwLock::new(router) }
+        Self {
+            id,
+            name: name.into(),
+            properties,
+            router: RwLock::new(router),
+        }
     }
 
     /// The exchange's name; the default exchange's is empty.
@@ -209,12 +214,17 @@ impl Exchange {
             queues.sort_unstable_by_key(|queue| queue.id());
             queues.dedup_by_key(|queue| queue.id());
         }
-        Route { queues: queues.into(), cacheable }
+        Route {
+            queues: queues.into(),
+            cacheable,
+        }
     }
 }
 
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exchange").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Exchange")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -17,9 +17,9 @@
 //!
 //! | Deviation from the specification | Why | Test |
 //! |---|---|---|
-//! | `s` is a 16-bit integer, not a short string; `L` is signed; `u`, `i`, `B` are unsigned | RabbitMQ and every client in use | `letters` |
-//! | names longer than 128 characters, or not starting with a letter, are taken | RabbitMQ | `letters` |
-//! | nesting deeper than [`NESTING_MAX`] is refused | bounded work per byte | `nesting` |
+//! | `s` is an i16, `L` an i64; `u`, `i`, `B` are unsigned | RabbitMQ, its clients | `letters` |
+//! | names of up to 255 octets, whatever they are | RabbitMQ | `name_lengths` |
+//! | at most [`NESTING_MAX`] levels of nesting | bounded work | `nesting` |
 
 mod encode;
 mod raw;

@@ -1,8 +1,9 @@
 //! Keys in their two forms, and the one translation between them.
 //!
-//! AMQP publishers name dotted routing keys, publishers of the adapter name slashed topics. Both meet in one topic
-//! exchange: a slashed key is routed under its dotted translation (`/` becomes `.`, `+` becomes `*`), except that two
-//! slashed ends meet on the original, so that dots, `*` and leading slashes lose nothing between them.
+//! AMQP publishers name dotted routing keys, publishers of the adapter name slashed topics. Both
+//! meet in one topic exchange: a slashed key is routed under its dotted translation (`/` becomes
+//! `.`, `+` becomes `*`), except that two slashed ends meet on the original, so that dots, `*` and
+//! leading slashes lose nothing between them.
 
 /// How a key or a binding key was written.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -37,7 +38,8 @@ impl Form {
     pub fn words(self, key: &[u8]) -> impl Iterator<Item = &[u8]> {
         let separator = self.separator();
         let empty = key.is_empty() && self == Self::Dotted;
-        key.split(move |byte| *byte == separator).filter(move |_| !empty)
+        key.split(move |byte| *byte == separator)
+            .filter(move |_| !empty)
     }
 }
 
@@ -67,8 +69,8 @@ pub fn dotted_text(key: &[u8], form: Form) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Whether slashed `filter` matches slashed `topic`: `+` one level, `#` any number of them wherever it stands, and no
-/// wildcard at the first level for topics that begin with `$` ([MQTT-4.7.2-1]).
+/// Whether slashed `filter` matches slashed `topic`: `+` one level, `#` any number of them wherever
+/// it stands, and no wildcard at the first level for topics that begin with `$` ([MQTT-4.7.2-1]).
 #[must_use]
 pub fn slashed_matches(filter: &str, topic: &str) -> bool {
     let first = filter.split('/').next().unwrap_or_default();
@@ -82,7 +84,8 @@ pub fn slashed_matches(filter: &str, topic: &str) -> bool {
     words_match(filter, topic)
 }
 
-/// Matches the rest of a filter against the rest of a topic; recursion only at `#`, of which there are two at most.
+/// Matches the rest of a filter against the rest of a topic; recursion only at `#`, of which there
+/// are two at most.
 fn words_match(filter: &str, topic: &str) -> bool {
     let mut filter = Some(filter);
     let mut topic = Some(topic);
@@ -143,7 +146,11 @@ mod tests {
             ("a/+/b", "a//b", true),
             ("a/", "a", false),
         ] {
-            assert_eq!(slashed_matches(filter, topic), expected, "{filter} on {topic}");
+            assert_eq!(
+                slashed_matches(filter, topic),
+                expected,
+                "{filter} on {topic}"
+            );
         }
     }
 

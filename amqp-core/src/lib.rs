@@ -1,9 +1,10 @@
 //! The AMQP model in process: vhosts, exchanges, queues, users and permissions.
 //!
-//! Synchronous: no call blocks on a disk or a socket, none reads a clock. Protocol machines come in through
-//! [`broker::Broker::open_vhost`] and from then on through a [`link::Link`], where every permission is asked;
-//! deliveries go out through a [`sink::Sink`]. What must survive a restart goes through [`definitions::Definitions`]
-//! and [`journal::Journal`], and whoever acknowledges it waits for their [`watermark::Watermark`].
+//! Synchronous: no call blocks on a disk or a socket, none reads a clock. Protocol machines come in
+//! through [`broker::Broker::open_vhost`] and from then on through a [`link::Link`], where every
+//! permission is asked; deliveries go out through a [`sink::Sink`]. What must survive a restart
+//! goes through [`definitions::Definitions`] and [`journal::Journal`], and whoever acknowledges it
+//! waits for their [`watermark::Watermark`].
 //!
 //! Lock order: exchange, queue, out-buffer (a sink's), journal. Never two queues at once.
 

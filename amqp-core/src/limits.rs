@@ -1,11 +1,12 @@
-//! Every maximum of the core: what it bounds, its unit and its worst case. Nothing that a peer can grow lacks a line
-//! here.
+//! Every maximum of the core: what it bounds, its unit and its worst case. Nothing that a peer can
+//! grow lacks a line here.
 
 /// Bytes of a queue's or exchange's name, as a short string carries them (AMQP 0-9-1 §4.2.5.3).
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// Bytes of a queue's name that the core makes for itself from a client id and a filter: they may exceed a short
-/// string, and such a queue is then out of reach for AMQP clients but not for its own.
+/// Bytes of a queue's name that the core makes for itself from a client id and a filter: they may
+/// exceed a short string, and such a queue is then out of reach for AMQP clients but not for its
+/// own.
 pub const OWN_NAME_BYTES_MAX: usize = 2 * 65_535 + 64;
 
 /// Bytes of a routing key or topic.
@@ -14,7 +15,8 @@ pub const KEY_BYTES_MAX: usize = 65_535;
 /// `#` words in one binding key; RabbitMQ 4.3 has the same. Two keep matching polynomial.
 pub const MULTI_WILDCARDS_MAX: usize = 2;
 
-/// Words of one binding key: bounds the depth of the topic trie and with it the recursion of a match.
+/// Words of one binding key: bounds the depth of the topic trie and with it the recursion of a
+/// match.
 pub const BINDING_WORDS_MAX: usize = 1_024;
 
 /// Queues of one vhost.
@@ -47,10 +49,12 @@ pub const EXCHANGE_HOPS_MAX: usize = 10_000;
 /// Routes that one worker remembers, and with them keys of 64 KiB at the worst.
 pub const ROUTES_CACHED_MAX: usize = 4_096;
 
-/// Keys longer than this are routed anew each time: a cache of long keys would be a store of a peer's choosing.
+/// Keys longer than this are routed anew each time: a cache of long keys would be a store of a
+/// peer's choosing.
 pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 
-/// Identifiers that may be owned in one vhost (connected clients and sessions kept for absent ones).
+/// Identifiers that may be owned in one vhost (connected clients and sessions kept for absent
+/// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
 /// Publications that may be scheduled (delayed wills).

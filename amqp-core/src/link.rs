@@ -1,8 +1,9 @@
-//! A logged-in connection's place in one vhost, and the one point of enforcement: every operation of either protocol
-//! passes through a `Link`, which asks for permission and only then touches the vhost.
+//! A logged-in connection's place in one vhost, and the one point of enforcement: every operation
+//! of either protocol passes through a `Link`, which asks for permission and only then touches the
+//! vhost.
 //!
-//! Changes to durable things are recorded before they are answered: [`Link::uncommitted`] says what the answer must
-//! wait for.
+//! Changes to durable things are recorded before they are answered: [`Link::uncommitted`] says what
+//! the answer must wait for.
 
 mod basic;
 mod bindings;
@@ -118,7 +119,10 @@ impl Link {
         let epoch = self.broker.users.epoch();
         let mut known = self.grants.lock();
         if known.0 != epoch {
-            *known = (epoch, self.broker.users.grants(&self.user, self.vhost.name()));
+            *known = (
+                epoch,
+                self.broker.users.grants(&self.user, self.vhost.name()),
+            );
         }
         known.1.clone()
     }
@@ -127,22 +131,26 @@ impl Link {
     ///
     /// # Errors
     /// 403 with RabbitMQ's text.
-    pub fn check(
-        &self,
-        permission: Permission,
-        what: Resource,
-        name: &str,
-    ) -> Result<(), Refusal> {
+    pub fn check(&self, permission: Permission, what: Resource, name: &str) -> Result<(), Refusal> {
         let checked = if name.is_empty() { "amq.default" } else { name };
         let granted = self.owner
-            || self.grants().is_some_and(|held| held.pattern(permission).matches(checked));
+            || self
+                .grants()
+                .is_some_and(|held| held.pattern(permission).matches(checked));
         if granted && !self.vhost.is_deleted() {
             return Ok(());
         }
-        Err(Refusal::no_access(permission.word(), what, name, self.vhost.name(), &self.user))
+        Err(Refusal::no_access(
+            permission.word(),
+            what,
+            name,
+            self.vhost.name(),
+            &self.user,
+        ))
     }
 
-    /// Asks whether the user may publish (write) or bind (read) under a dotted key of a topic exchange.
+    /// Asks whether the user may publish (write) or bind (read) under a dotted key of a topic
+    /// exchange.
     ///
     /// # Errors
     /// 403 with RabbitMQ's text.
@@ -174,7 +182,13 @@ impl Link {
             return Ok(());
         }
         let vhost = self.vhost.name();
-        Err(Refusal::no_topic(permission.word(), key, exchange, vhost, &self.user))
+        Err(Refusal::no_topic(
+            permission.word(),
+            key,
+            exchange,
+            vhost,
+            &self.user,
+        ))
     }
 
     /// The queue with this name, unless it belongs to another connection alone.
@@ -183,14 +197,17 @@ impl Link {
     /// 404, 405.
     pub fn usable_queue(&self, name: &str) -> Result<Arc<Queue>, Refusal> {
         let queue = self.vhost.find_queue(name)?;
-        let locked = queue.exclusive_owner().is_some_and(|owner| owner != self.connection);
+        let locked = queue
+            .exclusive_owner()
+            .is_some_and(|owner| owner != self.connection);
         if locked && !self.owner {
             return Err(Refusal::locked(name, self.vhost.name()));
         }
         Ok(queue)
     }
 
-    /// Ends the connection's part in the vhost: its exclusive queues go. Consumers were cancelled before.
+    /// Ends the connection's part in the vhost: its exclusive queues go. Consumers were cancelled
+    /// before.
     pub fn close(&self, _turn: &mut Turn) {
         for queue in std::mem::take(&mut *self.exclusive.lock()) {
             self.broker.delete_queue_when(&self.vhost, &queue, |_| true);

@@ -1,4 +1,5 @@
-//! Logging in: the question that a protocol machine asks, and the answer that somebody who may wait gives.
+//! Logging in: the question that a protocol machine asks, and the answer that somebody who may wait
+//! gives.
 
 /// Who wants in. The password is kept no longer than the question.
 #[derive(Clone, Eq, PartialEq)]
@@ -11,7 +12,9 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 

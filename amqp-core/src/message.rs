@@ -1,8 +1,10 @@
-//! A message in neutral form: key, properties and body as the publisher's protocol brought them, plus the few facts
-//! that routing and queues need. Immutable and shared; converted to the other protocol only by who needs that.
+//! A message in neutral form: key, properties and body as the publisher's protocol brought them,
+//! plus the few facts that routing and queues need. Immutable and shared; converted to the other
+//! protocol only by who needs that.
 //!
-//! On the way it is a [`MessageRef`] that borrows the publisher's read buffer. It becomes a [`Message`], one
-//! allocation behind a thin pointer, only when a queue or an unacknowledged delivery must hold it.
+//! On the way it is a [`MessageRef`] that borrows the publisher's read buffer. It becomes a
+//! [`Message`], one allocation behind a thin pointer, only when a queue or an unacknowledged
+//! delivery must hold it.
 
 use std::fmt;
 
@@ -13,7 +15,8 @@ use crate::time::Time;
 
 /// The protocol that brought a message: it alone can read the message's properties.
 pub trait Origin: Send + Sync + 'static {
-    /// Appends the message's properties as AMQP basic properties (flags and values, AMQP 0-9-1 §4.2.6.1).
+    /// Appends the message's properties as AMQP basic properties (flags and values, AMQP 0-9-1
+    /// §4.2.6.1).
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>);
 }
 

@@ -1,8 +1,22 @@
 //! Connections as the broker knows them: to list them, and to end them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::sink::Sink;
+
+/// A stream that a listener accepted, before its first byte.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The listener's name in the configuration.
+    pub listener: Arc<str>,
+    /// The vhost that the listener is bound to, if it is.
+    pub vhost: Option<Arc<str>>,
+}
 
 /// What the broker asks a connection to do or to tell.
 pub trait Peer: Sink {

@@ -1,7 +1,8 @@
 //! Who may do what: RabbitMQ's three patterns for each user and vhost, and patterns on topics.
 //!
-//! Patterns are searched, not anchored; an empty pattern matches only the empty name. The engine is linear in time
-//! and has no look-around, which RabbitMQ's has: a pattern that needs it is refused when it is set.
+//! Patterns are searched, not anchored; an empty pattern matches only the empty name. The engine is
+//! linear in time and has no look-around, which RabbitMQ's has: a pattern that needs it is refused
+//! when it is set.
 
 use std::collections::HashMap;
 
@@ -73,11 +74,17 @@ impl Pattern {
                     .size_limit(PATTERN_BYTES_MAX)
                     .dfa_size_limit(PATTERN_BYTES_MAX)
                     .build()
-                    .map_err(|why| BadPattern { pattern: text.to_owned(), why: why.to_string() })?;
+                    .map_err(|why| BadPattern {
+                        pattern: text.to_owned(),
+                        why: why.to_string(),
+                    })?;
                 Engine::Regex(Box::new(built))
             }
         };
-        Ok(Self { text: text.into(), engine })
+        Ok(Self {
+            text: text.into(),
+            engine,
+        })
     }
 
     /// The pattern as it was set.
@@ -143,7 +150,8 @@ pub struct Variables<'a> {
 }
 
 impl Variables<'_> {
-    /// Puts the values in, each escaped so that it matches only itself: a client chooses its own id.
+    /// Puts the values in, each escaped so that it matches only itself: a client chooses its own
+    /// id.
     #[must_use]
     pub fn expand(&self, pattern: &str) -> String {
         if !pattern.contains('{') {
@@ -200,7 +208,11 @@ mod tests {
     #[test]
     fn u3_variables_match_only_themselves() {
         for hostile in [".*", "a|b", "(", "a-z", "[a-z]", "\\", "{username}"] {
-            let variables = Variables { username: "u", vhost: "/", client_id: hostile };
+            let variables = Variables {
+                username: "u",
+                vhost: "/",
+                client_id: hostile,
+            };
             let expanded = variables.expand("^{client_id}\\.up$");
             let pattern = Pattern::new(&expanded).expect("an escaped value is a pattern");
             assert!(pattern.matches(&format!("{hostile}.up")), "{hostile}");

@@ -14,7 +14,7 @@
 //!
 //! | Deviation from the specification | Why | Test |
 //! |---|---|---|
-//! | a set bit 1 or 0 is refused: class basic has no second flags word | RabbitMQ; consumers get these bytes verbatim | `refused` |
+//! | flags with bit 1 or 0 are refused: there is no second word | RabbitMQ | `refused` |
 //! | short strings are octets, UTF-8 or not | RabbitMQ | `round_trip` |
 
 #[cfg(test)]

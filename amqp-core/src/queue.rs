@@ -1,10 +1,12 @@
-//! One queue behind one lock: ready messages, consumers with credit, and what is out for acknowledgement.
+//! One queue behind one lock: ready messages, consumers with credit, and what is out for
+//! acknowledgement.
 //!
-//! A queue never waits for anybody: the publisher's thread pushes and, while a consumer has credit, hands on at once.
-//! A *direct* queue is the same without a list: what no consumer takes is dropped and counted.
+//! A queue never waits for anybody: the publisher's thread pushes and, while a consumer has credit,
+//! hands on at once. A *direct* queue is the same without a list: what no consumer takes is dropped
+//! and counted.
 //!
-//! Invariant: while something is ready, every consumer is blocked. A blocked consumer's owner calls [`Queue::pull`]
-//! when it has credit again.
+//! Invariant: while something is ready, every consumer is blocked. A blocked consumer's owner calls
+//! [`Queue::pull`] when it has credit again.
 
 mod arguments;
 mod consumers;
@@ -24,8 +26,8 @@ use crate::time::Time;
 
 pub use arguments::QueueArguments;
 pub use consumers::{Consumer, ConsumerView};
-pub use dispatch::Taken;
 pub(crate) use dispatch::Publication;
+pub use dispatch::Taken;
 pub use settle::{Settle, Unacked};
 
 /// What a declaration says about a queue.
@@ -84,7 +86,10 @@ struct Entry {
 
 impl Entry {
     fn new(message: Message, seq: u64, redelivered: bool) -> Self {
-        Self { message, seq_and_flag: seq << 1 | u64::from(redelivered) }
+        Self {
+            message,
+            seq_and_flag: seq << 1 | u64::from(redelivered),
+        }
     }
 
     fn seq(&self) -> u64 {
@@ -147,7 +152,11 @@ impl Queue {
             journaled: AtomicBool::new(properties.journaled && properties.durable),
             delivered: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-            state: Mutex::new(State { unused_since: now, arguments, ..State::default() }),
+            state: Mutex::new(State {
+                unused_since: now,
+                arguments,
+                ..State::default()
+            }),
         }
     }
 
@@ -206,7 +215,11 @@ impl Queue {
     #[must_use]
     pub fn arguments(&self) -> Table {
         let state = self.state.lock();
-        state.arguments.as_ref().map(|both| both.0.clone()).unwrap_or_default()
+        state
+            .arguments
+            .as_ref()
+            .map(|both| both.0.clone())
+            .unwrap_or_default()
     }
 
     pub(crate) fn replace_arguments(&self, arguments: Table, parsed: QueueArguments) {
@@ -230,10 +243,18 @@ impl Queue {
             auto_delete: self.auto_delete,
             exclusive: self.exclusive,
             kind: if self.direct { "MQTT QoS 0" } else { "classic" },
-            arguments: state.arguments.as_ref().map(|both| both.0.clone()).unwrap_or_default(),
+            arguments: state
+                .arguments
+                .as_ref()
+                .map(|both| both.0.clone())
+                .unwrap_or_default(),
             ready: state.ready.len() as u64,
             unacked: u64::from(state.unacked),
-            ready_bytes: state.ready.iter().map(|e| e.message.view().payload.len() as u64).sum(),
+            ready_bytes: state
+                .ready
+                .iter()
+                .map(|e| e.message.view().payload.len() as u64)
+                .sum(),
             consumers: state.consumers.len() as u64,
             lost: self.lost.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
@@ -267,8 +288,8 @@ impl Queue {
         self.state.lock().bindings.clone()
     }
 
-    /// Ends the queue: it takes and gives nothing any more. Returns what the vhost must undo, or `None` if a
-    /// condition does not hold or somebody else was first.
+    /// Ends the queue: it takes and gives nothing any more. Returns what the vhost must undo, or
+    /// `None` if a condition does not hold or somebody else was first.
     pub(crate) fn retire(&self, when: impl FnOnce(&Conditions) -> bool) -> Option<Retired> {
         let mut state = self.state.lock();
         let conditions = Conditions {
@@ -328,6 +349,9 @@ fn clamp(n: usize) -> u32 {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

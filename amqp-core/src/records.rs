@@ -1,4 +1,5 @@
-//! Definitions as records: each is a key of length-prefixed parts and a field table. The codec is the wire's own.
+//! Definitions as records: each is a key of length-prefixed parts and a field table. The codec is
+//! the wire's own.
 
 use crate::definitions::{Change, Kind};
 use crate::field::{Table, Value};
@@ -40,22 +41,36 @@ pub(crate) fn put(kind: Kind, parts: &[&[u8]], value: &Table) -> Change {
     let mut out = Vec::new();
     // What came off the wire, or was made here, fits the wire again.
     let _ = value.encode(&mut out);
-    Change::Put { kind, key: key(parts), value: out.into() }
+    Change::Put {
+        kind,
+        key: key(parts),
+        value: out.into(),
+    }
 }
 
 /// The change that removes a record.
 pub(crate) fn delete(kind: Kind, parts: &[&[u8]]) -> Change {
-    Change::Delete { kind, key: key(parts) }
+    Change::Delete {
+        kind,
+        key: key(parts),
+    }
 }
 
 /// A text field, empty if it is not there.
 pub(crate) fn text(table: &Table, name: &str) -> Box<str> {
-    table.lookup(name).and_then(Value::as_str).unwrap_or_default().into()
+    table
+        .lookup(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .into()
 }
 
 /// A boolean field, false if it is not there.
 pub(crate) fn flag(table: &Table, name: &str) -> bool {
-    table.lookup(name).and_then(Value::as_bool).unwrap_or_default()
+    table
+        .lookup(name)
+        .and_then(Value::as_bool)
+        .unwrap_or_default()
 }
 
 /// A nested table, empty if it is not there.

@@ -1,7 +1,7 @@
 //! Every reason for which the broker says no, with the reply code and text that a client is told.
 //!
-//! Texts are RabbitMQ's, since clients and scripts match on them. A refusal is never a fault of ours and never a
-//! broken protocol rule: those are other types.
+//! Texts are RabbitMQ's, since clients and scripts match on them. A refusal is never a fault of
+//! ours and never a broken protocol rule: those are other types.
 
 use crate::reply_code::ReplyCode;
 
@@ -39,14 +39,20 @@ impl Refusal {
     /// A refusal with `code` and `text`.
     #[must_use]
     pub fn new(code: ReplyCode, text: impl Into<Box<str>>) -> Self {
-        Self { code, text: text.into() }
+        Self {
+            code,
+            text: text.into(),
+        }
     }
 
     /// 404 for a queue or an exchange.
     #[must_use]
     pub fn not_found(what: Resource, name: &str, vhost: &str) -> Self {
         let noun = what.noun();
-        Self::new(ReplyCode::NotFound, format!("no {noun} '{name}' in vhost '{vhost}'"))
+        Self::new(
+            ReplyCode::NotFound,
+            format!("no {noun} '{name}' in vhost '{vhost}'"),
+        )
     }
 
     /// 403 for a missing permission.
@@ -87,7 +93,10 @@ impl Refusal {
     /// 403 for declaring, deleting or binding the default exchange.
     #[must_use]
     pub fn default_exchange() -> Self {
-        Self::new(ReplyCode::AccessRefused, "operation not permitted on the default exchange")
+        Self::new(
+            ReplyCode::AccessRefused,
+            "operation not permitted on the default exchange",
+        )
     }
 
     /// 405 for another connection's exclusive queue.

@@ -30,7 +30,8 @@ pub(crate) enum Kept {
 }
 
 impl Retained {
-    /// Sets the topic's message, or clears it if the payload is empty ([MQTT-3.3.1-6], [MQTT-3.3.1-7]).
+    /// Sets the topic's message, or clears it if the payload is empty ([MQTT-3.3.1-6],
+    /// [MQTT-3.3.1-7]).
     pub(crate) fn keep(
         &self,
         topic: &str,
@@ -90,19 +91,25 @@ impl Retained {
 }
 
 fn find<'a>(root: &'a Node, topic: &str) -> Option<&'a Node> {
-    topic.split('/').try_fold(root, |node, level| node.children.get(level))
+    topic
+        .split('/')
+        .try_fold(root, |node, level| node.children.get(level))
 }
 
-/// Removes the topic's message and the branches that it alone kept. The depth is the topic's: walked with a stack of
-/// names, not by recursion.
+/// Removes the topic's message and the branches that it alone kept. The depth is the topic's:
+/// walked with a stack of names, not by recursion.
 fn remove(root: &mut Node, topic: &str) -> bool {
     let levels: Vec<&str> = topic.split('/').collect();
-    let Some(node) = find_mut(root, &levels) else { return false };
+    let Some(node) = find_mut(root, &levels) else {
+        return false;
+    };
     if node.message.take().is_none() {
         return false;
     }
     for depth in (1..=levels.len()).rev() {
-        let Some(node) = find_mut(root, &levels[..depth]) else { break };
+        let Some(node) = find_mut(root, &levels[..depth]) else {
+            break;
+        };
         if node.message.is_some() || !node.children.is_empty() {
             break;
         }
@@ -114,7 +121,9 @@ fn remove(root: &mut Node, topic: &str) -> bool {
 }
 
 fn find_mut<'a>(root: &'a mut Node, levels: &[&str]) -> Option<&'a mut Node> {
-    levels.iter().try_fold(root, |node, level| node.children.get_mut(*level))
+    levels
+        .iter()
+        .try_fold(root, |node, level| node.children.get_mut(*level))
 }
 
 /// Visits what fits. `first` is the first level, where wildcards leave out `$` ([MQTT-4.7.2-1]).

@@ -1,4 +1,5 @@
-//! Publications that are due later (delayed wills): held in memory, published once, unless cancelled.
+//! Publications that are due later (delayed wills): held in memory, published once, unless
+//! cancelled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,22 +16,29 @@ pub struct Scheduled {
 
 impl Scheduled {
     pub(crate) fn new(link: Arc<Link>, message: Message) -> Self {
-        Self { link, message, done: AtomicBool::new(false) }
+        Self {
+            link,
+            message,
+            done: AtomicBool::new(false),
+        }
     }
 
-    /// Takes the right to publish it: `true` for exactly one caller, and none after [`Self::cancel`].
+    /// Takes the right to publish it: `true` for exactly one caller, and none after
+    /// [`Self::cancel`].
     pub(crate) fn claim(&self) -> bool {
         !self.done.swap(true, Ordering::AcqRel)
     }
 
-    /// It will not be published, if it has not been already.
-    pub fn cancel(&self) {
-        self.done.store(true, Ordering::Release);
+    /// It will not be published. `false` if it has been already.
+    pub fn cancel(&self) -> bool {
+        self.claim()
     }
 }
 
 impl std::fmt::Debug for Scheduled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scheduled").field("message", &self.message).finish_non_exhaustive()
+        f.debug_struct("Scheduled")
+            .field("message", &self.message)
+            .finish_non_exhaustive()
     }
 }

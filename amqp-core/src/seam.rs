@@ -1,16 +1,20 @@
 //! The seam under the MQTT adapter.
 //!
-//! The adapter does not know whether the core is in this process. It speaks to a [`Core`]; no call blocks, each
-//! answers now or names a record that a later wake-up finds durable. Static dispatch: the core in this process costs
-//! nothing for it. Implementors: [`Link`]; a gateway to another broker.
+//! The adapter does not know whether the core is in this process. It speaks to a [`Core`]; no call
+//! blocks, each answers now or names a record that a later wake-up finds durable. Static dispatch:
+//! the core in this process costs nothing for it. Implementors: [`Link`]; a gateway to another
+//! broker.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::broker::Broker;
 use crate::claims::{Owner, Previous};
 use crate::exchange::{Binding, Memo};
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
 use crate::message::{Message, MessageRef};
+use crate::peer::Peer;
 use crate::queue::{Consumer, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::schedule::Scheduled;
@@ -24,14 +28,10 @@ pub trait Core: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// Too many identifiers.
-    fn own(
-        &self,
-        turn: &mut Turn,
-        id: &str,
-        owner: &Arc<dyn Owner>,
-    ) -> Result<Previous, Refusal>;
+    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal>;
 
-    /// Gives a client id up, leaving something for its next owner for so many milliseconds (`None`: for ever).
+    /// Gives a client id up, leaving something for its next owner for so many milliseconds (`None`:
+    /// for ever).
     fn disown(
         &self,
         turn: &Turn,
@@ -104,12 +104,7 @@ pub trait Core: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// No permission, or an exclusive consumer.
-    fn consume(
-        &self,
-        turn: &Turn,
-        queue: &str,
-        consumer: Consumer,
-    ) -> Result<Arc<Queue>, Refusal>;
+    fn consume(&self, turn: &Turn, queue: &str, consumer: Consumer) -> Result<Arc<Queue>, Refusal>;
 
     /// Stops a consumer.
     fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64);
@@ -151,12 +146,7 @@ pub trait Core: Send + Sync + Sized + 'static {
 }
 
 impl Core for Link {
-    fn own(
-        &self,
-        turn: &mut Turn,
-        id: &str,
-        owner: &Arc<dyn Owner>,
-    ) -> Result<Previous, Refusal> {
+    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal> {
         self.claim(turn, id, owner)
     }
 
@@ -224,12 +214,7 @@ impl Core for Link {
         Self::publish(self, turn, memo, message)
     }
 
-    fn consume(
-        &self,
-        turn: &Turn,
-        queue: &str,
-        consumer: Consumer,
-    ) -> Result<Arc<Queue>, Refusal> {
+    fn consume(&self, turn: &Turn, queue: &str, consumer: Consumer) -> Result<Arc<Queue>, Refusal> {
         Self::consume(self, turn, queue, consumer)
     }
 
@@ -278,5 +263,81 @@ impl Core for Link {
 
     fn close(&self, turn: &mut Turn) {
         Self::close(self, turn);
+    }
+}
+
+/// Where connections enter a core.
+pub trait Host: Send + Sync + 'static {
+    /// What a connection gets.
+    type Core: Core;
+
+    /// A number for a connection, unique in this process.
+    fn new_connection(&self) -> u64;
+
+    /// Text that no client of this process has been given before.
+    fn unique_name(&self) -> String;
+
+    /// Opens a vhost for a user who has proved who it is.
+    ///
+    /// # Errors
+    /// 530 for a vhost that is not there or not open to this user; 403 by the loopback rule.
+    fn open(
+        self: &Arc<Self>,
+        connection: u64,
+        user: &str,
+        vhost: &str,
+        client_id: &str,
+        peer: IpAddr,
+    ) -> Result<Arc<Self::Core>, Refusal>;
+
+    /// The vhost with this name is there.
+    fn has_vhost(&self, name: &str) -> bool;
+
+    /// The vhost that the port map names for a local port.
+    fn vhost_of_port(&self, port: u16) -> Option<String>;
+
+    /// Puts a connection on the list.
+    fn register(&self, connection: u64, peer: Arc<dyn Peer>);
+
+    /// Takes a connection off the list.
+    fn deregister(&self, connection: u64);
+}
+
+impl Host for Broker {
+    type Core = Link;
+
+    fn new_connection(&self) -> u64 {
+        Self::new_connection(self)
+    }
+
+    fn unique_name(&self) -> String {
+        Self::unique_name(self)
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        connection: u64,
+        user: &str,
+        vhost: &str,
+        client_id: &str,
+        peer: IpAddr,
+    ) -> Result<Arc<Link>, Refusal> {
+        self.open_vhost(connection, user, vhost, Some(client_id), peer)
+    }
+
+    fn has_vhost(&self, name: &str) -> bool {
+        self.vhost(name).is_some()
+    }
+
+    fn vhost_of_port(&self, port: u16) -> Option<String> {
+        Self::vhost_of_port(self, port)
+    }
+
+    fn register(&self, connection: u64, peer: Arc<dyn Peer>) {
+        Self::register(self, connection, peer);
+    }
+
+    fn deregister(&self, connection: u64) {
+        Self::deregister(self, connection);
     }
 }

@@ -1,13 +1,14 @@
 //! The one seam on the delivery path: who takes messages off queues.
 //!
-//! A sink encodes a delivery at once into its connection's out-buffer, under that buffer's lock, and says whether its
-//! connection must be woken. It is called with the queue's lock held, so it never calls back into the core
-//! (lock order: router, queue, out-buffer, journal).
+//! A sink encodes a delivery at once into its connection's out-buffer, under that buffer's lock,
+//! and says whether its connection must be woken. It is called with the queue's lock held, so it
+//! never calls back into the core (lock order: router, queue, out-buffer, journal).
 
 use std::sync::Arc;
 
 use crate::message::{Message, MessageRef};
 use crate::queue::Queue;
+use crate::time::Time;
 use crate::watermark::Wake;
 
 /// A message on its way to one consumer.
@@ -20,6 +21,8 @@ pub struct Delivery<'a> {
     pub seq: u64,
     /// It was delivered before, to this consumer or another.
     pub redelivered: bool,
+    /// The time of the turn.
+    pub now: Time,
     /// The message.
     pub message: MessageRef<'a>,
     pub(crate) held: &'a mut Option<Message>,
@@ -29,7 +32,9 @@ pub struct Delivery<'a> {
 impl Delivery<'_> {
     /// The message as something to keep until it is settled. Made once for all who want it.
     pub fn share(&mut self) -> Message {
-        self.held.get_or_insert_with(|| self.message.to_message(self.scratch)).clone()
+        self.held
+            .get_or_insert_with(|| self.message.to_message(self.scratch))
+            .clone()
     }
 }
 
@@ -43,7 +48,8 @@ pub enum Outcome {
         /// The connection was idle; its waker must be called at the end of the turn.
         wake: bool,
     },
-    /// No credit or no room now. The queue keeps the message and asks no more until [`Queue::pull`].
+    /// No credit or no room now. The queue keeps the message and asks no more until
+    /// [`Queue::pull`].
     Full,
     /// The message cannot or must not go to this consumer; it is settled.
     Discarded(Loss),
@@ -95,11 +101,13 @@ impl Loss {
     }
 }
 
-/// Takes deliveries for the consumers of one connection. Implementors: MQTT sessions, AMQP connections.
+/// Takes deliveries for the consumers of one connection. Implementors: MQTT sessions, AMQP
+/// connections.
 pub trait Sink: Wake {
     /// Encodes the delivery, or says why not. Never blocks and never calls the core.
     fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome;
 
-    /// The consumer's queue is gone: nothing more will come from it. May be called with no lock held.
+    /// The consumer's queue is gone: nothing more will come from it. May be called with no lock
+    /// held.
     fn cancelled(&self, consumer: u64);
 }

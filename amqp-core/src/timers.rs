@@ -1,6 +1,7 @@
 //! What the core does later: queues that expire and publications that were scheduled.
 //!
-//! The core reads no clock. Whoever drives it asks [`Timers::next`] and calls the broker at that time.
+//! The core reads no clock. Whoever drives it asks [`Timers::next`] and calls the broker at that
+//! time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

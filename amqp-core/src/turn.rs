@@ -1,7 +1,7 @@
 //! One turn of a worker: what it may reuse, and whom it owes a wake-up.
 //!
-//! A worker has one `Turn` for all its connections. Everything that happens on behalf of one read batch shares it, so
-//! that each connection that got something is woken once per batch.
+//! A worker has one `Turn` for all its connections. Everything that happens on behalf of one read
+//! batch shares it, so that each connection that got something is woken once per batch.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub struct Turn {
     wakes_rung: u64,
 }
 
-/// Scratch space above this is given back after a turn, so that one large message does not stay for ever.
+/// Scratch space above this is given back after a turn, so that one large message does not stay for
+/// ever.
 const SCRATCH_KEPT_BYTES_MAX: usize = 256 * 1024;
 
 impl Turn {

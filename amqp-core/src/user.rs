@@ -1,7 +1,8 @@
-//! Users, their tags and permissions: one table for the node, asked by every path of both protocols.
+//! Users, their tags and permissions: one table for the node, asked by every path of both
+//! protocols.
 //!
-//! Passwords are opaque here: a stored hash goes to whoever verifies it. Each change moves the authority epoch, and
-//! whoever remembers an answer asks again.
+//! Passwords are opaque here: a stored hash goes to whoever verifies it. Each change moves the
+//! authority epoch, and whoever remembers an answer asks again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -51,7 +52,11 @@ impl Users {
 
     pub(crate) fn all(&self) -> Vec<(Box<str>, Arc<User>)> {
         let tables = self.tables.read();
-        tables.users.iter().map(|(name, user)| (name.clone(), Arc::clone(user))).collect()
+        tables
+            .users
+            .iter()
+            .map(|(name, user)| (name.clone(), Arc::clone(user)))
+            .collect()
     }
 
     /// Creates or replaces a user; `false` if there is no room for another.
@@ -66,7 +71,8 @@ impl Users {
         true
     }
 
-    /// Removes a user with all permissions; returns the vhosts that it had any in, with topic exchanges.
+    /// Removes a user with all permissions; returns the vhosts that it had any in, with topic
+    /// exchanges.
     pub(crate) fn remove(&self, name: &str) -> Option<Vec<(Box<str>, Vec<Box<str>>)>> {
         let mut tables = self.tables.write();
         tables.users.remove(name)?;
@@ -74,7 +80,12 @@ impl Users {
         drop(tables);
         self.changed();
         let topics = |grants: &Grants| grants.topics.keys().cloned().collect();
-        Some(grants.iter().map(|(vhost, grants)| (vhost.clone(), topics(grants))).collect())
+        Some(
+            grants
+                .iter()
+                .map(|(vhost, grants)| (vhost.clone(), topics(grants)))
+                .collect(),
+        )
     }
 
     pub(crate) fn grants(&self, user: &str, vhost: &str) -> Option<Arc<Grants>> {
@@ -128,7 +139,8 @@ impl Users {
         cleared
     }
 
-    /// Sets or clears the patterns on one exchange's topics; `false` without permissions in that vhost.
+    /// Sets or clears the patterns on one exchange's topics; `false` without permissions in that
+    /// vhost.
     pub(crate) fn set_topics(
         &self,
         user: &str,
@@ -137,7 +149,11 @@ impl Users {
         topics: Option<TopicGrants>,
     ) -> bool {
         let mut tables = self.tables.write();
-        let Some(held) = tables.grants.get_mut(user).and_then(|held| held.get_mut(vhost)) else {
+        let Some(held) = tables
+            .grants
+            .get_mut(user)
+            .and_then(|held| held.get_mut(vhost))
+        else {
             return false;
         };
         let mut grants = Grants::clone(held);

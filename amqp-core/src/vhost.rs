@@ -1,6 +1,8 @@
-//! One virtual host: a name space of exchanges, queues, retained messages and client ids, shut off from all others.
+//! One virtual host: a name space of exchanges, queues, retained messages and client ids, shut off
+//! from all others.
 //!
-//! Nothing here asks for permissions: every client comes through a [`crate::link::Link`], which does.
+//! Nothing here asks for permissions: every client comes through a [`crate::link::Link`], which
+//! does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -127,7 +129,8 @@ impl VHost {
     /// # Errors
     /// 404.
     pub fn find_queue(&self, name: &str) -> Result<Arc<Queue>, Refusal> {
-        self.queue(name).ok_or_else(|| Refusal::not_found(Resource::Queue, name, &self.name))
+        self.queue(name)
+            .ok_or_else(|| Refusal::not_found(Resource::Queue, name, &self.name))
     }
 
     /// Every queue, in name order.
@@ -159,7 +162,8 @@ impl VHost {
         self.queues.len() >= limits::QUEUES_MAX
     }
 
-    /// Removes an exchange with all bindings from and to it. Returns those for the definitions to forget.
+    /// Removes an exchange with all bindings from and to it. Returns those for the definitions to
+    /// forget.
     pub(crate) fn remove_exchange(&self, exchange: &Arc<Exchange>) -> Option<Vec<Arc<Binding>>> {
         let removed = self.exchanges.write().remove(exchange.name())?;
         let mut gone = removed.bindings();
@@ -197,17 +201,16 @@ impl VHost {
         Ok(added)
     }
 
-    /// Takes a retired queue out of the table and its bindings out of their exchanges. Returns the exchanges that
-    /// have no binding left and go with their last one.
-    pub(crate) fn remove_queue(
-        &self,
-        queue: &Arc<Queue>,
-        retired: &Retired,
-    ) -> Vec<Arc<Exchange>> {
-        self.queues.remove_if(queue.name(), |_, held| Arc::ptr_eq(held, queue));
+    /// Takes a retired queue out of the table and its bindings out of their exchanges. Returns the
+    /// exchanges that have no binding left and go with their last one.
+    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>, retired: &Retired) -> Vec<Arc<Exchange>> {
+        self.queues
+            .remove_if(queue.name(), |_, held| Arc::ptr_eq(held, queue));
         let mut empty = Vec::new();
         for binding in &retired.bindings {
-            let Some(source) = binding.source.upgrade() else { continue };
+            let Some(source) = binding.source.upgrade() else {
+                continue;
+            };
             if !source.remove(binding) && source.properties().auto_delete {
                 empty.push(source);
             }
@@ -219,9 +222,8 @@ impl VHost {
     /// Adds a binding unless an equal one is there; returns it if it is new.
     pub(crate) fn bind(&self, binding: Binding) -> Option<Arc<Binding>> {
         let source = binding.source.upgrade()?;
-        let equal = |held: &Arc<Binding>| {
-            held.is(&source, &binding.key, binding.form, &binding.arguments)
-        };
+        let equal =
+            |held: &Arc<Binding>| held.is(&source, &binding.key, binding.form, &binding.arguments);
         let known = match &binding.destination {
             Destination::Queue(queue) => queue.upgrade()?.bindings().iter().any(equal),
             Destination::Exchange(to) => source.bindings().iter().any(|held| {
@@ -236,7 +238,9 @@ impl VHost {
         let binding = Arc::new(binding);
         source.insert(&binding);
         if let Destination::Queue(queue) = &binding.destination
-            && queue.upgrade().is_none_or(|queue| !queue.add_binding(&binding))
+            && queue
+                .upgrade()
+                .is_none_or(|queue| !queue.add_binding(&binding))
         {
             // The queue went meanwhile, and nobody else would take this binding out.
             source.remove(&binding);
@@ -253,7 +257,10 @@ impl VHost {
         {
             queue.remove_binding(binding);
         }
-        let left = binding.source.upgrade().is_none_or(|source| source.remove(binding));
+        let left = binding
+            .source
+            .upgrade()
+            .is_none_or(|source| source.remove(binding));
         self.changed();
         left
     }
@@ -261,6 +268,8 @@ impl VHost {
 
 impl std::fmt::Debug for VHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VHost").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("VHost")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -1,14 +1,15 @@
 //! How far something is durable, and who waits for it to get further.
 //!
-//! Acknowledgements leave when the watermark has passed the number that they stand for. The one who raises it (the
-//! store's thread) wakes every waiter once for a whole batch.
+//! Acknowledgements leave when the watermark has passed the number that they stand for. The one who
+//! raises it (the store's thread) wakes every waiter once for a whole batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// Somebody who can be told that there is something to do. Implementors: connections' out-buffers, timers, tests.
+/// Somebody who can be told that there is something to do. Implementors: connections' out-buffers,
+/// timers, tests.
 pub trait Wake: Send + Sync {
     /// Never blocks; calling it too often does no harm.
     fn wake(&self);
@@ -27,7 +28,8 @@ impl Watermark {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Raises the mark to `number` and wakes those who waited for that or less. A lower number changes nothing.
+    /// Raises the mark to `number` and wakes those who waited for that or less. A lower number
+    /// changes nothing.
     pub fn raise(&self, number: u64) {
         let mut due = Vec::new();
         {
@@ -48,7 +50,8 @@ impl Watermark {
         }
     }
 
-    /// Wakes `who` once when `number` is durable. Returns `false`, and remembers nothing, if it is already.
+    /// Wakes `who` once when `number` is durable. Returns `false`, and remembers nothing, if it is
+    /// already.
     pub fn wait(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
         let mut waiters = self.waiters.lock();
         if self.durable() >= number {
@@ -61,6 +64,8 @@ impl Watermark {
 
 impl std::fmt::Debug for Watermark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watermark").field("durable", &self.durable()).finish_non_exhaustive()
+        f.debug_struct("Watermark")
+            .field("durable", &self.durable())
+            .finish_non_exhaustive()
     }
 }

@@ -5,10 +5,13 @@
 //!
 //! | Deviation from the specification | Why | Test |
 //! |---|---|---|
-//! | a frame may be 8 bytes larger than frame-max | RabbitMQ: some clients forget the 8 bytes around a payload | `frame::tests::size` |
-//! | short strings in methods are UTF-8, else 502 (RabbitMQ takes any octets) | names are text in the core, its files and its documents | `method::tests::malformed` |
-//! | `exchange.unbind-ok` is 40.51 | RabbitMQ, and every client with it | `method::tests::known_frames` |
-//! | a routing key above 255 bytes (an MQTT topic) is cut in `basic.deliver` | the alternative closes the consumer's channel | `deliver::tests::long_keys` |
+//! | frames may be 8 bytes above frame-max | RabbitMQ takes them | `frame::tests::size` |
+//! | short strings are UTF-8, else 502 | the core's names are text | `method::tests::malformed` |
+//! | `exchange.unbind-ok` is 40.51 | RabbitMQ, its clients | `method::tests::known_frames` |
+//! | routing keys above 255 bytes are cut | MQTT topics | `deliver::tests::long_keys` |
+//!
+//! RabbitMQ takes any octets in a short string, and closes the channel of a consumer whose
+//! routing key, an MQTT topic, is above 255 bytes.
 
 pub mod content;
 pub mod deliver;

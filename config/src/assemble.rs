@@ -55,6 +55,8 @@ pub(crate) fn assemble(values: &mut Values, errors: &mut Vec<ConfigError>) -> Co
 fn core(values: &Values) -> leveret_core::options::Options {
     leveret_core::options::Options {
         max_message_size_bytes: number(values, MESSAGE_MAX),
+        retained_messages_max: usize::try_from(number(values, "mqtt.retained_messages_max"))
+            .unwrap_or(usize::MAX),
         loopback_users: true_members(values, "loopback_users.<user>"),
         default_user: text(values, "default_user"),
         default_pass: Secret::new(text(values, "default_pass")),
@@ -91,7 +93,6 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         packet_authenticated_bytes_max: number_u32(values, PACKET_MAX),
         topic_alias_max: number_u16(values, "mqtt.topic_alias_maximum"),
         connections_max: quantity(values, "mqtt.max_connections"),
-        retained_messages_max: number(values, "mqtt.retained_messages_max"),
         output_bytes_max: number(values, "mqtt.output_bytes_max"),
         protocol_versions: protocol_versions(values),
     }

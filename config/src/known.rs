@@ -30,10 +30,7 @@ pub(crate) fn find(key: &str) -> Option<Known> {
         key.strip_prefix(*stem)
             .is_some_and(|rest| rest.starts_with('.'))
     };
-    PREFIXES
-        .iter()
-        .any(|stem| in_family(stem))
-        .then_some(Known::ByPrefix)
+    PREFIXES.iter().any(in_family).then_some(Known::ByPrefix)
 }
 
 /// Whole keys.

@@ -182,6 +182,10 @@ fn families() {
         let files = Files::new("families", &[("a.conf", text)]);
         assert_eq!(files.load(&[], sets), *expected, "{text} {sets:?}");
     }
+}
+
+#[test]
+fn families_in_the_options() {
     assert!(
         config(&["loopback_users=none"])
             .core

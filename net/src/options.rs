@@ -57,6 +57,26 @@ pub enum Protocol {
     Mqtt,
 }
 
+impl Protocol {
+    /// What people call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amqp => "AMQP",
+            Self::Mqtt => "MQTT",
+        }
+    }
+
+    /// The setting of the listener of this name.
+    #[must_use]
+    pub fn key(self, name: &str) -> String {
+        match self {
+            Self::Amqp => format!("listeners.tcp.{name}"),
+            Self::Mqtt => format!("mqtt.listeners.tcp.{name}"),
+        }
+    }
+}
+
 /// The addresses of a listener that is given by its port alone: all of IPv6 and all of IPv4.
 #[must_use]
 pub fn all_interfaces(port: u16) -> Vec<SocketAddr> {

@@ -43,7 +43,7 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 
 /// The longest key, in bytes. The core keeps to it; it is asserted here.
-pub const KEY_BYTES_MAX: usize = 2_048;
+pub const KEY_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest value, in bytes. The core keeps to it; it is asserted here.
 pub const VALUE_BYTES_MAX: usize = 1_024 * 1_024;

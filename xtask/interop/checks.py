@@ -24,6 +24,9 @@ AMQP_PORT = int(os.environ["LEVERET_AMQP_PORT"])
 # How long anything may take before the script calls it lost: generous, for a busy machine.
 DEADLINE_S = 15.0
 
+# Processes that a check started; those that still run are ended with the script.
+STARTED = []
+
 MQTT_VERSIONS = {"3.1": paho.MQTTv31, "3.1.1": paho.MQTTv311, "5": paho.MQTTv5}
 
 
@@ -78,11 +81,20 @@ def run(checks):
                 import traceback
 
                 traceback.print_exc(file=sys.stdout)
-            sys.stdout.flush()
-            # Client threads may still run; they must not keep a failed script alive.
-            os._exit(1)
+            end(1)
         print(f"ok: {name.replace('_', ' ')}", flush=True)
-    os._exit(0)
+    end(0)
+
+
+def end(code):
+    """Ends the script and what it started."""
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    sys.stdout.flush()
+    # Client threads may still run; they must not keep a script alive that has its result.
+    os._exit(code)
 
 
 def ctl(*arguments):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 
-from checks import DEADLINE_S, HOST, MQTT_PORT, Mismatch, expect, run, unique
+from checks import DEADLINE_S, HOST, MQTT_PORT, STARTED, Mismatch, expect, run, unique
 
 VERSIONS = {"31": "3.1", "311": "3.1.1", "5": "5.0"}
 MARK = "message|"
@@ -36,6 +36,7 @@ class Sub:
         self.process = subprocess.Popen(
             [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        STARTED.append(self.process)
         threading.Thread(target=self._read, daemon=True).start()
         while self.granted is None:
             line = self._line()

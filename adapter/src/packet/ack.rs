@@ -47,8 +47,11 @@ impl<'a> Ack<'a> {
     ) -> Result<Self, Violation> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_identifier(packet)?;
-        let mut ack =
-            Self { packet_id, reason: ReasonCode::Success, properties: Properties::default() };
+        let mut ack = Self {
+            packet_id,
+            reason: ReasonCode::Success,
+            properties: Properties::default(),
+        };
         let (reasons, set) = sets(packet);
         // MQTT 5.0 §3.4.2.1: a Remaining Length of 2 means Success, below 4 no properties.
         if version.is_v5() && !reader.is_empty() {
@@ -111,7 +114,11 @@ pub fn encode_with_properties(
         encode(out, version, packet, packet_id, reason);
         return Ok(());
     }
-    codec::put_header(out, packet.first_byte(), 3 + property::block_len(properties))?;
+    codec::put_header(
+        out,
+        packet.first_byte(),
+        3 + property::block_len(properties),
+    )?;
     out.extend_from_slice(&packet_id.get().to_be_bytes());
     out.push(reason as u8);
     property::put_block(out, properties);

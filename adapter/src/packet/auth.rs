@@ -45,11 +45,19 @@ impl<'a> Auth<'a> {
         let mut reader = Reader::new(body);
         let packet = PacketType::Auth;
         let reason = ReasonCode::Success;
-        let mut auth = Self { reason, method: "", data: None, properties: Properties::default() };
+        let mut auth = Self {
+            reason,
+            method: "",
+            data: None,
+            properties: Properties::default(),
+        };
         if reader.is_empty() {
             // [MQTT-3.15.2-1]: an empty AUTH is a Success, which only a server may say.
             if !reason.allowed_in(set) {
-                return Err(Violation::ReasonCodeNotAllowed { packet, code: reason as u8 });
+                return Err(Violation::ReasonCodeNotAllowed {
+                    packet,
+                    code: reason as u8,
+                });
             }
             return Ok(auth);
         }

@@ -48,7 +48,11 @@ impl<'a> ConnAck<'a> {
             (code, Properties::default())
         };
         reader.finish(packet)?;
-        Ok(Self { session_present: flags == 1, code, properties })
+        Ok(Self {
+            session_present: flags == 1,
+            code,
+            properties,
+        })
     }
 }
 

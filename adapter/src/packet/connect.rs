@@ -168,7 +168,11 @@ impl<'a> Connect<'a> {
     /// [`TooLong`], and nothing is written then.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         let mut body = Vec::new();
-        let name: &[u8] = if self.version == ProtocolVersion::V3 { b"MQIsdp" } else { b"MQTT" };
+        let name: &[u8] = if self.version == ProtocolVersion::V3 {
+            b"MQIsdp"
+        } else {
+            b"MQTT"
+        };
         codec::put_checked(&mut body, name);
         body.extend_from_slice(&[self.version as u8, self.flags()]);
         body.extend_from_slice(&self.keep_alive_s.to_be_bytes());
@@ -276,7 +280,14 @@ impl<'a> Will<'a> {
         let topic = TopicName::parse(reader.binary("will topic")?, "will topic")?.as_str();
         let payload = reader.binary("will payload")?;
         let retain = flags & FLAG_WILL_RETAIN != 0;
-        Ok(Self { topic, payload, qos, retain, delay_interval_s, properties })
+        Ok(Self {
+            topic,
+            payload,
+            qos,
+            retain,
+            delay_interval_s,
+            properties,
+        })
     }
 }
 

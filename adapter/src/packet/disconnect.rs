@@ -32,7 +32,11 @@ impl<'a> Disconnect<'a> {
         if !version.is_v5() {
             Reader::new(body).finish(PacketType::Disconnect)?;
         }
-        Self::decode_set(body, ReasonCodeSet::ClientDisconnect, PropertySet::ClientDisconnect)
+        Self::decode_set(
+            body,
+            ReasonCodeSet::ClientDisconnect,
+            PropertySet::ClientDisconnect,
+        )
     }
 
     /// Decodes a DISCONNECT of a server, which 5.0 alone has.
@@ -40,7 +44,11 @@ impl<'a> Disconnect<'a> {
     /// # Errors
     /// As [`Disconnect::decode`].
     pub fn decode_server(body: &'a [u8]) -> Result<Self, Violation> {
-        Self::decode_set(body, ReasonCodeSet::ServerDisconnect, PropertySet::ServerDisconnect)
+        Self::decode_set(
+            body,
+            ReasonCodeSet::ServerDisconnect,
+            PropertySet::ServerDisconnect,
+        )
     }
 
     fn decode_set(

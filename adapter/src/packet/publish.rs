@@ -171,7 +171,11 @@ pub fn encode(
     publish: &OutgoingPublish<'_>,
 ) -> Result<(), TooLong> {
     let with_id = publish.qos != QoS::AtMostOnce;
-    debug_assert_eq!(with_id, publish.packet_id.is_some(), "[MQTT-2.2.1-2], [MQTT-2.2.1-4]");
+    debug_assert_eq!(
+        with_id,
+        publish.packet_id.is_some(),
+        "[MQTT-2.2.1-2], [MQTT-2.2.1-4]"
+    );
     debug_assert!(with_id || !publish.dup, "[MQTT-3.3.1-2]");
     codec::check_string(publish.topic.as_bytes())?;
     let remaining_length = encoded_len(version, publish);
@@ -193,7 +197,11 @@ pub fn encode(
 #[must_use]
 pub const fn encoded_len(version: ProtocolVersion, publish: &OutgoingPublish<'_>) -> usize {
     let id = if publish.packet_id.is_some() { 2 } else { 0 };
-    let properties = if version.is_v5() { property::block_len(publish.properties) } else { 0 };
+    let properties = if version.is_v5() {
+        property::block_len(publish.properties)
+    } else {
+        0
+    };
     2 + publish.topic.len() + id + properties + publish.payload.len()
 }
 

@@ -51,7 +51,11 @@ impl<'a> SubAck<'a> {
                 return Err(Violation::ReasonCodeNotAllowed { packet, code });
             }
         }
-        Ok(Self { packet_id, properties, codes })
+        Ok(Self {
+            packet_id,
+            properties,
+            codes,
+        })
     }
 }
 
@@ -68,16 +72,28 @@ pub fn encode(
     reasons: &[ReasonCode],
     properties: &[u8],
 ) -> Result<(), TooLong> {
-    let block = if version.is_v5() { property::block_len(properties) } else { 0 };
-    codec::put_header(out, PacketType::SubAck.first_byte(), 2 + block + reasons.len())?;
+    let block = if version.is_v5() {
+        property::block_len(properties)
+    } else {
+        0
+    };
+    codec::put_header(
+        out,
+        PacketType::SubAck.first_byte(),
+        2 + block + reasons.len(),
+    )?;
     out.extend_from_slice(&packet_id.get().to_be_bytes());
     if version.is_v5() {
         property::put_block(out, properties);
     }
-    out.extend(reasons.iter().map(|reason| match (version, reason.is_failure()) {
-        (ProtocolVersion::V3, true) => 0,
-        (ProtocolVersion::V4, true) => ReasonCode::UnspecifiedError as u8,
-        _ => *reason as u8,
-    }));
+    out.extend(
+        reasons
+            .iter()
+            .map(|reason| match (version, reason.is_failure()) {
+                (ProtocolVersion::V3, true) => 0,
+                (ProtocolVersion::V4, true) => ReasonCode::UnspecifiedError as u8,
+                _ => *reason as u8,
+            }),
+    );
     Ok(())
 }

@@ -45,7 +45,12 @@ impl SubscriptionOptions {
     #[must_use]
     pub const fn new(qos: QoS) -> Self {
         let retain_handling = RetainHandling::Send;
-        Self { qos, no_local: false, retain_as_published: false, retain_handling }
+        Self {
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling,
+        }
     }
 
     /// Decodes the options byte.
@@ -54,7 +59,11 @@ impl SubscriptionOptions {
     /// [`Violation::SubscriptionOptionsReserved`], [`Violation::SubscribeQoSInvalid`],
     /// [`Violation::RetainHandlingInvalid`].
     pub const fn decode(version: ProtocolVersion, options: u8) -> Result<Self, Violation> {
-        let reserved = if version.is_v5() { 0b1100_0000 } else { 0b1111_1100 };
+        let reserved = if version.is_v5() {
+            0b1100_0000
+        } else {
+            0b1111_1100
+        };
         // [MQTT-3.8.3-5], 3.1.1 [MQTT-3-8.3-4]
         if options & reserved != 0 {
             return Err(Violation::SubscriptionOptionsReserved { options });
@@ -69,7 +78,12 @@ impl SubscriptionOptions {
             _ => return Err(Violation::RetainHandlingInvalid),
         };
         let (no_local, retain_as_published) = (options & 0b100 != 0, options & 0b1000 != 0);
-        Ok(Self { qos, no_local, retain_as_published, retain_handling })
+        Ok(Self {
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+        })
     }
 
     /// The options byte of 5.0; its low two bits are that of 3.x.
@@ -139,7 +153,14 @@ impl<'a> Subscribe<'a> {
         if filter_count == 0 {
             return Err(Violation::NoTopicFilter { packet });
         }
-        Ok(Self { packet_id, subscription_identifier, properties, filter_count, version, filters })
+        Ok(Self {
+            packet_id,
+            subscription_identifier,
+            properties,
+            filter_count,
+            version,
+            filters,
+        })
     }
 
     /// The filters with their options, in the order they were sent.
@@ -172,7 +193,11 @@ pub fn encode(
     properties: &[u8],
     subscriptions: &[Subscription<'_>],
 ) -> Result<(), TooLong> {
-    let mut len = 2 + if version.is_v5() { property::block_len(properties) } else { 0 };
+    let mut len = 2 + if version.is_v5() {
+        property::block_len(properties)
+    } else {
+        0
+    };
     for subscription in subscriptions {
         codec::check_string(subscription.filter.as_bytes())?;
         len += 3 + subscription.filter.len();
@@ -185,7 +210,11 @@ pub fn encode(
     for subscription in subscriptions {
         codec::put_checked(out, subscription.filter.as_bytes());
         let options = subscription.options;
-        out.push(if version.is_v5() { options.encode() } else { options.qos as u8 });
+        out.push(if version.is_v5() {
+            options.encode()
+        } else {
+            options.qos as u8
+        });
     }
     Ok(())
 }

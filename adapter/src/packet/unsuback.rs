@@ -36,14 +36,22 @@ impl<'a> UnsubAck<'a> {
         let packet_id = reader.packet_identifier(packet)?;
         if !version.is_v5() {
             reader.finish(packet)?;
-            return Ok(Self { packet_id, properties: Properties::default(), codes: &[] });
+            return Ok(Self {
+                packet_id,
+                properties: Properties::default(),
+                codes: &[],
+            });
         }
         let properties = Properties::decode(&mut reader, PropertySet::UnsubAck, |_| ())?;
         let codes = reader.rest();
         while !reader.is_empty() {
             super::ack::read_reason(&mut reader, packet, ReasonCodeSet::UnsubAck)?;
         }
-        Ok(Self { packet_id, properties, codes })
+        Ok(Self {
+            packet_id,
+            properties,
+            codes,
+        })
     }
 }
 
@@ -65,7 +73,11 @@ pub fn encode(
         out.extend_from_slice(&packet_id.get().to_be_bytes());
         return Ok(());
     }
-    codec::put_header(out, first, 2 + property::block_len(properties) + reasons.len())?;
+    codec::put_header(
+        out,
+        first,
+        2 + property::block_len(properties) + reasons.len(),
+    )?;
     out.extend_from_slice(&packet_id.get().to_be_bytes());
     property::put_block(out, properties);
     out.extend(reasons.iter().map(|reason| *reason as u8));

@@ -48,7 +48,12 @@ impl<'a> Unsubscribe<'a> {
         if filter_count == 0 {
             return Err(Violation::NoTopicFilter { packet });
         }
-        Ok(Self { packet_id, properties, filter_count, filters })
+        Ok(Self {
+            packet_id,
+            properties,
+            filter_count,
+            filters,
+        })
     }
 
     /// The filters in the order they were sent; not parsed yet.
@@ -70,7 +75,11 @@ pub fn encode(
     properties: &[u8],
     filters: &[&str],
 ) -> Result<(), TooLong> {
-    let mut len = 2 + if version.is_v5() { property::block_len(properties) } else { 0 };
+    let mut len = 2 + if version.is_v5() {
+        property::block_len(properties)
+    } else {
+        0
+    };
     for filter in filters {
         codec::check_string(filter.as_bytes())?;
         len += 2 + filter.len();

@@ -22,6 +22,7 @@ const SETS: [PropertySet; 16] = [
 ];
 
 /// Table 2-4: one row a property; one letter for each of [`SETS`], `x` where it may stand.
+/// The column of a server's DISCONNECT is [MQTT-3.14.2-2].
 const TABLE: [(u8, &str); 27] = [
     (0x01, ".x.xx..........."),
     (0x02, ".x.xx..........."),
@@ -107,7 +108,11 @@ fn table_2_4_property_by_packet() {
         for (set, letter) in SETS.into_iter().zip(letters.chars()) {
             let method = Property::AuthenticationMethod("m");
             let needs_method = id == 0x16 && letter == 'x';
-            let properties = if needs_method { vec![method, sample] } else { vec![sample] };
+            let properties = if needs_method {
+                vec![method, sample]
+            } else {
+                vec![sample]
+            };
             let bytes = block(&properties);
             let got = decode(&bytes, set);
             let expect = match (letter, id, set) {
@@ -131,7 +136,9 @@ fn table_2_4_property_by_packet() {
 #[test]
 fn twice_is_a_protocol_error_but_for_user_properties() {
     for sample in samples() {
-        let found = SETS.into_iter().find(|set| set.allowed() & sample.id().bit() != 0);
+        let found = SETS
+            .into_iter()
+            .find(|set| set.allowed() & sample.id().bit() != 0);
         let bytes = block(&[sample, sample]);
         let got = decode(&bytes, found.unwrap());
         match sample.id() {
@@ -141,36 +148,106 @@ fn twice_is_a_protocol_error_but_for_user_properties() {
     }
     let id = Property::SubscriptionIdentifier(NonZeroU32::MIN);
     let twice = block(&[id, id]);
-    let expect = Violation::PropertyDuplicate { property: Id::SubscriptionIdentifier };
+    let expect = Violation::PropertyDuplicate {
+        property: Id::SubscriptionIdentifier,
+    };
     assert_eq!(decode(&twice, PropertySet::Subscribe), Err(expect));
+}
+
+type Row<'a> = (&'a [u8], PropertySet, Violation);
+
+fn check(rows: &[Row<'_>]) {
+    for (bytes, set, expect) in rows {
+        assert_eq!(decode(bytes, *set), Err(*expect), "{bytes:02x?}");
+    }
+}
+
+const fn value(property: PropertyId, value: u32) -> Violation {
+    Violation::PropertyValue { property, value }
+}
+
+#[test]
+fn booleans_above_1() {
+    let rows: [Row<'_>; 5] = [
+        (
+            &[2, 0x01, 2],
+            PropertySet::Will,
+            value(Id::PayloadFormatIndicator, 2),
+        ),
+        (
+            &[2, 0x17, 2],
+            PropertySet::Connect,
+            value(Id::RequestProblemInformation, 2),
+        ),
+        (
+            &[2, 0x19, 255],
+            PropertySet::Connect,
+            value(Id::RequestResponseInformation, 255),
+        ),
+        (
+            &[2, 0x24, 2],
+            PropertySet::ConnAck,
+            value(Id::MaximumQoS, 2),
+        ),
+        (
+            &[2, 0x25, 2],
+            PropertySet::ConnAck,
+            value(Id::RetainAvailable, 2),
+        ),
+    ];
+    check(&rows);
 }
 
 #[test]
 fn values_that_may_not_be() {
-    let value = |property, value| Violation::PropertyValue { property, value };
-    let rows: [(&[u8], PropertySet, Violation); 14] = [
-        (&[2, 0x01, 2], PropertySet::Will, value(Id::PayloadFormatIndicator, 2)),
-        (&[2, 0x17, 2], PropertySet::Connect, value(Id::RequestProblemInformation, 2)),
-        (&[2, 0x19, 255], PropertySet::Connect, value(Id::RequestResponseInformation, 255)),
-        (&[2, 0x24, 2], PropertySet::ConnAck, value(Id::MaximumQoS, 2)),
-        (&[2, 0x25, 2], PropertySet::ConnAck, value(Id::RetainAvailable, 2)),
-        (&[3, 0x21, 0, 0], PropertySet::Connect, value(Id::ReceiveMaximum, 0)),
-        (&[5, 0x27, 0, 0, 0, 0], PropertySet::Connect, value(Id::MaximumPacketSize, 0)),
-        (&[2, 0x0B, 0], PropertySet::Subscribe, value(Id::SubscriptionIdentifier, 0)),
-        (&[3, 0x23, 0, 0], PropertySet::ClientPublish, Violation::TopicAliasZero),
-        (&[4, 0x08, 0, 1, b'#'], PropertySet::ClientPublish, Violation::ResponseTopicInvalid),
-        (&[3, 0x08, 0, 0], PropertySet::ClientPublish, Violation::ResponseTopicInvalid),
-        (&[2, 0x04, 0], PropertySet::Connect, Violation::PropertyUnknown { id: 4 }),
-        (&[2, 0x81, 1], PropertySet::Connect, Violation::PropertyUnknown { id: 129 }),
+    let rows: [Row<'_>; 9] = [
+        (
+            &[3, 0x21, 0, 0],
+            PropertySet::Connect,
+            value(Id::ReceiveMaximum, 0),
+        ),
+        (
+            &[5, 0x27, 0, 0, 0, 0],
+            PropertySet::Connect,
+            value(Id::MaximumPacketSize, 0),
+        ),
+        (
+            &[2, 0x0B, 0],
+            PropertySet::Subscribe,
+            value(Id::SubscriptionIdentifier, 0),
+        ),
+        (
+            &[3, 0x23, 0, 0],
+            PropertySet::ClientPublish,
+            Violation::TopicAliasZero,
+        ),
+        (
+            &[4, 0x08, 0, 1, b'#'],
+            PropertySet::ClientPublish,
+            Violation::ResponseTopicInvalid,
+        ),
+        (
+            &[3, 0x08, 0, 0],
+            PropertySet::ClientPublish,
+            Violation::ResponseTopicInvalid,
+        ),
+        (
+            &[2, 0x04, 0],
+            PropertySet::Connect,
+            Violation::PropertyUnknown { id: 4 },
+        ),
+        (
+            &[2, 0x81, 1],
+            PropertySet::Connect,
+            Violation::PropertyUnknown { id: 129 },
+        ),
         (
             &[4, 0x16, 0, 1, b'x'],
             PropertySet::Connect,
             Violation::AuthenticationDataWithoutMethod,
         ),
     ];
-    for (bytes, set, expect) in rows {
-        assert_eq!(decode(bytes, set), Err(expect), "{bytes:02x?}");
-    }
+    check(&rows);
 }
 
 #[test]
@@ -191,7 +268,9 @@ fn user_properties_are_bounded() {
     let most = vec![Property::UserProperty("", ""); USER_PROPERTIES_MAX as usize];
     assert!(decode(&block(&most), PropertySet::Unsubscribe).is_ok());
     let more = vec![Property::UserProperty("", ""); USER_PROPERTIES_MAX as usize + 1];
-    let expect = Violation::UserPropertiesTooMany { max: USER_PROPERTIES_MAX };
+    let expect = Violation::UserPropertiesTooMany {
+        max: USER_PROPERTIES_MAX,
+    };
     assert_eq!(decode(&block(&more), PropertySet::Unsubscribe), Err(expect));
 }
 

@@ -4,6 +4,7 @@ use super::*;
 
 #[test]
 fn mqtt_4_7_3_topic_names() {
+    // [MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2]
     let field = "topic name";
     let deep = "/".repeat(TOPIC_LEVELS_MAX);
     let most = "/".repeat(TOPIC_LEVELS_MAX - 1);
@@ -24,7 +25,11 @@ fn mqtt_4_7_3_topic_names() {
         (b"\xC0\x80", Some(Violation::StringNotUtf8 { field })),
         (
             deep.as_bytes(),
-            Some(Violation::TopicLevelsTooMany { field, levels, max: TOPIC_LEVELS_MAX }),
+            Some(Violation::TopicLevelsTooMany {
+                field,
+                levels,
+                max: TOPIC_LEVELS_MAX,
+            }),
         ),
     ];
     for (bytes, expect) in rows {
@@ -34,6 +39,7 @@ fn mqtt_4_7_3_topic_names() {
 
 #[test]
 fn mqtt_4_7_1_filters_in_both_modes() {
+    // [MQTT-4.7.1-1] is `#`, [MQTT-4.7.1-2] is `+`.
     use Violation as V;
     let many = V::MultiLevelWildcardsTooMany { count: 3, max: 2 };
     // Filter, flexible, strict.
@@ -52,11 +58,31 @@ fn mqtt_4_7_1_filters_in_both_modes() {
         ("#/a/#", None, Some(V::MultiLevelWildcardNotLast)),
         ("#/#/#", Some(many), Some(V::MultiLevelWildcardNotLast)),
         ("", Some(V::TopicFilterEmpty), Some(V::TopicFilterEmpty)),
-        ("a#", Some(V::WildcardNotWholeLevel), Some(V::WildcardNotWholeLevel)),
-        ("a/b#", Some(V::WildcardNotWholeLevel), Some(V::WildcardNotWholeLevel)),
-        ("a+b/c", Some(V::WildcardNotWholeLevel), Some(V::WildcardNotWholeLevel)),
-        ("+a", Some(V::WildcardNotWholeLevel), Some(V::WildcardNotWholeLevel)),
-        ("a/##", Some(V::WildcardNotWholeLevel), Some(V::WildcardNotWholeLevel)),
+        (
+            "a#",
+            Some(V::WildcardNotWholeLevel),
+            Some(V::WildcardNotWholeLevel),
+        ),
+        (
+            "a/b#",
+            Some(V::WildcardNotWholeLevel),
+            Some(V::WildcardNotWholeLevel),
+        ),
+        (
+            "a+b/c",
+            Some(V::WildcardNotWholeLevel),
+            Some(V::WildcardNotWholeLevel),
+        ),
+        (
+            "+a",
+            Some(V::WildcardNotWholeLevel),
+            Some(V::WildcardNotWholeLevel),
+        ),
+        (
+            "a/##",
+            Some(V::WildcardNotWholeLevel),
+            Some(V::WildcardNotWholeLevel),
+        ),
     ];
     for (filter, flexible, strict) in rows {
         let got = |mode| ParsedFilter::parse(filter, mode).err();
@@ -71,8 +97,10 @@ fn mqtt_4_7_1_filters_in_both_modes() {
 
 #[test]
 fn mqtt_4_8_2_shared_filters() {
+    // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
     use Violation as V;
-    let rows: [(&str, Result<(Option<&str>, &str), V>); 12] = [
+    type Row<'a> = (&'a str, Result<(Option<&'a str>, &'a str), Violation>);
+    let rows: [Row<'_>; 12] = [
         ("$share/g/a/+", Ok((Some("g"), "a/+"))),
         ("$share/g//", Ok((Some("g"), "/"))),
         ("$share/g/#", Ok((Some("g"), "#"))),
@@ -88,7 +116,11 @@ fn mqtt_4_8_2_shared_filters() {
     ];
     for (text, expect) in rows {
         let expect = expect.map(|(share, filter)| ParsedFilter { share, filter });
-        assert_eq!(ParsedFilter::parse(text, FilterMode::Flexible), expect, "{text:?}");
+        assert_eq!(
+            ParsedFilter::parse(text, FilterMode::Flexible),
+            expect,
+            "{text:?}"
+        );
     }
 }
 

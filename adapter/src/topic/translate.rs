@@ -38,13 +38,16 @@ fn exchange(from: &str, out: &mut String, map: impl Fn(u8) -> u8) {
 /// Whether translation loses nothing of this topic: it contains neither `.` nor `*`.
 #[must_use]
 pub fn is_plain(topic: &str) -> bool {
-    topic.bytes().fold(true, |plain, byte| plain & (byte != b'.') & (byte != b'*'))
+    topic
+        .bytes()
+        .fold(true, |plain, byte| plain & (byte != b'.') & (byte != b'*'))
 }
 
 /// Whether a key of AMQP origin would become a topic under `$SYS`, which is the broker's own.
 #[must_use]
 pub fn is_reserved_key(key: &str) -> bool {
-    key.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']))
+    key.strip_prefix("$SYS")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']))
 }
 
 /// Writes over `out` the topic under which a message of AMQP origin reaches the subscriber of
@@ -90,7 +93,11 @@ fn rebuild(key: &str, filter: &str, out: &mut String) -> bool {
         match (filter.next(), key.next()) {
             (Some((_, "#")), _) => {
                 key = key_before;
-                retry = Some(Retry { filter, key, out_bytes: out.len() });
+                retry = Some(Retry {
+                    filter,
+                    key,
+                    out_bytes: out.len(),
+                });
                 continue;
             }
             (None, None) => return true,
@@ -130,7 +137,10 @@ fn push_word(level: &str, word: &str, out: &mut String) {
         out.push_str(word);
         return;
     }
-    out.extend(word.chars().map(|letter| if letter == '*' { '+' } else { letter }));
+    out.extend(
+        word.chars()
+            .map(|letter| if letter == '*' { '+' } else { letter }),
+    );
 }
 
 /// Words of a text with the separator before each; `None` before the first.
@@ -143,7 +153,11 @@ struct Words<'t> {
 
 impl<'t> Words<'t> {
     const fn new(text: &'t str, separators: &'static [char]) -> Self {
-        Self { rest: Some(text), before: None, separators }
+        Self {
+            rest: Some(text),
+            before: None,
+            separators,
+        }
     }
 
     fn next(&mut self) -> Option<(Option<char>, &'t str)> {
@@ -179,7 +193,11 @@ mod tests {
             ("", "", ""),
             ("$SYS/x", "$SYS.x", "$SYS/x"),
             ("$share/g/x", "$share.g.x", "$share/g/x"),
-            ("\u{1F980} /\u{e9}", "\u{1F980} .\u{e9}", "\u{1F980} /\u{e9}"),
+            (
+                "\u{1F980} /\u{e9}",
+                "\u{1F980} .\u{e9}",
+                "\u{1F980} /\u{e9}",
+            ),
         ];
         let (mut key, mut back) = ("old".to_owned(), "old".to_owned());
         for (topic, expect_key, expect_back) in rows {
@@ -239,13 +257,19 @@ mod tests {
     #[test]
     fn a_plain_topic_is_restored_by_every_filter_that_matches_it() {
         let topics = ["a", "/a", "a/", "a//b", "a/b/c", "a/z", "a/b/c/z"];
-        let filters = ["#", "+", "+/+", "a/#", "a/#/z", "/+", "a/+/b", "#/b/#", "a/b/c"];
+        let filters = [
+            "#", "+", "+/+", "a/#", "a/#/z", "/+", "a/+/b", "#/b/#", "a/b/c",
+        ];
         let (mut key, mut out) = (String::new(), String::new());
         for topic in topics {
             to_key(topic, &mut key);
             for filter in filters {
                 let matched = restore(&key, filter, &mut out);
-                assert_eq!(matched, super::super::matches(filter, topic), "{filter} {topic}");
+                assert_eq!(
+                    matched,
+                    super::super::matches(filter, topic),
+                    "{filter} {topic}"
+                );
                 if matched {
                     assert_eq!(out, topic);
                 }

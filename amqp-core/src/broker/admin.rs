@@ -1,5 +1,6 @@
-//! What administrators do: vhosts, users, permissions and global parameters. Every change is recorded, and answers
-//! with the number of its record, which is durable when the definitions' watermark has passed it.
+//! What administrators do: vhosts, users, permissions and global parameters. Every change is
+//! recorded, and answers with the number of its record, which is durable when the definitions'
+//! watermark has passed it.
 
 use std::sync::Arc;
 
@@ -66,11 +67,17 @@ fn name_is_usable(what: &str, name: &str) -> Result<(), Refusal> {
 }
 
 fn no_user(name: &str) -> Refusal {
-    Refusal::new(ReplyCode::NotFound, format!("User \"{name}\" does not exist"))
+    Refusal::new(
+        ReplyCode::NotFound,
+        format!("User \"{name}\" does not exist"),
+    )
 }
 
 fn no_vhost(name: &str) -> Refusal {
-    Refusal::new(ReplyCode::NotFound, format!("Virtual host '{name}' does not exist"))
+    Refusal::new(
+        ReplyCode::NotFound,
+        format!("Virtual host '{name}' does not exist"),
+    )
 }
 
 impl Broker {
@@ -82,7 +89,9 @@ impl Broker {
         name_is_usable("vhost", name)?;
         let mut vhosts = self.vhosts.write();
         if vhosts.contains_key(name) {
-            return Err(Refusal::precondition(format!("Virtual host '{name}' already exists")));
+            return Err(Refusal::precondition(format!(
+                "Virtual host '{name}' already exists"
+            )));
         }
         if vhosts.len() >= limits::VHOSTS_MAX {
             return Err(Refusal::precondition("too many virtual hosts"));
@@ -98,7 +107,11 @@ impl Broker {
     /// # Errors
     /// 404.
     pub fn delete_vhost(&self, turn: &mut Turn, name: &str) -> Result<(), Refusal> {
-        let vhost = self.vhosts.write().remove(name).ok_or_else(|| no_vhost(name))?;
+        let vhost = self
+            .vhosts
+            .write()
+            .remove(name)
+            .ok_or_else(|| no_vhost(name))?;
         vhost.set_deleted();
         self.close_peers(&CloseReason::VHostDeleted(name.into()), |peer| {
             peer.view().vhost == name
@@ -108,7 +121,11 @@ impl Broker {
             self.delete_queue_when(&vhost, &queue, |_| true);
         }
         let built_in = |name: &str| name.is_empty() || name.starts_with("amq.");
-        for exchange in vhost.exchanges().iter().filter(|held| !built_in(held.name())) {
+        for exchange in vhost
+            .exchanges()
+            .iter()
+            .filter(|held| !built_in(held.name()))
+        {
             self.delete_exchange(&vhost, exchange);
         }
         let mut changes = vec![delete(Kind::VHost, &[name.as_bytes()])];
@@ -145,7 +162,10 @@ impl Broker {
         let granted = self.users.remove(name).ok_or_else(|| no_user(name))?;
         let mut changes = vec![delete(Kind::User, &[name.as_bytes()])];
         for (vhost, exchanges) in granted {
-            changes.push(delete(Kind::Permission, &[name.as_bytes(), vhost.as_bytes()]));
+            changes.push(delete(
+                Kind::Permission,
+                &[name.as_bytes(), vhost.as_bytes()],
+            ));
             changes.extend(exchanges.iter().map(|exchange| {
                 let parts = [name.as_bytes(), vhost.as_bytes(), exchange.as_bytes()];
                 delete(Kind::TopicPermission, &parts)
@@ -161,7 +181,13 @@ impl Broker {
     /// 404.
     pub fn set_user_tags(&self, name: &str, tags: Vec<Box<str>>) -> Result<(), Refusal> {
         let user = self.user(name).ok_or_else(|| no_user(name))?;
-        self.put_user(name, User { tags, password_hash: user.password_hash.clone() })
+        self.put_user(
+            name,
+            User {
+                tags,
+                password_hash: user.password_hash.clone(),
+            },
+        )
     }
 
     /// Replaces a user's stored password hash.
@@ -170,7 +196,13 @@ impl Broker {
     /// 404.
     pub fn set_password_hash(&self, name: &str, password_hash: Box<str>) -> Result<(), Refusal> {
         let user = self.user(name).ok_or_else(|| no_user(name))?;
-        self.put_user(name, User { password_hash, tags: user.tags.clone() })
+        self.put_user(
+            name,
+            User {
+                password_hash,
+                tags: user.tags.clone(),
+            },
+        )
     }
 
     /// Every user, in name order.
@@ -208,7 +240,11 @@ impl Broker {
             ("write", Value::from(write)),
             ("read", Value::from(read)),
         ]);
-        self.submit(vec![put(Kind::Permission, &[user.as_bytes(), vhost.as_bytes()], &record)]);
+        self.submit(vec![put(
+            Kind::Permission,
+            &[user.as_bytes(), vhost.as_bytes()],
+            &record,
+        )]);
         Ok(())
     }
 
@@ -252,7 +288,10 @@ impl Broker {
         for text in [write, read] {
             Pattern::new(text).map_err(|bad| Refusal::precondition(bad.to_string()))?;
         }
-        let topics = TopicGrants { write: write.into(), read: read.into() };
+        let topics = TopicGrants {
+            write: write.into(),
+            read: read.into(),
+        };
         if !self.users.set_topics(user, vhost, exchange, Some(topics)) {
             return Err(Refusal::precondition(format!(
                 "user '{user}' has no permissions in vhost '{vhost}': set those first"
@@ -275,9 +314,13 @@ impl Broker {
         exchange: Option<&str>,
     ) -> Result<(), Refusal> {
         self.check_user_and_vhost(user, vhost)?;
-        let Some(grants) = self.users.grants(user, vhost) else { return Ok(()) };
-        let chosen = |name: &&Box<str>| exchange.is_none_or(|wanted| wanted == &***name);
-        for name in grants.topics.keys().filter(chosen) {
+        let Some(grants) = self.users.grants(user, vhost) else {
+            return Ok(());
+        };
+        for name in grants.topics.keys() {
+            if exchange.is_some_and(|wanted| *wanted != **name) {
+                continue;
+            }
             self.users.set_topics(user, vhost, name, None);
             let parts = [user.as_bytes(), vhost.as_bytes(), name.as_bytes()];
             self.submit(vec![delete(Kind::TopicPermission, &parts)]);
@@ -292,13 +335,17 @@ impl Broker {
         for (user, vhost, grants) in self.users.all_grants() {
             let mut topics: Vec<_> = grants.topics.iter().collect();
             topics.sort_by_key(|(exchange, _)| (*exchange).clone());
-            all.extend(topics.into_iter().map(|(exchange, topics)| TopicPermissionView {
-                user: user.to_string(),
-                vhost: vhost.to_string(),
-                exchange: exchange.to_string(),
-                write: topics.write.to_string(),
-                read: topics.read.to_string(),
-            }));
+            all.extend(
+                topics
+                    .into_iter()
+                    .map(|(exchange, topics)| TopicPermissionView {
+                        user: user.to_string(),
+                        vhost: vhost.to_string(),
+                        exchange: exchange.to_string(),
+                        write: topics.write.to_string(),
+                        read: topics.read.to_string(),
+                    }),
+            );
         }
         all
     }
@@ -316,7 +363,11 @@ impl Broker {
         }
         parameters.insert(name.into(), Arc::new(value));
         drop(parameters);
-        self.submit(vec![put(Kind::GlobalParameter, &[name.as_bytes()], &record)]);
+        self.submit(vec![put(
+            Kind::GlobalParameter,
+            &[name.as_bytes()],
+            &record,
+        )]);
         Ok(())
     }
 
@@ -326,7 +377,10 @@ impl Broker {
     /// 404.
     pub fn clear_global_parameter(&self, name: &str) -> Result<(), Refusal> {
         if self.parameters.write().remove(name).is_none() {
-            return Err(Refusal::new(ReplyCode::NotFound, "Parameter does not exist"));
+            return Err(Refusal::new(
+                ReplyCode::NotFound,
+                "Parameter does not exist",
+            ));
         }
         self.submit(vec![delete(Kind::GlobalParameter, &[name.as_bytes()])]);
         Ok(())
@@ -336,7 +390,10 @@ impl Broker {
     #[must_use]
     pub fn list_global_parameters(&self) -> Vec<(String, Arc<Value>)> {
         let parameters = self.parameters.read();
-        parameters.iter().map(|(name, value)| (name.to_string(), Arc::clone(value))).collect()
+        parameters
+            .iter()
+            .map(|(name, value)| (name.to_string(), Arc::clone(value)))
+            .collect()
     }
 
     fn check_user_and_vhost(&self, user: &str, vhost: &str) -> Result<(), Refusal> {
@@ -347,7 +404,10 @@ impl Broker {
 }
 
 fn forget_grants(user: &str, vhost: &str, grants: &Grants) -> Vec<Change> {
-    let mut changes = vec![delete(Kind::Permission, &[user.as_bytes(), vhost.as_bytes()])];
+    let mut changes = vec![delete(
+        Kind::Permission,
+        &[user.as_bytes(), vhost.as_bytes()],
+    )];
     changes.extend(grants.topics.keys().map(|exchange| {
         let parts = [user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()];
         delete(Kind::TopicPermission, &parts)

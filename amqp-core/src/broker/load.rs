@@ -1,4 +1,5 @@
-//! Definitions to objects and back: what is written for each kind, and how a node's objects come back at start.
+//! Definitions to objects and back: what is written for each kind, and how a node's objects come
+//! back at start.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +17,10 @@ use crate::vhost::VHost;
 
 /// Whether a binding outlives the process: both its ends do.
 pub(super) fn is_recorded(binding: &Binding) -> bool {
-    let source = binding.source.upgrade().is_some_and(|source| source.properties().durable);
+    let source = binding
+        .source
+        .upgrade()
+        .is_some_and(|source| source.properties().durable);
     source
         && match &binding.destination {
             Destination::Queue(queue) => queue.upgrade().is_some_and(|queue| queue.journaled()),
@@ -31,11 +35,18 @@ pub(super) fn record_queue(vhost: &VHost, queue: &Queue) -> Change {
         ("direct", Value::Bool(properties.direct)),
         ("arguments", Value::Table(properties.arguments)),
     ]);
-    records::put(Kind::Queue, &[vhost.name().as_bytes(), queue.name().as_bytes()], &value)
+    records::put(
+        Kind::Queue,
+        &[vhost.name().as_bytes(), queue.name().as_bytes()],
+        &value,
+    )
 }
 
 pub(super) fn forget_queue(vhost: &VHost, queue: &Queue) -> Change {
-    records::delete(Kind::Queue, &[vhost.name().as_bytes(), queue.name().as_bytes()])
+    records::delete(
+        Kind::Queue,
+        &[vhost.name().as_bytes(), queue.name().as_bytes()],
+    )
 }
 
 pub(super) fn record_exchange(vhost: &VHost, exchange: &Exchange) -> Change {
@@ -46,15 +57,19 @@ pub(super) fn record_exchange(vhost: &VHost, exchange: &Exchange) -> Change {
         ("internal", Value::Bool(properties.internal)),
         ("arguments", Value::Table(properties.arguments.clone())),
     ]);
-    records::put(Kind::Exchange, &[vhost.name().as_bytes(), exchange.name().as_bytes()], &value)
+    records::put(
+        Kind::Exchange,
+        &[vhost.name().as_bytes(), exchange.name().as_bytes()],
+        &value,
+    )
 }
 
 pub(super) fn forget_exchange(vhost: &VHost, name: &str) -> Change {
     records::delete(Kind::Exchange, &[vhost.name().as_bytes(), name.as_bytes()])
 }
 
-/// The parts that tell a binding from all others: vhost, source, destination with its kind, key with its form, and
-/// the arguments.
+/// The parts that tell a binding from all others: vhost, source, destination with its kind, key
+/// with its form, and the arguments.
 fn binding_key(vhost: &VHost, binding: &Binding) -> Vec<Vec<u8>> {
     let source = binding.source.upgrade();
     let kind = match binding.destination {
@@ -70,7 +85,9 @@ fn binding_key(vhost: &VHost, binding: &Binding) -> Vec<Vec<u8>> {
     let _ = binding.arguments.encode(&mut arguments);
     vec![
         vhost.name().as_bytes().to_vec(),
-        source.map(|held| held.name().as_bytes().to_vec()).unwrap_or_default(),
+        source
+            .map(|held| held.name().as_bytes().to_vec())
+            .unwrap_or_default(),
         kind.to_vec(),
         binding.destination_name().into_bytes(),
         form.to_vec(),
@@ -98,8 +115,10 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
         broker.definitions.load(kind, &mut |key, value| {
             let record = records::parts(key)
                 .and_then(|parts| {
-                    let parts: Option<Vec<&str>> =
-                        parts.iter().map(|part| std::str::from_utf8(part).ok()).collect();
+                    let parts: Option<Vec<&str>> = parts
+                        .iter()
+                        .map(|part| std::str::from_utf8(part).ok())
+                        .collect();
                     parts
                 })
                 .zip(Table::decode(value).ok());
@@ -142,12 +161,17 @@ fn load_one(
         }
         (Kind::User, [name]) => {
             let tags = match value.lookup("tags") {
-                Some(Value::Array(tags)) => {
-                    tags.iter().filter_map(Value::as_str).map(Into::into).collect()
-                }
+                Some(Value::Array(tags)) => tags
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(Into::into)
+                    .collect(),
                 _ => Vec::new(),
             };
-            let user = User { password_hash: text(value, "password_hash"), tags };
+            let user = User {
+                password_hash: text(value, "password_hash"),
+                tags,
+            };
             broker.users.put(name, user);
         }
         (Kind::Permission, [user, vhost]) => {
@@ -161,12 +185,18 @@ fn load_one(
             broker.users.set_grants(user, vhost, grants);
         }
         (Kind::TopicPermission, [user, vhost, exchange]) => {
-            let topics = TopicGrants { write: text(value, "write"), read: text(value, "read") };
+            let topics = TopicGrants {
+                write: text(value, "write"),
+                read: text(value, "read"),
+            };
             broker.users.set_topics(user, vhost, exchange, Some(topics));
         }
         (Kind::GlobalParameter, [name]) => {
             let value = value.lookup("value")?.clone();
-            broker.parameters.write().insert((*name).into(), Arc::new(value));
+            broker
+                .parameters
+                .write()
+                .insert((*name).into(), Arc::new(value));
         }
         (Kind::Exchange, [vhost, name]) => load_exchange(broker, vhost, name, value)?,
         (Kind::Queue, [vhost, name]) => load_queue(broker, vhost, name, value, now)?,
@@ -187,13 +217,7 @@ fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Opt
     broker.vhost(vhost)?.add_exchange(exchange).ok().map(|_| ())
 }
 
-fn load_queue(
-    broker: &Broker,
-    vhost: &str,
-    name: &str,
-    value: &Table,
-    now: Time,
-) -> Option<()> {
+fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time) -> Option<()> {
     let arguments = nested(value, "arguments");
     let parsed = QueueArguments::parse(&arguments, name, vhost).ok()?;
     let properties = QueueProperties {
@@ -211,7 +235,9 @@ fn load_queue(
 
 fn load_binding(broker: &Broker, key: &[u8]) -> Option<()> {
     let parts = records::parts(key)?;
-    let [vhost, source, kind, destination, form, key, arguments] = parts[..] else { return None };
+    let [vhost, source, kind, destination, form, key, arguments] = parts[..] else {
+        return None;
+    };
     let name = |bytes| std::str::from_utf8(bytes).ok();
     let vhost = broker.vhost(name(vhost)?)?;
     let source = vhost.exchange(name(source)?)?;
@@ -220,8 +246,20 @@ fn load_binding(broker: &Broker, key: &[u8]) -> Option<()> {
         b"e" => Destination::Exchange(Arc::downgrade(&vhost.exchange(name(destination)?)?)),
         _ => return None,
     };
-    let form = if form == b"/" { Form::Slashed } else { Form::Dotted };
+    let form = if form == b"/" {
+        Form::Slashed
+    } else {
+        Form::Dotted
+    };
     let arguments = Table::decode(arguments).ok()?;
     let source: Weak<Exchange> = Arc::downgrade(&source);
-    vhost.bind(Binding { source, destination, key: key.into(), form, arguments }).map(|_| ())
+    vhost
+        .bind(Binding {
+            source,
+            destination,
+            key: key.into(),
+            form,
+            arguments,
+        })
+        .map(|_| ())
 }

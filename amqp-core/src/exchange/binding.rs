@@ -59,7 +59,11 @@ impl Binding {
     #[must_use]
     pub fn view(&self) -> BindingView {
         BindingView {
-            source: self.source.upgrade().map(|e| e.name().to_owned()).unwrap_or_default(),
+            source: self
+                .source
+                .upgrade()
+                .map(|e| e.name().to_owned())
+                .unwrap_or_default(),
             destination: self.destination_name(),
             destination_kind: match self.destination {
                 Destination::Queue(_) => "queue",

@@ -1,5 +1,5 @@
-//! What a key resolved to, remembered while the vhost's topology stands still: by each publisher for its last key,
-//! by each worker for many keys.
+//! What a key resolved to, remembered while the vhost's topology stands still: by each publisher
+//! for its last key, by each worker for many keys.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -76,8 +76,13 @@ impl RouteCache {
         if self.entries.len() >= ROUTES_CACHED_MAX {
             self.entries.clear();
         }
-        let entry =
-            Entry { exchange, form, key: key.into(), epoch, queues: Arc::clone(queues) };
+        let entry = Entry {
+            exchange,
+            form,
+            key: key.into(),
+            epoch,
+            queues: Arc::clone(queues),
+        };
         let hasher = &self.hasher;
         self.entries.insert_unique(hash, entry, |e| {
             let mut state = hasher.build_hasher();
@@ -88,8 +93,8 @@ impl RouteCache {
     }
 }
 
-/// A publisher's last key and where it led, with the permission to publish there. Two comparisons and two loads
-/// instead of a look-up, for as long as neither topology nor permissions change.
+/// A publisher's last key and where it led, with the permission to publish there. Two comparisons
+/// and two loads instead of a look-up, for as long as neither topology nor permissions change.
 #[derive(Default)]
 pub struct Memo(Option<Box<Known>>);
 

@@ -27,12 +27,17 @@ fn dotted(binding: &Binding) -> Box<[u8]> {
 
 impl Bindings {
     pub(super) fn insert(&mut self, binding: &Arc<Binding>) {
-        self.keys.entry(dotted(binding)).or_default().push(Arc::clone(binding));
+        self.keys
+            .entry(dotted(binding))
+            .or_default()
+            .push(Arc::clone(binding));
     }
 
     pub(super) fn remove(&mut self, binding: &Arc<Binding>) {
         let key = dotted(binding);
-        let Some(held) = self.keys.get_mut(&key) else { return };
+        let Some(held) = self.keys.get_mut(&key) else {
+            return;
+        };
         held.retain(|other| !Arc::ptr_eq(other, binding));
         if held.is_empty() {
             self.keys.remove(&key);

@@ -1,15 +1,16 @@
 //! The topic exchange: exact keys in a map, keys with wildcards in a trie of words.
 //!
-//! Keys and bindings come in two forms ([`Form`]), and which meets which decides how they are compared:
+//! Keys and bindings come in two forms ([`Form`]), and which meets which decides how they are
+//! compared:
 //!
 //! | message \ binding | dotted (AMQP) | slashed (adapter) |
 //! |---|---|---|
 //! | dotted | words of both | message's words, binding translated |
 //! | slashed | message translated, binding's words | levels of both, nothing translated |
 //!
-//! For a *plain* slashed key (no `.`, no `*`) translation loses nothing, and one look-up under the dotted key serves
-//! both columns. Only keys that are not plain pay for a second look-up under their levels. Each leaf says from which
-//! look-ups it may be found.
+//! For a *plain* slashed key (no `.`, no `*`) translation loses nothing, and one look-up under the
+//! dotted key serves both columns. Only keys that are not plain pay for a second look-up under
+//! their levels. Each leaf says from which look-ups it may be found.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -34,7 +35,8 @@ const LEVELS: u8 = 8;
 struct Leaf {
     binding: Arc<Binding>,
     found_by: u8,
-    /// A slashed binding that begins with a wildcard: not for keys that begin with `$` ([MQTT-4.7.2-1]).
+    /// A slashed binding that begins with a wildcard: not for keys that begin with `$`
+    /// ([MQTT-4.7.2-1]).
     not_for_dollar: bool,
 }
 
@@ -56,7 +58,8 @@ pub(super) struct Bindings {
 
 fn places(binding: &Binding) -> SmallVec<[Place; 2]> {
     let is_wild = |key: &[u8], form: Form| {
-        form.words(key).any(|word| word == b"#" || word == form.single_wildcard())
+        form.words(key)
+            .any(|word| word == b"#" || word == form.single_wildcard())
     };
     let mut places = SmallVec::new();
     match binding.form {
@@ -73,7 +76,12 @@ fn places(binding: &Binding) -> SmallVec<[Place; 2]> {
             if key::is_plain(&binding.key) {
                 let found_by = DOTTED | PLAIN | if wild { LEVELS } else { 0 };
                 let key = dotted.into();
-                places.push(Place { key, separator: Form::Dotted, wild, found_by });
+                places.push(Place {
+                    key,
+                    separator: Form::Dotted,
+                    wild,
+                    found_by,
+                });
             } else {
                 places.push(Place {
                     key: binding.key.clone(),
@@ -84,7 +92,12 @@ fn places(binding: &Binding) -> SmallVec<[Place; 2]> {
                 });
                 let wild = is_wild(&dotted, Form::Dotted);
                 let (key, found_by) = (dotted.into(), DOTTED);
-                places.push(Place { key, separator: Form::Dotted, wild, found_by });
+                places.push(Place {
+                    key,
+                    separator: Form::Dotted,
+                    wild,
+                    found_by,
+                });
             }
         }
     }
@@ -97,8 +110,11 @@ impl Bindings {
         let first = Form::Slashed.words(&binding.key).next().unwrap_or_default();
         let not_for_dollar = binding.form == Form::Slashed && (first == b"+" || first == b"#");
         for place in places(binding) {
-            let leaf =
-                Leaf { binding: Arc::clone(binding), found_by: place.found_by, not_for_dollar };
+            let leaf = Leaf {
+                binding: Arc::clone(binding),
+                found_by: place.found_by,
+                not_for_dollar,
+            };
             if place.wild {
                 self.trie.insert(&place.key, place.separator, leaf);
             } else {
@@ -189,7 +205,13 @@ struct Node {
 
 impl Node {
     fn new(parent: u32) -> Self {
-        Self { single: NONE, multi: NONE, parent, children: 0, leaves: SmallVec::new() }
+        Self {
+            single: NONE,
+            multi: NONE,
+            parent,
+            children: 0,
+            leaves: SmallVec::new(),
+        }
     }
 }
 
@@ -236,7 +258,9 @@ impl Trie {
 
     fn literal(&self, from: u32, word: &[u8]) -> Option<u32> {
         let hash = hash_edge(&self.hasher, from, word);
-        let edge = self.edges.find(hash, |edge| edge.from == from && *edge.word == *word)?;
+        let edge = self
+            .edges
+            .find(hash, |edge| edge.from == from && *edge.word == *word)?;
         Some(edge.to)
     }
 
@@ -271,9 +295,15 @@ impl Trie {
         } else {
             let hash = hash_edge(&self.hasher, from, word);
             let hasher = &self.hasher;
-            self.edges.insert_unique(hash, Edge { from, word: word.into(), to }, |edge| {
-                hash_edge(hasher, edge.from, &edge.word)
-            });
+            self.edges.insert_unique(
+                hash,
+                Edge {
+                    from,
+                    word: word.into(),
+                    to,
+                },
+                |edge| hash_edge(hasher, edge.from, &edge.word),
+            );
         }
         to
     }
@@ -293,7 +323,9 @@ impl Trie {
         let words: Vec<&[u8]> = form.words(key).collect();
         let mut node = ROOT;
         for word in &words {
-            let Some(next) = self.child(node, word, form) else { return false };
+            let Some(next) = self.child(node, word, form) else {
+                return false;
+            };
             node = next;
         }
         let leaves = &mut self.nodes[node as usize].leaves;

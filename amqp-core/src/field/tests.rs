@@ -109,6 +109,7 @@ fn name_lengths() {
     let error = FieldError::NameTooLong { bytes: 256 };
     assert_eq!(table.insert(&"n".repeat(256), Value::Void), Err(error));
     assert_eq!(table.len(), 1);
+    assert_eq!(validate(&[&[255][..], &[0xFF; 255], b"V"].concat()), Ok(()));
     let mut out = b"before".to_vec();
     assert_eq!(
         encode_entry(&mut out, &[b'n'; 256], ValueRef::Void),

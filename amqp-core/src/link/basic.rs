@@ -56,14 +56,22 @@ impl Link {
             None => self.route(turn, memo, message, epochs)?,
         };
         let journal = &*self.broker.journal;
-        let mut publication = Publication { message: *message, held: None, journal, journaled: 0 };
+        let mut publication = Publication {
+            message: *message,
+            held: None,
+            journal,
+            journaled: 0,
+        };
         for queue in queues.iter() {
             queue.offer(turn, &mut publication);
         }
         if message.head.retain && form == Form::Slashed {
             self.retain(turn, message);
         }
-        Ok(Published { routed: queues.len() as u32, journaled: publication.journaled })
+        Ok(Published {
+            routed: queues.len() as u32,
+            journaled: publication.journaled,
+        })
     }
 
     /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.
@@ -89,7 +97,8 @@ impl Link {
         turn.dotted = dotted;
         checked?;
         if cacheable {
-            turn.routes.remember(exchange.id, form, message.key, topology, &queues);
+            turn.routes
+                .remember(exchange.id, form, message.key, topology, &queues);
             memo.remember(crate::exchange::Known {
                 exchange,
                 form,
@@ -127,7 +136,9 @@ impl Link {
         dotted: &[u8],
     ) -> (Arc<[Arc<Queue>]>, bool) {
         if exchange.is_default() {
-            let queue = std::str::from_utf8(dotted).ok().and_then(|name| self.vhost.queue(name));
+            let queue = std::str::from_utf8(dotted)
+                .ok()
+                .and_then(|name| self.vhost.queue(name));
             return (queue.into_iter().collect(), true);
         }
         let route = exchange.resolve(message, dotted);
@@ -136,14 +147,19 @@ impl Link {
 
     fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) {
         let max = self.broker.options().retained_messages_max;
-        let Ok(topic) = std::str::from_utf8(message.key) else { return };
-        let kept = self.vhost.retained.keep(topic, message, max, &mut turn.scratch);
+        let Ok(topic) = std::str::from_utf8(message.key) else {
+            return;
+        };
+        let kept = self
+            .vhost
+            .retained
+            .keep(topic, message, max, &mut turn.scratch);
         if kept == Kept::NoRoom {
             tracing::warn!(
                 vhost = self.vhost.name(),
                 topic,
                 max,
-                "message not retained: the vhost has as many as it may, or the topic too many levels"
+                "not retained: the vhost has as many as it may, or the topic has too many levels"
             );
         }
     }
@@ -168,7 +184,9 @@ impl Link {
     ) -> Arc<Scheduled> {
         let message = message.to_message(&mut turn.scratch);
         let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message));
-        self.broker.timers.add(at, Due::Publish(Arc::clone(&scheduled)));
+        self.broker
+            .timers
+            .add(at, Due::Publish(Arc::clone(&scheduled)));
         scheduled
     }
 
@@ -177,7 +195,9 @@ impl Link {
         let view = message.view();
         let mut head = view.head;
         // Its life starts now: expiry counts from publication ([MQTT-3.1.3.2.4]).
-        head.expires = head.expires.map(|at| turn.now.after_ms(at.since_ms(head.received)));
+        head.expires = head
+            .expires
+            .map(|at| turn.now.after_ms(at.since_ms(head.received)));
         head.received = turn.now;
         let due = MessageRef { head, ..view };
         if let Err(refusal) = self.publish(turn, &mut Memo::default(), &due) {
@@ -201,10 +221,12 @@ impl Link {
         Ok(queue)
     }
 
-    /// Stops a consumer; its unsettled messages are not touched. An auto-delete queue goes with its last one.
+    /// Stops a consumer; its unsettled messages are not touched. An auto-delete queue goes with its
+    /// last one.
     pub fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64) {
         if queue.remove_consumer(self.connection, key, turn.now) {
-            self.broker.delete_queue_when(&self.vhost, queue, |held| held.consumers == 0);
+            self.broker
+                .delete_queue_when(&self.vhost, queue, |held| held.consumers == 0);
         } else {
             self.broker.arm_expiry(&self.vhost, queue);
         }
@@ -217,7 +239,9 @@ impl Link {
     pub fn get(&self, turn: &Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
-        Ok(queue.take_first(turn, no_ack).map(|taken| Got { queue, taken }))
+        Ok(queue
+            .take_first(turn, no_ack)
+            .map(|taken| Got { queue, taken }))
     }
 
     /// Settles deliveries of one queue.
@@ -244,7 +268,8 @@ impl Link {
         self.vhost.claims.claim(turn, id, owner)
     }
 
-    /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for ever).
+    /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for
+    /// ever).
     pub fn release(
         &self,
         turn: &Turn,
@@ -256,7 +281,9 @@ impl Link {
         let left = self.vhost.claims.release(id, owner, rest);
         if let (Some(rest), Some(keep_ms)) = (left, keep_ms) {
             let due = Due::Forget(Arc::downgrade(&self.vhost), Arc::downgrade(&rest));
-            self.broker.timers.add(turn.now.after_ms(keep_ms.min(limits::TTL_MS_MAX)), due);
+            self.broker
+                .timers
+                .add(turn.now.after_ms(keep_ms.min(limits::TTL_MS_MAX)), due);
         }
     }
 }

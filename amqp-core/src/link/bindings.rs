@@ -60,10 +60,14 @@ impl Link {
         if let Some(binding) = &made {
             self.record(binding);
         }
-        Ok(BindingMade { queue, created: made.is_some() })
+        Ok(BindingMade {
+            queue,
+            created: made.is_some(),
+        })
     }
 
-    /// Removes a queue's binding. One that is not there is no error. Says how many bindings the queue has left.
+    /// Removes a queue's binding. One that is not there is no error. Says how many bindings the
+    /// queue has left.
     ///
     /// # Errors
     /// 403, 404, 405.
@@ -165,7 +169,11 @@ impl Link {
         if source.properties().kind != ExchangeKind::Topic {
             return Ok(());
         }
-        self.check_topic(Permission::Read, source.name(), &key::dotted_text(key, form))
+        self.check_topic(
+            Permission::Read,
+            source.name(),
+            &key::dotted_text(key, form),
+        )
     }
 
     fn record(&self, binding: &Binding) {

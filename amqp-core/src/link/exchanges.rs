@@ -42,7 +42,10 @@ impl Link {
             return Err(Refusal::default_exchange());
         }
         let Some(kind) = ExchangeKind::named(wish.kind) else {
-            return Err(Refusal::precondition(format!("unknown exchange type '{}'", wish.kind)));
+            return Err(Refusal::precondition(format!(
+                "unknown exchange type '{}'",
+                wish.kind
+            )));
         };
         self.check(Permission::Configure, Resource::Exchange, wish.name)?;
         if let Some(held) = self.vhost.exchange(wish.name) {
@@ -71,7 +74,10 @@ impl Link {
             arguments: wish.arguments.clone(),
         };
         let id = self.broker.next_id();
-        match self.vhost.add_exchange(Exchange::new(id, wish.name, properties)) {
+        match self
+            .vhost
+            .add_exchange(Exchange::new(id, wish.name, properties))
+        {
             Ok(exchange) if wish.durable => {
                 self.recorded(self.broker.record_exchange(&self.vhost, &exchange));
                 Ok(())
@@ -84,7 +90,8 @@ impl Link {
     /// Deletes an exchange with its bindings.
     ///
     /// # Errors
-    /// 403 for built-in ones, 406 if it is to be unused and is not. A name that is not there is no error.
+    /// 403 for built-in ones, 406 if it is to be unused and is not. A name that is not there is no
+    /// error.
     pub fn exchange_delete(&self, name: &str, if_unused: bool) -> Result<(), Refusal> {
         if name.is_empty() {
             return Err(Refusal::default_exchange());
@@ -97,7 +104,9 @@ impl Link {
                 format!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed"),
             ));
         }
-        let Some(exchange) = self.vhost.exchange(name) else { return Ok(()) };
+        let Some(exchange) = self.vhost.exchange(name) else {
+            return Ok(());
+        };
         if if_unused && exchange.in_use() {
             return Err(Refusal::precondition(format!(
                 "exchange '{name}' in vhost '{vhost}' in use"
@@ -113,11 +122,12 @@ impl Link {
 
     /// Whether the user has any permission on it at all: what a passive declaration needs.
     pub(super) fn check_any(&self, what: Resource, name: &str) -> Result<(), Refusal> {
-        self.check(Permission::Configure, what, name).or_else(|refused| {
-            self.check(Permission::Write, what, name)
-                .or_else(|_| self.check(Permission::Read, what, name))
-                .map_err(|_| refused)
-        })
+        self.check(Permission::Configure, what, name)
+            .or_else(|refused| {
+                self.check(Permission::Write, what, name)
+                    .or_else(|_| self.check(Permission::Read, what, name))
+                    .map_err(|_| refused)
+            })
     }
 }
 
@@ -129,10 +139,26 @@ fn equivalent(
 ) -> Result<(), Refusal> {
     let current = held.properties();
     let rows = [
-        ("type", kind.name().to_owned(), current.kind.name().to_owned()),
-        ("durable", wish.durable.to_string(), current.durable.to_string()),
-        ("auto_delete", wish.auto_delete.to_string(), current.auto_delete.to_string()),
-        ("internal", wish.internal.to_string(), current.internal.to_string()),
+        (
+            "type",
+            kind.name().to_owned(),
+            current.kind.name().to_owned(),
+        ),
+        (
+            "durable",
+            wish.durable.to_string(),
+            current.durable.to_string(),
+        ),
+        (
+            "auto_delete",
+            wish.auto_delete.to_string(),
+            current.auto_delete.to_string(),
+        ),
+        (
+            "internal",
+            wish.internal.to_string(),
+            current.internal.to_string(),
+        ),
     ];
     for (key, received, current) in rows {
         if received != current {

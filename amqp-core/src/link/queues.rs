@@ -36,7 +36,8 @@ impl Link {
     /// Declares a queue, or checks that the one there is the same.
     ///
     /// # Errors
-    /// 403, 404 (passive), 405 for another connection's, 406 for another declaration or a bad argument.
+    /// 403, 404 (passive), 405 for another connection's, 406 for another declaration or a bad
+    /// argument.
     pub fn queue_declare(
         &self,
         turn: &mut Turn,
@@ -49,7 +50,10 @@ impl Link {
             self.check_any(Resource::Queue, wish.name)?;
             let queue = self.usable_queue(wish.name)?;
             queue.touch(turn.now);
-            return Ok(Declared { queue, created: false });
+            return Ok(Declared {
+                queue,
+                created: false,
+            });
         }
         let made;
         let name = if wish.name.is_empty() {
@@ -59,8 +63,7 @@ impl Link {
             wish.name
         };
         self.check(Permission::Configure, Resource::Queue, name)?;
-        let parsed =
-            QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
+        let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         if let Some(held) = self.vhost.queue(name) {
             return self.declared_before(turn, held, wish);
         }
@@ -94,7 +97,10 @@ impl Link {
                     self.exclusive.lock().push(Arc::clone(&queue));
                 }
                 self.broker.arm_expiry(&self.vhost, &queue);
-                Ok(Declared { queue, created: true })
+                Ok(Declared {
+                    queue,
+                    created: true,
+                })
             }
         }
     }
@@ -117,7 +123,11 @@ impl Link {
         let quoted = |value: bool| format!("'{value}'");
         let wanted = &wish.properties;
         if wanted.durable != current.durable && !wish.exclusive {
-            return Err(differs("durable", quoted(wanted.durable), quoted(current.durable)));
+            return Err(differs(
+                "durable",
+                quoted(wanted.durable),
+                quoted(current.durable),
+            ));
         }
         if wanted.auto_delete != current.auto_delete {
             let (received, current) = (quoted(wanted.auto_delete), quoted(current.auto_delete));
@@ -130,7 +140,10 @@ impl Link {
             }
         }
         queue.touch(turn.now);
-        Ok(Declared { queue, created: false })
+        Ok(Declared {
+            queue,
+            created: false,
+        })
     }
 
     /// Deletes a queue; returns how many messages it had. A name that is not there is no error.
@@ -173,7 +186,8 @@ impl Link {
 
     /// Deletes exactly this queue if no binding leads to it any more.
     pub fn queue_drop_unbound(&self, queue: &Arc<Queue>) {
-        self.broker.delete_queue_when(&self.vhost, queue, |held| held.bindings == 0);
+        self.broker
+            .delete_queue_when(&self.vhost, queue, |held| held.bindings == 0);
     }
 
     /// Drops a queue's ready messages; returns how many there were.
@@ -185,7 +199,8 @@ impl Link {
         Ok(self.usable_queue(name)?.purge())
     }
 
-    /// Sets or clears a queue's `x-expires`, as the session that owns it demands; it counts from the last use.
+    /// Sets or clears a queue's `x-expires`, as the session that owns it demands; it counts from
+    /// the last use.
     ///
     /// # Errors
     /// 406 for a value above the limit.
@@ -218,7 +233,8 @@ impl Link {
         Ok(())
     }
 
-    /// From now on the queue's definition is kept on disk: a session that outlives its connection uses it.
+    /// From now on the queue's definition is kept on disk: a session that outlives its connection
+    /// uses it.
     pub fn queue_set_journaled(&self, queue: &Arc<Queue>) {
         if queue.durable() && queue.set_journaled() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));

@@ -16,8 +16,8 @@ pub struct QueueArguments {
     pub max_length: Option<u64>,
 }
 
-/// Arguments that RabbitMQ serves and this version does not: refused, since ignoring them would lose messages that
-/// their owner counts on.
+/// Arguments that RabbitMQ serves and this version does not: refused, since ignoring them would
+/// lose messages that their owner counts on.
 const NOT_SERVED: [&str; 12] = [
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
@@ -41,7 +41,9 @@ impl QueueArguments {
     pub fn parse(arguments: &Table, queue: &str, vhost: &str) -> Result<Self, Refusal> {
         let mut parsed = Self::default();
         for (name, value) in arguments.iter() {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
             let refuse = |why: String| invalid(name, queue, vhost, &why);
             match name {
                 "x-expires" => {

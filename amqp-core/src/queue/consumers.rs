@@ -86,13 +86,20 @@ impl Queue {
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         if state.deleted {
-            return Err(Refusal::not_found(crate::refusal::Resource::Queue, self.name(), vhost));
+            return Err(Refusal::not_found(
+                crate::refusal::Resource::Queue,
+                self.name(),
+                vhost,
+            ));
         }
         let taken = state.consumers.iter().any(|held| held.exclusive);
         if taken || (consumer.exclusive && !state.consumers.is_empty()) {
             return Err(Refusal::new(
                 ReplyCode::AccessRefused,
-                format!("queue '{}' in vhost '{vhost}' in exclusive use", self.name()),
+                format!(
+                    "queue '{}' in vhost '{vhost}' in exclusive use",
+                    self.name()
+                ),
             ));
         }
         if state.consumers.len() >= limits::CONSUMERS_PER_QUEUE_MAX {
@@ -104,7 +111,10 @@ impl Queue {
         }
         state.had_consumer = true;
         state.unused_since = now;
-        state.consumers.push(Consumer { blocked: true, ..consumer });
+        state.consumers.push(Consumer {
+            blocked: true,
+            ..consumer
+        });
         Ok(())
     }
 
@@ -112,7 +122,9 @@ impl Queue {
     pub(crate) fn remove_consumer(&self, connection: u64, key: u64, now: Time) -> bool {
         let mut state = self.state.lock();
         let before = state.consumers.len();
-        state.consumers.retain(|held| held.connection != connection || held.key != key);
+        state
+            .consumers
+            .retain(|held| held.connection != connection || held.key != key);
         if state.consumers.len() == before {
             return false;
         }

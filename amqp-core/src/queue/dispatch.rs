@@ -1,4 +1,5 @@
-//! How messages enter a queue and leave it for consumers: on the publisher's thread, under the queue's lock.
+//! How messages enter a queue and leave it for consumers: on the publisher's thread, under the
+//! queue's lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,12 +29,21 @@ impl Queue {
         let seq = state.next_seq;
         state.next_seq += 1;
         if what.message.head.persistent && self.journaled() {
-            let record = Record::Publish { queue: self.id, seq, message: &what.message };
+            let record = Record::Publish {
+                queue: self.id,
+                seq,
+                message: &what.message,
+            };
             what.journaled = what.journaled.max(what.journal.append(record));
         }
         if state.ready.is_empty() {
             let message = what.message;
-            let mut offer = Offer { seq, redelivered: false, message, held: &mut what.held };
+            let mut offer = Offer {
+                seq,
+                redelivered: false,
+                message,
+                held: &mut what.held,
+            };
             if self.try_consumers(&mut state, turn, &mut offer) {
                 return;
             }
@@ -43,12 +53,16 @@ impl Queue {
             return;
         }
         let scratch = &mut turn.scratch;
-        let message = what.held.get_or_insert_with(|| what.message.to_message(scratch)).clone();
+        let message = what
+            .held
+            .get_or_insert_with(|| what.message.to_message(scratch))
+            .clone();
         state.ready.push_back(Entry::new(message, seq, false));
         self.enforce_length(&mut state);
     }
 
-    /// Gives one message to the first consumer that takes it, in turn. `false` if nobody has credit.
+    /// Gives one message to the first consumer that takes it, in turn. `false` if nobody has
+    /// credit.
     fn try_consumers(
         self: &Arc<Self>,
         state: &mut State,
@@ -62,6 +76,7 @@ impl Queue {
                 queue: self,
                 seq: offer.seq,
                 redelivered: offer.redelivered,
+                now: turn.now,
                 message: offer.message,
                 held: offer.held,
                 scratch: &mut turn.scratch,
@@ -112,8 +127,10 @@ impl Queue {
     /// The consumer has credit again, or is new: it gets what is ready.
     pub fn pull(self: &Arc<Self>, turn: &mut Turn, connection: u64, key: u64) {
         let mut state = self.state.lock();
-        let found =
-            state.consumers.iter_mut().find(|c| c.connection == connection && c.key == key);
+        let found = state
+            .consumers
+            .iter_mut()
+            .find(|c| c.connection == connection && c.key == key);
         if let Some(consumer) = found {
             consumer.blocked = false;
             self.dispatch(&mut state, turn);
@@ -148,7 +165,10 @@ impl Queue {
         if message.expired(turn.now) {
             return true;
         }
-        let ttl_ms = state.arguments.as_ref().and_then(|both| both.1.message_ttl_ms);
+        let ttl_ms = state
+            .arguments
+            .as_ref()
+            .and_then(|both| both.1.message_ttl_ms);
         ttl_ms.is_some_and(|ttl_ms| message.head.received.after_ms(ttl_ms) <= turn.now)
     }
 

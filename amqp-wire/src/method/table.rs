@@ -1,5 +1,5 @@
-//! The table of all methods, class by class in the specification's order, and what is made of it:
-//! a struct for each method, [`ClientMethod`] and [`ServerMethod`].
+//! The table of all methods, by who may send them and then in the specification's order, and what
+//! is made of it: a struct for each method, [`ClientMethod`] and [`ServerMethod`].
 //!
 //! Owns the facts about each method: ids, name, direction, arguments in wire order. Bits are
 //! `bool`, octet to long-long are `u8` to `u64`, short strings are `&str`.

@@ -62,21 +62,14 @@ fn samples_load_as_they_are_and_with_every_line_switched_on() {
 }
 
 #[test]
-fn values() {
+fn values_of_listeners_and_lifetimes() {
     let listener = schema::find("listeners.tcp.a")
         .expect("is in the table")
         .kind;
     let lifetime = Kind::Lifetime {
         max_s: 4_294_967_294,
     };
-    let seconds = schema::find("heartbeat").expect("is in the table").kind;
-    let limit = schema::find("mqtt.max_connections")
-        .expect("is in the table")
-        .kind;
-    let levels = schema::find("mqtt.allowed_protocol_versions")
-        .expect("is in the table")
-        .kind;
-    let rows: &[(Kind, &[&str], &[&str])] = &[
+    let rows: &[Row<'_>] = &[
         (
             listener,
             &[
@@ -116,6 +109,20 @@ fn values() {
                 "200y",
             ],
         ),
+    ];
+    check_values(rows);
+}
+
+#[test]
+fn values_of_plain_kinds() {
+    let seconds = schema::find("heartbeat").expect("is in the table").kind;
+    let limit = schema::find("mqtt.max_connections")
+        .expect("is in the table")
+        .kind;
+    let levels = schema::find("mqtt.allowed_protocol_versions")
+        .expect("is in the table")
+        .kind;
+    let rows: &[Row<'_>] = &[
         (
             seconds,
             &["0", "65535", "007"],
@@ -134,6 +141,14 @@ fn values() {
         (Kind::Regex, &["", ".*", "^a|b$"], &["(", "*"]),
         (Kind::Bool, &["true", "false"], &["", "TRUE", "1", "on"]),
     ];
+    check_values(rows);
+}
+
+/// Texts that are values of a kind, and texts that are not.
+type Row<'a> = (Kind, &'a [&'a str], &'a [&'a str]);
+
+#[track_caller]
+fn check_values(rows: &[Row<'_>]) {
     for (kind, good, bad) in rows {
         for text in *good {
             assert!(parse(*kind, text, Shape::Bare).is_some(), "{kind}: {text}");

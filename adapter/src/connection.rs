@@ -1,0 +1,599 @@
+//! The connection's state machine: bytes in, bytes out, no socket and no clock.
+//!
+//! ```text
+//! ExpectConnect ──CONNECT──▶ AwaitLogin ──accepted──▶ Active ──DISCONNECT, violation──▶ Closed
+//!       │                        │                       └──────order of others───────────▲
+//!       └── violation, timeout ──┴── refused: CONNACK ────────────────────────────────────┘
+//! ```
+//!
+//! The driver calls the `handle_*` verbs when something happened and the `poll_*` verbs for what is
+//! to be done; after [`Connection::is_closed`] only the output is wanted, and
+//! [`Connection::handle_close`] is the last call.
+
+mod login;
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use leveret_core::broker::Broker;
+use leveret_core::doorbell::Doorbell;
+use leveret_core::exchange::Memo;
+use leveret_core::login::{Reply, Request};
+use leveret_core::message::Message;
+use leveret_core::peer::{Accepted, CloseReason};
+use leveret_core::queue::{Queue, Settle};
+use leveret_core::seam::{Core, Host};
+use leveret_core::time::Time;
+use leveret_core::turn::Turn;
+use leveret_core::watermark::Wake;
+
+use crate::codec::{self, FixedHeader, PacketType};
+use crate::handle;
+use crate::node::Node;
+use crate::outlet::{Identity, Nudge, Order, Outlet};
+use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
+use crate::reason_code::ReasonCode;
+use crate::session;
+use crate::violation::Violation;
+
+use login::PendingLogin;
+pub(crate) use login::granted as granted_expiry;
+
+/// Packets that one call of [`Connection::handle_input`] takes, so that nobody starves.
+const PACKETS_PER_TURN_MAX: usize = 256;
+
+/// Where the connection stands.
+enum State<H: Host> {
+    ExpectConnect { deadline: Time },
+    AwaitLogin(Box<PendingLogin>),
+    Active(Box<Active<H::Core>>),
+    Closed,
+}
+
+/// What a connection has after login.
+pub(crate) struct Active<C: Core> {
+    version: ProtocolVersion,
+    pub(crate) memo: Memo,
+    pub(crate) keep_alive_ms: u64,
+    pub(crate) last_input: Time,
+    /// `None`: the session never expires.
+    pub(crate) expiry_ms: Option<u64>,
+    pub(crate) aliases_in: HashMap<NonZeroU16, Box<str>>,
+    /// Acknowledgements in the order of the publishes ([MQTT-4.6.0-2]) that wait for the journal.
+    pub(crate) acks: VecDeque<PendingAck>,
+    /// Answers that wait until the definitions are on disk.
+    pub(crate) held: Option<Held<C>>,
+    /// Deliveries that the client acknowledged in this turn, settled in runs.
+    pub(crate) settled: Vec<(Arc<Queue>, u64, Message)>,
+}
+
+/// A PUBACK or PUBREC that is not due yet.
+pub(crate) struct PendingAck {
+    pub(crate) packet: PacketType,
+    pub(crate) packet_id: NonZeroU16,
+    pub(crate) reason: ReasonCode,
+    pub(crate) journaled: u64,
+}
+
+/// An answer that waits for a commit, and what follows it.
+pub(crate) struct Held<C> {
+    pub(crate) core: Arc<C>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) replay: Vec<crate::flow::Replay>,
+    pub(crate) then_close: Option<ReasonCode>,
+}
+
+/// One MQTT connection.
+pub struct Connection<H: Host = Broker> {
+    pub(crate) node: Arc<Node<H>>,
+    pub(crate) outlet: Arc<Outlet<H::Core>>,
+    state: State<H>,
+    /// The will is to be published when the connection ends: all ends but a normal DISCONNECT.
+    will_due: bool,
+    registered: bool,
+    /// For how long the session outlives the connection; `None` is for ever.
+    leave_expiry: Option<u64>,
+}
+
+impl<H: Host> Connection<H> {
+    /// A connection that was accepted at `now`.
+    #[must_use]
+    pub fn new(node: &Arc<Node<H>>, accepted: Accepted, now: Time) -> Self {
+        let connection = node.host.new_connection();
+        let output_bytes_max = usize::try_from(node.options.output_bytes_max).unwrap_or(usize::MAX);
+        Self {
+            outlet: Arc::new(Outlet::new(connection, accepted, now, output_bytes_max)),
+            node: Arc::clone(node),
+            state: State::ExpectConnect {
+                deadline: now.after_ms(node.options.login_timeout_ms),
+            },
+            will_due: true,
+            registered: false,
+            leave_expiry: Some(0),
+        }
+    }
+
+    /// Takes whole packets off `input`; says how many bytes they were. The rest comes again with
+    /// more behind it.
+    pub fn handle_input(&mut self, turn: &mut Turn, input: &[u8]) -> usize {
+        let mut consumed = 0;
+        for _ in 0..PACKETS_PER_TURN_MAX {
+            if !self.wants_input() {
+                break;
+            }
+            let rest = &input[consumed..];
+            match self.split(rest) {
+                Ok(None) => break,
+                Ok(Some((header, header_bytes))) => {
+                    let whole = header_bytes + header.remaining_length as usize;
+                    self.handle_packet(turn, header, &rest[header_bytes..whole]);
+                    consumed += whole;
+                }
+                Err(violation) => {
+                    self.violated(&violation);
+                    consumed = input.len();
+                    break;
+                }
+            }
+        }
+        self.after_input(turn, consumed);
+        consumed
+    }
+
+    /// The header of the first packet if it is there as a whole. What it announces is checked
+    /// before anything more is read: memory is taken as bytes arrive.
+    fn split(&self, input: &[u8]) -> Result<Option<(FixedHeader, usize)>, Violation> {
+        let Some((header, header_bytes)) = codec::decode_header(input)? else {
+            return Ok(None);
+        };
+        let options = &self.node.options;
+        let bytes_max = match self.state {
+            State::Active(_) => options.packet_authenticated_bytes_max,
+            _ if header.packet_type != PacketType::Connect => {
+                // [MQTT-3.1.0-1]
+                return Err(Violation::FirstPacketNotConnect {
+                    packet: header.packet_type,
+                });
+            }
+            _ => options.packet_unauthenticated_bytes_max,
+        };
+        let bytes = header.remaining_length;
+        if bytes > bytes_max {
+            return Err(Violation::PacketTooLarge { bytes, bytes_max });
+        }
+        let whole = input.len() >= header_bytes + bytes as usize;
+        Ok(whole.then_some((header, header_bytes)))
+    }
+
+    fn handle_packet(&mut self, turn: &mut Turn, header: FixedHeader, body: &[u8]) {
+        let result = match &mut self.state {
+            State::ExpectConnect { .. } => {
+                let outcome = login::connect(&self.node, &self.outlet, header, body, turn.now);
+                match outcome {
+                    Ok(state) => {
+                        self.state = state;
+                        return;
+                    }
+                    Err(violation) => Err(violation),
+                }
+            }
+            State::Active(active) => {
+                active.last_input = turn.now;
+                let version = active.version;
+                packet::decode(version, header, body)
+                    .and_then(|packet| self.handle_active(turn, version, packet))
+            }
+            State::AwaitLogin(_) | State::Closed => Ok(()),
+        };
+        self.release_held(turn);
+        if let Err(violation) = result {
+            self.violated(&violation);
+        }
+    }
+
+    fn handle_active(
+        &mut self,
+        turn: &mut Turn,
+        version: ProtocolVersion,
+        packet: ClientPacket<'_>,
+    ) -> Result<(), Violation> {
+        let State::Active(active) = &mut self.state else {
+            return Ok(());
+        };
+        let Some(identity) = self.outlet.identity.get() else {
+            return Ok(());
+        };
+        let mut context = handle::Context {
+            options: &self.node.options,
+            outlet: &self.outlet,
+            identity,
+            active,
+            version,
+        };
+        let end = match packet {
+            ClientPacket::Publish(publish) => {
+                handle::publish::handle(&mut context, turn, &publish)?
+            }
+            ClientPacket::PubAck(ack) => handle::ack::puback(&mut context, &ack),
+            // QoS 2 is never sent out, so no PUBREC or PUBCOMP is awaited.
+            ClientPacket::PubRec(ack) => handle::ack::pubrec(&mut context, &ack),
+            ClientPacket::PubComp(_) => handle::Next::Continue,
+            ClientPacket::PubRel(ack) => handle::ack::pubrel(&mut context, &ack),
+            ClientPacket::Subscribe(subscribe) => {
+                handle::subscribe::handle(&mut context, turn, &subscribe)
+            }
+            ClientPacket::Unsubscribe(unsubscribe) => {
+                handle::unsubscribe::handle(&mut context, turn, &unsubscribe)
+            }
+            ClientPacket::PingReq => {
+                ping::encode_response(&mut self.outlet.lock().buf);
+                handle::Next::Continue
+            }
+            ClientPacket::Disconnect(disconnect) => {
+                handle::disconnect::handle(&mut context, &disconnect)?
+            }
+            ClientPacket::Auth(_) => {
+                // [MQTT-4.12.0-7]: no method was agreed on.
+                handle::Next::Close(ReasonCode::ProtocolError)
+            }
+        };
+        match end {
+            handle::Next::Continue => {}
+            handle::Next::Close(reason) => self.close(Some(reason)),
+            handle::Next::Disconnected { with_will } => {
+                self.will_due = with_will;
+                self.close(None);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a batch of packets leaves to do: settle in runs, pull for whoever got credit, look at
+    /// the journal.
+    fn after_input(&mut self, turn: &mut Turn, consumed: usize) {
+        self.outlet.lock().received_bytes += consumed as u64;
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let Some(identity) = self.outlet.identity.get() else {
+            return;
+        };
+        let mut settled = std::mem::take(&mut active.settled).into_iter().peekable();
+        while let Some((queue, seq, message)) = settled.next() {
+            let mut run = vec![(seq, message)];
+            while let Some((_, seq, message)) =
+                settled.next_if(|(next, _, _)| Arc::ptr_eq(next, &queue))
+            {
+                run.push((seq, message));
+            }
+            identity
+                .core
+                .settle(turn, &queue, run.into_iter(), Settle::Ack);
+        }
+        self.send_acks();
+        self.fill(turn);
+    }
+
+    /// Gives whoever waited for credit what it waited for.
+    fn fill(&mut self, turn: &mut Turn) {
+        let starved = {
+            let mut out = self.outlet.lock();
+            if out.order.is_some() {
+                return;
+            }
+            out.replay(self.outlet.output_bytes_max, turn.now);
+            let room = out.buf.len() < self.outlet.output_bytes_max;
+            out.flow
+                .as_mut()
+                .map(|flow| flow.take_starved(room))
+                .unwrap_or_default()
+        };
+        for (queue, key) in starved {
+            queue.pull(turn, self.outlet.connection, key);
+        }
+    }
+
+    /// Sends the acknowledgements that the journal has passed, in order.
+    fn send_acks(&mut self) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let Some(identity) = self.outlet.identity.get() else {
+            return;
+        };
+        let Some(first) = active.acks.front() else {
+            return;
+        };
+        let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
+        let durable = identity.core.journal_durable();
+        if first.journaled > durable && identity.core.wait_journal(first.journaled, &nudge) {
+            return;
+        }
+        let durable = identity.core.journal_durable();
+        let mut out = self.outlet.lock();
+        while let Some(due) = active.acks.pop_front_if(|next| next.journaled <= durable) {
+            let version = out.version;
+            ack::encode(&mut out.buf, version, due.packet, due.packet_id, due.reason);
+        }
+        drop(out);
+        if !active.acks.is_empty() {
+            self.outlet.bell.press_and_ring();
+        }
+    }
+
+    /// Something was put into the out-buffer, a watermark moved, or somebody wants the connection
+    /// closed.
+    pub fn handle_wake(&mut self, turn: &mut Turn) {
+        let order = self.outlet.lock().order.clone();
+        if let Some(order) = order {
+            self.obey(&order);
+        }
+        self.release_held(turn);
+        self.send_acks();
+        self.fill(turn);
+    }
+
+    fn obey(&mut self, order: &Order) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        let reason = match order {
+            // [MQTT-3.1.4-3]
+            Order::Evicted => ReasonCode::SessionTakenOver,
+            Order::Close(CloseReason::Shutdown | CloseReason::PluginDisabled) => {
+                ReasonCode::ServerShuttingDown
+            }
+            Order::Close(_) => ReasonCode::AdministrativeAction,
+            Order::QueueGone => ReasonCode::UnspecifiedError,
+        };
+        tracing::info!(peer = %self.outlet.accepted.peer, ?order, "closing MQTT connection");
+        self.close(Some(reason));
+    }
+
+    /// Sends an answer that waited for the definitions, if they are durable now.
+    fn release_held(&mut self, turn: &mut Turn) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let Some(held) = &active.held else { return };
+        if let Some(number) = held.core.uncommitted() {
+            let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
+            if held.core.wait_committed(number, &nudge) {
+                return;
+            }
+        }
+        let Some(held) = active.held.take() else {
+            return;
+        };
+        let mut out = self.outlet.lock();
+        out.buf.extend_from_slice(&held.bytes);
+        if let Some(flow) = out.flow.as_mut() {
+            flow.replay.extend(held.replay);
+            // Everything that was attached gets its first messages now, after the answer.
+            flow.slots.iter_mut().for_each(|slot| slot.starved = true);
+        }
+        drop(out);
+        match held.then_close {
+            Some(reason) => self.close(Some(reason)),
+            None => self.fill(turn),
+        }
+    }
+
+    /// A deadline has passed.
+    pub fn handle_timeout(&mut self, turn: &mut Turn) {
+        let Some(deadline) = self.poll_timeout() else {
+            return;
+        };
+        if deadline > turn.now {
+            return;
+        }
+        match self.state {
+            State::Active(_) => {
+                // [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]
+                let peer = self.outlet.accepted.peer;
+                tracing::info!(%peer, "closing MQTT connection (keepalive timeout)");
+                self.close(Some(ReasonCode::KeepAliveTimeout));
+            }
+            _ => {
+                let peer = self.outlet.accepted.peer;
+                tracing::info!(%peer, "closing MQTT connection (login timeout)");
+                self.close(None);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match &self.state {
+            State::ExpectConnect { deadline } => Some(*deadline),
+            State::Active(active) if active.keep_alive_ms > 0 && active.held.is_none() => {
+                Some(active.last_input.after_ms(active.keep_alive_ms))
+            }
+            _ => None,
+        }
+    }
+
+    /// A question that takes time, asked once.
+    pub fn poll_request(&mut self) -> Option<Request> {
+        match &mut self.state {
+            State::AwaitLogin(pending) => pending.take_request(),
+            _ => None,
+        }
+    }
+
+    /// The answer to [`Self::poll_request`].
+    pub fn handle_reply(&mut self, turn: &mut Turn, reply: Reply) {
+        let State::AwaitLogin(_) = &self.state else {
+            return;
+        };
+        let State::AwaitLogin(pending) = std::mem::replace(&mut self.state, State::Closed) else {
+            return;
+        };
+        let Reply::Login(verdict) = reply;
+        match login::finish(&self.node, &self.outlet, &pending, verdict, turn) {
+            Ok(active) => {
+                self.state = State::Active(Box::new(active));
+                let peer = Arc::clone(&self.outlet);
+                self.node.host.register(self.outlet.connection, peer);
+                self.registered = true;
+                self.release_held(turn);
+            }
+            Err(reason) => self.refuse(reason),
+        }
+    }
+
+    /// CONNACK with a failure ([MQTT-3.2.2-7]), then close.
+    fn refuse(&mut self, reason: ReasonCode) {
+        let mut out = self.outlet.lock();
+        let version = out.version;
+        // A CONNACK without properties always fits.
+        let _ = connack::encode(&mut out.buf, version, false, reason, &[]);
+        drop(out);
+        self.will_due = false;
+        self.state = State::Closed;
+    }
+
+    /// The peer broke a rule: it is told, where the version can, and closed.
+    fn violated(&mut self, violation: &Violation) {
+        let peer = self.outlet.accepted.peer;
+        tracing::warn!(%peer, %violation, "MQTT protocol violation: closing the connection");
+        match self.state {
+            State::Active(_) => self.close(Some(violation.reason_code())),
+            _ => {
+                if let Some(version) = violation.connack_version() {
+                    self.outlet.lock().version = version;
+                    self.refuse(violation.reason_code());
+                } else {
+                    self.close(None);
+                }
+            }
+        }
+    }
+
+    /// Says DISCONNECT with a reason to a 5.0 client ([MQTT-4.13.1-1]), and closes.
+    fn close(&mut self, reason: Option<ReasonCode>) {
+        if let (State::Active(_), Some(reason)) = (&self.state, reason) {
+            let mut out = self.outlet.lock();
+            if out.version.is_v5() {
+                let version = out.version;
+                // A DISCONNECT without properties always fits.
+                let _ = disconnect::encode(&mut out.buf, version, reason, &[]);
+            }
+        }
+        if let State::Active(active) = std::mem::replace(&mut self.state, State::Closed) {
+            self.leave_expiry = active.expiry_ms;
+        }
+    }
+
+    /// Moves what is to be written into `out`.
+    pub fn poll_output(&mut self, out: &mut Vec<u8>) {
+        let mut shared = self.outlet.lock();
+        if shared.buf.is_empty() {
+            return;
+        }
+        shared.sent_bytes += shared.buf.len() as u64;
+        let was_full = shared.buf.len() >= self.outlet.output_bytes_max;
+        if out.is_empty() {
+            std::mem::swap(out, &mut shared.buf);
+        } else {
+            out.append(&mut shared.buf);
+        }
+        let waits = was_full && shared.flow.as_ref().is_some_and(|flow| flow.waits());
+        drop(shared);
+        if waits {
+            // There is room again.
+            self.outlet.bell.press_and_ring();
+        }
+    }
+
+    /// Whether bytes are wanted: not while a login or a commit is awaited.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        match &self.state {
+            State::ExpectConnect { .. } => true,
+            State::Active(active) => active.held.is_none(),
+            State::AwaitLogin(_) | State::Closed => false,
+        }
+    }
+
+    /// Whether nothing more is wanted but the output written.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Where the driver leaves its waker.
+    #[must_use]
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.outlet.bell
+    }
+
+    /// The stream is gone: the session is left or ended, the will is sent. The last call.
+    pub fn handle_close(&mut self, turn: &mut Turn) {
+        self.close(None);
+        if self.registered {
+            self.node.host.deregister(self.outlet.connection);
+        }
+        let Some(identity) = self.outlet.identity.get() else {
+            return;
+        };
+        let (flow, evicted) = {
+            let mut out = self.outlet.lock();
+            let evicted = out.order == Some(Order::Evicted);
+            // From now on nothing is delivered here.
+            out.order.get_or_insert(Order::QueueGone);
+            (out.flow.take(), evicted)
+        };
+        if !evicted {
+            self.leave(identity, turn, flow.unwrap_or_default());
+        }
+        identity.core.close(turn);
+    }
+
+    fn leave(
+        &self,
+        identity: &Identity<H::Core>,
+        turn: &mut Turn,
+        mut flow: Box<crate::flow::Flow>,
+    ) {
+        let will = flow.will.take().filter(|_| self.will_due);
+        let ends = identity.clean || self.leave_expiry == Some(0);
+        let left = session::leave(identity, ends, turn, flow);
+        let owner = Arc::clone(&self.outlet) as Arc<dyn leveret_core::claims::Owner>;
+        if ends {
+            session::leave_groups(identity, left.shared());
+            if let Some(will) = will {
+                will.publish(&*identity.core, turn, &identity.exchange);
+            }
+            identity
+                .core
+                .disown(turn, &identity.client_id, &owner, None, None);
+            return;
+        }
+        match will {
+            Some(will) if will.delay_ms > 0 => {
+                let expiry_ms = self.leave_expiry;
+                let scheduled =
+                    will.publish_later(&identity.core, turn, &identity.exchange, expiry_ms);
+                left.set_scheduled(will, scheduled);
+            }
+            Some(will) => will.publish(&*identity.core, turn, &identity.exchange),
+            None => {}
+        }
+        let rest = Some(Box::new(left) as Box<dyn std::any::Any + Send + Sync>);
+        identity
+            .core
+            .disown(turn, &identity.client_id, &owner, rest, self.leave_expiry);
+    }
+}
+
+impl<H: Host> std::fmt::Debug for Connection<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("connection", &self.outlet.connection)
+            .field("peer", &self.outlet.accepted.peer)
+            .finish_non_exhaustive()
+    }
+}

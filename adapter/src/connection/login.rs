@@ -1,0 +1,380 @@
+//! From CONNECT to CONNACK: credentials, vhost, login, client id, session. Checks come in
+//! RabbitMQ's order.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use leveret_core::claims::Owner;
+use leveret_core::exchange::Memo;
+use leveret_core::login::{Credentials, Request, Verdict};
+use leveret_core::refusal::Refusal;
+use leveret_core::reply_code::ReplyCode;
+use leveret_core::seam::{Core, Host};
+use leveret_core::turn::Turn;
+
+use super::{Active, Held, State};
+use crate::codec::FixedHeader;
+use crate::flow::{Aliases, Flow};
+use crate::node::Node;
+use crate::outlet::{Identity, Outlet};
+use crate::packet::connect::Connect;
+use crate::packet::{self, ProtocolVersion, connack};
+use crate::property::Property;
+use crate::reason_code::ReasonCode;
+use crate::session::{self, Wish};
+use crate::vhost_choice::{self, Rule};
+use crate::violation::Violation;
+use crate::will::Will;
+
+/// A CONNECT that waits for the answer about its credentials.
+pub(super) struct PendingLogin {
+    request: Option<Request>,
+    client_id: Box<str>,
+    assigned: bool,
+    user: Box<str>,
+    vhost: String,
+    rule: Rule,
+    clean_start: bool,
+    /// `None`: never.
+    expiry_ms: Option<u64>,
+    keep_alive_s: u16,
+    receive_maximum: u16,
+    packet_bytes_max: Option<NonZeroU32>,
+    topic_alias_max: u16,
+    will: Option<Box<Will>>,
+}
+
+impl PendingLogin {
+    pub(super) fn take_request(&mut self) -> Option<Request> {
+        self.request.take()
+    }
+}
+
+/// Why a CONNECT is refused before anybody was asked.
+struct Refused {
+    reason: ReasonCode,
+    why: String,
+}
+
+impl Refused {
+    fn new(reason: ReasonCode, why: impl Into<String>) -> Self {
+        Self {
+            reason,
+            why: why.into(),
+        }
+    }
+}
+
+/// Takes a CONNECT: to AwaitLogin, or to Closed with a CONNACK that says why.
+pub(super) fn connect<H: Host>(
+    node: &Arc<Node<H>>,
+    outlet: &Arc<Outlet<H::Core>>,
+    header: FixedHeader,
+    body: &[u8],
+    now: leveret_core::time::Time,
+) -> Result<State<H>, Violation> {
+    let connect = packet::decode_first(header, body)?;
+    outlet.lock().version = connect.version;
+    match pending(node, outlet, &connect) {
+        Ok(pending) => Ok(State::AwaitLogin(Box::new(pending))),
+        Err(refused) => {
+            let peer = outlet.accepted.peer;
+            tracing::warn!(%peer, why = refused.why, at = now.0, "MQTT login refused");
+            // A CONNACK without properties always fits.
+            let _ = connack::encode(
+                &mut outlet.lock().buf,
+                connect.version,
+                false,
+                refused.reason,
+                &[],
+            );
+            Ok(State::Closed)
+        }
+    }
+}
+
+fn pending<H: Host>(
+    node: &Arc<Node<H>>,
+    outlet: &Outlet<H::Core>,
+    connect: &Connect<'_>,
+) -> Result<PendingLogin, Refused> {
+    let options = &node.options;
+    if !options.protocol_versions.allows(connect.version as u8) {
+        return Err(Refused::new(
+            ReasonCode::UnsupportedProtocolVersion,
+            format!(
+                "protocol level {} is not allowed here",
+                connect.version as u8
+            ),
+        ));
+    }
+    if connect.properties.authentication_method.is_some() {
+        return Err(Refused::new(
+            ReasonCode::BadAuthenticationMethod,
+            "no enhanced authentication method is served",
+        ));
+    }
+    let v5 = connect.version.is_v5();
+    let assigned = connect.client_id.is_empty();
+    if assigned && !v5 && !connect.clean_start {
+        // 3.1.1 [MQTT-3.1.3-8]
+        return Err(Refused::new(
+            ReasonCode::ClientIdentifierNotValid,
+            "an empty client id needs a clean session",
+        ));
+    }
+    let client_id = if assigned {
+        node.host.unique_name().into()
+    } else {
+        connect.client_id.into()
+    };
+    let (name, password) = credentials(node, connect)?;
+    let local_port = outlet.accepted.local.port();
+    let choice = vhost_choice::choose(
+        &name,
+        outlet.accepted.vhost.as_deref(),
+        || node.host.vhost_of_port(local_port),
+        &options.vhost,
+    )
+    .map_err(|pinned| Refused::new(ReasonCode::NotAuthorized, pinned.to_string()))?;
+    if !node.host.has_vhost(&choice.vhost) {
+        return Err(Refused::new(
+            ReasonCode::BadUserNameOrPassword,
+            format!(
+                "vhost '{}' (chosen by {}) does not exist",
+                choice.vhost, choice.rule
+            ),
+        ));
+    }
+    let user: Box<str> = choice.user.into();
+    Ok(PendingLogin {
+        request: Some(Request::Login(Credentials {
+            user: user.clone(),
+            password,
+        })),
+        client_id,
+        assigned,
+        user,
+        vhost: choice.vhost,
+        rule: choice.rule,
+        clean_start: connect.clean_start,
+        expiry_ms: expiry(connect, options.session_expiry_max_ms),
+        keep_alive_s: connect.keep_alive_s,
+        receive_maximum: connect.properties.receive_maximum.get(),
+        packet_bytes_max: connect.properties.maximum_packet_size,
+        topic_alias_max: connect
+            .properties
+            .topic_alias_maximum
+            .min(options.topic_alias_max),
+        will: connect.will.as_ref().map(|will| Box::new(Will::new(will))),
+    })
+}
+
+/// R§4.2: whose credentials count.
+fn credentials<H: Host>(
+    node: &Node<H>,
+    connect: &Connect<'_>,
+) -> Result<(String, Box<[u8]>), Refused> {
+    let refuse = |why: &str| Err(Refused::new(ReasonCode::BadUserNameOrPassword, why));
+    match (connect.user_name, connect.password) {
+        (Some(name), Some(password)) if !password.is_empty() => {
+            Ok((name.to_owned(), password.into()))
+        }
+        (Some(_), _) => refuse("a user name without a password"),
+        (None, Some(_)) => refuse("a password without a user name"),
+        (None, None) => match &node.options.anonymous_login {
+            Some(login) if node.options.allow_anonymous => {
+                Ok((login.user.clone(), login.pass.reveal().as_bytes().into()))
+            }
+            _ => refuse("no credentials, and mqtt.allow_anonymous is off"),
+        },
+    }
+}
+
+/// How long the session outlives its connection ([MQTT-3.1.2-23]; 3.x: clean session or the
+/// operator's longest).
+fn expiry(connect: &Connect<'_>, max_ms: Option<u64>) -> Option<u64> {
+    if !connect.version.is_v5() {
+        return if connect.clean_start { Some(0) } else { max_ms };
+    }
+    granted(connect.properties.session_expiry_interval_s, max_ms)
+}
+
+/// What is granted of an asked Session Expiry Interval; 0xFFFFFFFF asks for ever.
+pub(crate) fn granted(asked_s: u32, max_ms: Option<u64>) -> Option<u64> {
+    let asked = (asked_s != u32::MAX).then(|| u64::from(asked_s) * 1000);
+    match (asked, max_ms) {
+        (Some(asked), Some(max)) => Some(asked.min(max)),
+        (Some(asked), None) => Some(asked),
+        (None, max) => max,
+    }
+}
+
+/// Goes on after the credentials were judged: opens the vhost, claims the client id, starts the
+/// session, says CONNACK.
+pub(super) fn finish<H: Host>(
+    node: &Arc<Node<H>>,
+    outlet: &Arc<Outlet<H::Core>>,
+    pending: &PendingLogin,
+    verdict: Verdict,
+    turn: &mut Turn,
+) -> Result<Active<H::Core>, ReasonCode> {
+    let peer = outlet.accepted.peer;
+    let refused = |reason: ReasonCode, why: &dyn std::fmt::Display| {
+        let (user, vhost) = (&*pending.user, &*pending.vhost);
+        tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
+        reason
+    };
+    match verdict {
+        Verdict::Accepted => {}
+        Verdict::Refused => {
+            return Err(refused(
+                ReasonCode::BadUserNameOrPassword,
+                &"wrong user name or password",
+            ));
+        }
+        Verdict::Unavailable => {
+            return Err(refused(ReasonCode::ServerBusy, &"too many logins at once"));
+        }
+    }
+    let core = node
+        .host
+        .open(
+            outlet.connection,
+            &pending.user,
+            &pending.vhost,
+            &pending.client_id,
+            peer.ip(),
+        )
+        .map_err(|refusal| refused(ReasonCode::NotAuthorized, &refusal))?;
+    let exchange = &*node.options.exchange;
+    if !core.has_exchange(exchange) {
+        let why = format!(
+            "mqtt.exchange '{exchange}' is not in vhost '{}'",
+            pending.vhost
+        );
+        return Err(refused(ReasonCode::ImplementationSpecificError, &why));
+    }
+    prepare_flow(node, outlet, pending);
+    let (active, present) = start(node, outlet, pending, core, turn)
+        .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
+    tracing::info!(
+        peer = %outlet.accepted.peer, local = %outlet.accepted.local,
+        client_id = &*pending.client_id, user = &*pending.user, vhost = &*pending.vhost,
+        rule = %pending.rule, session_present = present,
+        "accepted MQTT connection",
+    );
+    Ok(active)
+}
+
+/// The reason code of a refusal by the core.
+pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
+    match refusal.code {
+        ReplyCode::AccessRefused | ReplyCode::ResourceLocked => ReasonCode::NotAuthorized,
+        ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::ImplementationSpecificError,
+    }
+}
+
+/// Publish-only clients with nothing special have no flow at all.
+fn prepare_flow<H: Host>(node: &Node<H>, outlet: &Outlet<H::Core>, pending: &PendingLogin) {
+    let mut out = outlet.lock();
+    let flow: &mut Flow = out.flow.get_or_insert_default();
+    flow.window = node.options.prefetch.min(pending.receive_maximum);
+    flow.packet_bytes_max = pending.packet_bytes_max;
+    if pending.topic_alias_max > 0 {
+        let max = pending.topic_alias_max;
+        flow.aliases = Some(Box::new(Aliases {
+            max,
+            topics: HashMap::new(),
+        }));
+    }
+}
+
+fn start<H: Host>(
+    node: &Arc<Node<H>>,
+    outlet: &Arc<Outlet<H::Core>>,
+    pending: &PendingLogin,
+    core: Arc<H::Core>,
+    turn: &mut Turn,
+) -> Result<(Active<H::Core>, bool), Refusal> {
+    let identity = outlet.identity.get_or_init(|| Identity {
+        core: Arc::clone(&core),
+        client_id: pending.client_id.clone(),
+        user: pending.user.clone(),
+        vhost: pending.vhost.as_str().into(),
+        exchange: node.options.exchange.as_str().into(),
+        clean: pending.expiry_ms == Some(0),
+        keep_alive_s: pending.keep_alive_s,
+    });
+    let owner = Arc::clone(outlet) as Arc<dyn Owner>;
+    let previous = core.own(turn, &pending.client_id, &owner)?;
+    let wish = Wish {
+        clean_start: pending.clean_start,
+        expiry_ms: pending.expiry_ms,
+    };
+    let present = session::start(outlet, identity, &wish, &previous, turn)?;
+    if let Some(will) = &pending.will
+        && let Some(flow) = outlet.lock().flow.as_mut()
+    {
+        flow.will = Some(will.clone());
+    }
+    let mut bytes = Vec::new();
+    let version = outlet.lock().version;
+    let properties = connack_properties(node, pending, version);
+    // The properties are a few short values: they always fit.
+    let _ = connack::encode(
+        &mut bytes,
+        version,
+        present,
+        ReasonCode::Success,
+        &properties,
+    );
+    let active = Active {
+        version,
+        memo: Memo::default(),
+        keep_alive_ms: u64::from(pending.keep_alive_s) * 1500,
+        last_input: turn.now,
+        expiry_ms: pending.expiry_ms,
+        aliases_in: HashMap::new(),
+        acks: VecDeque::new(),
+        held: Some(Held {
+            core,
+            bytes,
+            replay: Vec::new(),
+            then_close: None,
+        }),
+        settled: Vec::new(),
+    };
+    Ok((active, present))
+}
+
+/// R§7.7, without Maximum QoS: clients may publish with QoS 2.
+fn connack_properties<H: Host>(
+    node: &Node<H>,
+    pending: &PendingLogin,
+    version: ProtocolVersion,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    if !version.is_v5() {
+        return out;
+    }
+    let mut put = |property: Property<'_>| {
+        // Client ids came in a packet, and the rest are numbers: they fit.
+        let _ = property.encode(&mut out);
+    };
+    let seconds = pending.expiry_ms.map_or(u32::MAX, |ms| {
+        u32::try_from(ms / 1000).unwrap_or(u32::MAX - 1)
+    });
+    put(Property::SessionExpiryInterval(seconds));
+    if pending.assigned {
+        // [MQTT-3.2.2-16]
+        put(Property::AssignedClientIdentifier(&pending.client_id));
+    }
+    put(Property::TopicAliasMaximum(node.options.topic_alias_max));
+    if let Some(bytes) = NonZeroU32::new(node.options.packet_authenticated_bytes_max) {
+        put(Property::MaximumPacketSize(bytes));
+    }
+    out
+}

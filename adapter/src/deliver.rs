@@ -1,0 +1,374 @@
+//! From a queue to the client: encoding into the out-buffer, on the publisher's thread.
+
+use std::num::NonZeroU16;
+
+use leveret_core::key::{self, Form};
+use leveret_core::message::MessageRef;
+use leveret_core::queue::Unacked;
+use leveret_core::seam::Core;
+use leveret_core::sink::{Delivery, Loss, Outcome, Sink};
+use leveret_core::time::Time;
+
+use crate::codec;
+use crate::convert;
+use crate::flow::{Aliases, Flow};
+use crate::outlet::{Order, Out, Outlet};
+use crate::packet::publish::{self, OutgoingPublish};
+use crate::packet::{ProtocolVersion, QoS};
+use crate::property::Property;
+use crate::topic;
+
+impl<C: Core> Sink for Outlet<C> {
+    fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome {
+        let mut guard = self.lock();
+        let out = &mut *guard;
+        let Some(flow) = out.flow.as_deref_mut() else {
+            return Outcome::Full;
+        };
+        if out.order.is_some() {
+            return Outcome::Full;
+        }
+        let room = out.buf.len() < self.output_bytes_max;
+        let key = delivery.consumer as usize;
+        let Some(slot) = flow.slots.get_mut(key) else {
+            return Outcome::Full;
+        };
+        let message = delivery.message;
+        let qos = if message.head.persistent {
+            slot.qos
+        } else {
+            QoS::AtMostOnce
+        };
+        let (direct, shared) = (delivery.queue.is_direct(), slot.shared);
+        if direct && !room {
+            // R§2.4: QoS 0 is dropped where the client does not keep up; the rest waits in its
+            // queue.
+            out.dropped += 1;
+            return Outcome::Discarded(Loss::Overflow);
+        }
+        if !room || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.window)) {
+            flow.starved(key);
+            return Outcome::Full;
+        }
+        let filter = if shared { Some(key) } else { None };
+        let flags = match wanted(flow, &message, self.connection, qos, filter) {
+            Ok(flags) => flags,
+            Err(loss) => return Outcome::Discarded(loss),
+        };
+        let ticket =
+            (qos != QoS::AtMostOnce).then(|| flow.assign(delivery.queue.id(), delivery.seq));
+        let sent = Sent {
+            qos,
+            dup: delivery.redelivered && qos != QoS::AtMostOnce,
+            retain: flags.retain,
+            packet_id: ticket.map(|(_, packet_id)| packet_id),
+        };
+        let encoded = encode(
+            &mut out.buf,
+            out.version,
+            flow,
+            &message,
+            &sent,
+            &flags,
+            delivery.now,
+        );
+        if let Err(loss) = encoded {
+            return Outcome::Discarded(loss);
+        }
+        if let Some(ticket) = ticket {
+            let unacked = Unacked {
+                queue: delivery.queue.clone(),
+                seq: delivery.seq,
+                message: delivery.share(),
+            };
+            flow.sent(ticket, Some(unacked));
+        }
+        Outcome::Taken {
+            settled: ticket.is_none(),
+            wake: self.bell.press(),
+        }
+    }
+
+    fn cancelled(&self, consumer: u64) {
+        let gone = {
+            let mut out = self.lock();
+            let slot = out
+                .flow
+                .as_mut()
+                .and_then(|flow| flow.slots.get_mut(consumer as usize));
+            slot.is_some_and(|slot| slot.queue.take().is_some())
+        };
+        if gone {
+            // R§2.12: without its queue the session is not what the client believes.
+            self.order(Order::QueueGone);
+        }
+    }
+}
+
+impl Flow {
+    fn starved(&mut self, key: usize) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.starved = true;
+        }
+    }
+}
+
+/// What the subscriptions that match say about a delivery.
+#[derive(Default)]
+pub(crate) struct Flags {
+    retain: bool,
+    /// Encoded Subscription Identifiers, in `flow.scratch` when encoding.
+    identifiers: Vec<std::num::NonZeroU32>,
+}
+
+/// Whether the session wants the message, and how. Most sessions have no options that matter, and
+/// pay one pass over their subscriptions for messages that could be affected.
+fn wanted(
+    flow: &Flow,
+    message: &MessageRef<'_>,
+    connection: u64,
+    qos: QoS,
+    shared: Option<usize>,
+) -> Result<Flags, Loss> {
+    let mut flags = Flags::default();
+    let own = message.head.publisher == connection;
+    let plain = |held: &&crate::flow::Subscription| {
+        held.identifier.is_none()
+            && !(held.options.no_local && own)
+            && !(held.options.retain_as_published && message.head.retain)
+    };
+    let asking = || flow.subscriptions.iter().filter(|held| !plain(held));
+    if asking().next().is_none() {
+        return Ok(flags);
+    }
+    let mut matched = 0;
+    let mut no_local = 0;
+    for held in &flow.subscriptions {
+        let same_queue = match shared {
+            Some(key) => held.slot as usize == key,
+            None => held.share().is_none() && served_together(held.options.qos, qos, message),
+        };
+        if !same_queue || !fits(held.filter(), message) {
+            continue;
+        }
+        matched += 1;
+        no_local += usize::from(held.options.no_local && own);
+        // [MQTT-3.8.3.1]: as published, where any of them asks for it.
+        flags.retain |= held.options.retain_as_published && message.head.retain;
+        flags.identifiers.extend(held.identifier);
+    }
+    // [MQTT-3.8.3-3]
+    if matched > 0 && matched == no_local {
+        return Err(Loss::NoLocal);
+    }
+    Ok(flags)
+}
+
+/// Whether a subscription of this QoS uses the queue that a delivery with `qos` came from. A QoS 0
+/// message in the QoS 1 queue cannot be told from one in the QoS 0 queue: then both count.
+fn served_together(granted: QoS, qos: QoS, message: &MessageRef<'_>) -> bool {
+    !message.head.persistent || granted == qos
+}
+
+fn fits(filter: &str, message: &MessageRef<'_>) -> bool {
+    let Ok(key) = std::str::from_utf8(message.key) else {
+        return false;
+    };
+    match message.head.form {
+        Form::Slashed => key::slashed_matches(filter, key),
+        Form::Dotted => topic::translate::restore(key, filter, &mut String::new()),
+    }
+}
+
+/// How a message is sent.
+pub(crate) struct Sent {
+    pub(crate) qos: QoS,
+    pub(crate) dup: bool,
+    pub(crate) retain: bool,
+    pub(crate) packet_id: Option<NonZeroU16>,
+}
+
+/// Encodes a PUBLISH to the client.
+fn encode(
+    buf: &mut Vec<u8>,
+    version: ProtocolVersion,
+    flow: &mut Flow,
+    message: &MessageRef<'_>,
+    sent: &Sent,
+    flags: &Flags,
+    now: Time,
+) -> Result<(), Loss> {
+    match message.head.form {
+        Form::Slashed => {
+            let topic = std::str::from_utf8(message.key).map_err(|_| Loss::Unaddressable)?;
+            encode_as(buf, version, flow, topic, message, sent, flags, now)
+        }
+        Form::Dotted => {
+            let translated = translate(flow, message.key)?;
+            let result = encode_as(buf, version, flow, &translated.2, message, sent, flags, now);
+            flow.translated = Some(translated);
+            result
+        }
+    }
+}
+
+/// The topic of an AMQP key for this session, from the memo if it is the last one again.
+fn translate(flow: &mut Flow, key: &[u8]) -> Result<Box<(Vec<u8>, u32, String)>, Loss> {
+    let generation = flow.subscriptions.len() as u32;
+    let mut memo = flow.translated.take().unwrap_or_default();
+    if memo.0 != key || memo.1 != generation || key.is_empty() {
+        memo.0.clear();
+        memo.0.extend_from_slice(key);
+        memo.1 = generation;
+        memo.2.clear();
+        if let Ok(key) = std::str::from_utf8(key) {
+            for held in &flow.subscriptions {
+                if topic::translate::restore(key, held.filter(), &mut memo.2) {
+                    break;
+                }
+            }
+        }
+        let usable =
+            codec::check_string(memo.2.as_bytes()).is_ok() && !memo.2.contains(['+', '#', '\0']);
+        if !usable {
+            memo.2.clear();
+        }
+    }
+    if memo.2.is_empty() {
+        flow.translated = Some(memo);
+        return Err(Loss::Unaddressable);
+    }
+    Ok(memo)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one packet, borrowed from three places"
+)]
+pub(crate) fn encode_as(
+    buf: &mut Vec<u8>,
+    version: ProtocolVersion,
+    flow: &mut Flow,
+    topic: &str,
+    message: &MessageRef<'_>,
+    sent: &Sent,
+    flags: &Flags,
+    now: Time,
+) -> Result<(), Loss> {
+    let mut scratch = std::mem::take(&mut flow.scratch);
+    scratch.clear();
+    let mut topic_sent = topic;
+    let mut new_alias = None;
+    if version.is_v5() {
+        convert::append_properties(message, now, &mut scratch);
+        for identifier in &flags.identifiers {
+            // A Subscription Identifier came in a packet, so it fits into one.
+            let _ = Property::SubscriptionIdentifier(*identifier).encode(&mut scratch);
+        }
+        if let Some(aliases) = flow.aliases.as_deref() {
+            match alias(aliases, topic) {
+                Alias::Known(number) => {
+                    topic_sent = "";
+                    let _ = Property::TopicAlias(number).encode(&mut scratch);
+                }
+                Alias::New(number) => {
+                    new_alias = Some(number);
+                    let _ = Property::TopicAlias(number).encode(&mut scratch);
+                }
+                Alias::None => {}
+            }
+        }
+    }
+    let outgoing = OutgoingPublish {
+        dup: sent.dup,
+        qos: sent.qos,
+        retain: sent.retain,
+        topic: topic_sent,
+        packet_id: sent.packet_id,
+        properties: &scratch,
+        payload: message.payload,
+    };
+    let result = if fits_client(version, flow, &outgoing) {
+        publish::encode(buf, version, &outgoing).map_err(|_| Loss::TooLarge)
+    } else {
+        // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
+        Err(Loss::TooLarge)
+    };
+    if let (Ok(()), Some(number), Some(aliases)) = (&result, new_alias, flow.aliases.as_deref_mut())
+    {
+        aliases.topics.insert(topic.into(), number);
+    }
+    flow.scratch = scratch;
+    result
+}
+
+fn fits_client(version: ProtocolVersion, flow: &Flow, outgoing: &OutgoingPublish<'_>) -> bool {
+    let Some(max) = flow.packet_bytes_max else {
+        return true;
+    };
+    let remaining = publish::encoded_len(version, outgoing);
+    let whole = 1 + codec::variable_byte_integer_len(remaining) + remaining;
+    whole <= max.get() as usize
+}
+
+enum Alias {
+    Known(NonZeroU16),
+    New(NonZeroU16),
+    None,
+}
+
+/// The alias for a topic: its own, a new one while there are any, or none ([MQTT-3.1.2-26],
+/// [MQTT-3.1.2-27]).
+fn alias(aliases: &Aliases, topic: &str) -> Alias {
+    if let Some(number) = aliases.topics.get(topic) {
+        return Alias::Known(*number);
+    }
+    let next = u16::try_from(aliases.topics.len() + 1)
+        .ok()
+        .filter(|next| *next <= aliases.max);
+    next.and_then(NonZeroU16::new)
+        .map_or(Alias::None, Alias::New)
+}
+
+impl Out {
+    /// Sends retained messages while the window has room ([MQTT-3.3.1-8]: RETAIN is set).
+    pub(crate) fn replay(&mut self, output_bytes_max: usize, now: Time) {
+        let Some(flow) = self.flow.as_deref_mut() else {
+            return;
+        };
+        while let Some(next) = flow.replay.front() {
+            let free = next.qos == QoS::AtMostOnce || flow.has_window();
+            if !free || self.buf.len() >= output_bytes_max {
+                return;
+            }
+            let Some(next) = flow.replay.pop_front() else {
+                return;
+            };
+            let message = next.message.view();
+            let Ok(topic) = std::str::from_utf8(message.key) else {
+                continue;
+            };
+            if message.expired(now) {
+                continue;
+            }
+            let ticket = (next.qos != QoS::AtMostOnce).then(|| flow.assign_fresh());
+            let packet_id = ticket.map(|(_, packet_id)| packet_id);
+            let sent = Sent {
+                qos: next.qos,
+                dup: false,
+                retain: true,
+                packet_id,
+            };
+            let flags = Flags {
+                retain: true,
+                identifiers: next.identifier.into_iter().collect(),
+            };
+            let buf = &mut self.buf;
+            if encode_as(buf, self.version, flow, topic, &message, &sent, &flags, now).is_ok()
+                && let Some(ticket) = ticket
+            {
+                flow.sent(ticket, None);
+            }
+        }
+    }
+}

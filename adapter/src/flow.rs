@@ -1,0 +1,213 @@
+//! Outbound flow of one session: what is in flight, under which packet ids, how much more may be,
+//! and which subscriptions it serves. Lives under the out-buffer's lock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+
+use leveret_core::message::Message;
+use leveret_core::queue::{Queue, Unacked};
+
+use crate::packet::QoS;
+use crate::packet::subscribe::SubscriptionOptions;
+use crate::will::Will;
+
+/// Packet ids there are.
+const PACKET_IDS: u64 = 65_535;
+
+/// A subscription of the session.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    /// As the client sent it, `$share/group/` included.
+    pub(crate) text: Box<str>,
+    /// Where the filter begins in it.
+    pub(crate) filter_at: u32,
+    /// Its options; QoS is the granted one.
+    pub(crate) options: SubscriptionOptions,
+    /// Its Subscription Identifier.
+    pub(crate) identifier: Option<NonZeroU32>,
+    /// The consumer that serves it.
+    pub(crate) slot: u32,
+}
+
+impl Subscription {
+    /// The filter that topics are matched against.
+    pub(crate) fn filter(&self) -> &str {
+        &self.text[self.filter_at as usize..]
+    }
+
+    /// The group of a shared subscription.
+    pub(crate) fn share(&self) -> Option<&str> {
+        let prefix = self.text[..self.filter_at as usize].strip_prefix("$share/")?;
+        prefix.strip_suffix('/')
+    }
+}
+
+/// A consumer of the session; its key is its place.
+pub(crate) struct Slot {
+    /// Where it consumes, `None` once it was cancelled.
+    pub(crate) queue: Option<Arc<Queue>>,
+    /// The highest QoS it delivers with.
+    pub(crate) qos: QoS,
+    /// It had no credit when something came: it must be pulled.
+    pub(crate) starved: bool,
+    /// It serves one shared subscription.
+    pub(crate) shared: bool,
+}
+
+/// A delivery that the client has not acknowledged.
+pub(crate) struct InFlight {
+    order: u64,
+    pub(crate) packet_id: NonZeroU16,
+    /// `None` for a retained message: no queue waits for it.
+    pub(crate) unacked: Option<Unacked>,
+}
+
+/// A retained message that waits for the window.
+pub(crate) struct Replay {
+    pub(crate) message: Message,
+    pub(crate) qos: QoS,
+    pub(crate) identifier: Option<NonZeroU32>,
+}
+
+/// Outbound topic aliases: set once for each topic, never taken back.
+#[derive(Default)]
+pub(crate) struct Aliases {
+    pub(crate) max: u16,
+    pub(crate) topics: HashMap<Box<str>, NonZeroU16>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Flow {
+    /// Deliveries that may be in flight.
+    pub(crate) window: u16,
+    /// Bytes of the largest packet that the client takes.
+    pub(crate) packet_bytes_max: Option<NonZeroU32>,
+    next_order: u64,
+    pub(crate) inflight: VecDeque<InFlight>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) replay: VecDeque<Replay>,
+    /// Packet ids of messages that were in flight when the session was left, by queue and number.
+    pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
+    /// QoS 2 publishes that were routed and not released yet.
+    pub(crate) received: HashSet<u16>,
+    pub(crate) will: Option<Box<Will>>,
+    pub(crate) aliases: Option<Box<Aliases>>,
+    /// The last AMQP key and the topic it became; empty topic: it has none.
+    pub(crate) translated: Option<Box<(Vec<u8>, u32, String)>>,
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl Flow {
+    /// Whether another QoS 1 delivery may leave.
+    pub(crate) fn has_window(&self) -> bool {
+        self.inflight.len() < usize::from(self.window)
+    }
+
+    /// The next packet id that is not in flight. The window is at most 65,535, so there is one.
+    fn next_packet_id(&mut self) -> (u64, NonZeroU16) {
+        loop {
+            let order = self.next_order;
+            self.next_order += 1;
+            let number = (order % PACKET_IDS) as u16;
+            let packet_id = NonZeroU16::MIN.saturating_add(number);
+            // Ids are given in order: only after a whole round can one be in flight still.
+            let wrapped = self
+                .inflight
+                .front()
+                .is_some_and(|oldest| order - oldest.order >= PACKET_IDS);
+            let taken = (wrapped && self.inflight.iter().any(|held| held.packet_id == packet_id))
+                || (!self.resumed.is_empty()
+                    && self.resumed.values().any(|held| *held == packet_id));
+            if !taken {
+                return (order, packet_id);
+            }
+        }
+    }
+
+    /// Gives a delivery its packet id: the one it had before if it was in flight when the session
+    /// was left ([MQTT-4.4.0-1]).
+    pub(crate) fn assign(&mut self, queue: u64, seq: u64) -> (u64, NonZeroU16) {
+        if !self.resumed.is_empty()
+            && let Some(packet_id) = self.resumed.remove(&(queue, seq))
+        {
+            let order = self.next_order;
+            self.next_order += 1;
+            return (order, packet_id);
+        }
+        self.next_packet_id()
+    }
+
+    /// A packet id for a message without a queue.
+    pub(crate) fn assign_fresh(&mut self) -> (u64, NonZeroU16) {
+        self.next_packet_id()
+    }
+
+    pub(crate) fn sent(&mut self, (order, packet_id): (u64, NonZeroU16), unacked: Option<Unacked>) {
+        self.inflight.push_back(InFlight {
+            order,
+            packet_id,
+            unacked,
+        });
+    }
+
+    /// Takes what the client acknowledges out of flight; `None` for an id that is not.
+    pub(crate) fn acknowledged(&mut self, packet_id: NonZeroU16) -> Option<InFlight> {
+        if self.inflight.front()?.packet_id == packet_id {
+            return self.inflight.pop_front();
+        }
+        let place = self
+            .inflight
+            .iter()
+            .position(|held| held.packet_id == packet_id)?;
+        self.inflight.remove(place)
+    }
+
+    /// Whether somebody waits for room in the out-buffer.
+    pub(crate) fn waits(&self) -> bool {
+        !self.replay.is_empty() || self.slots.iter().any(|slot| slot.starved)
+    }
+
+    /// The consumers that must be pulled, if there is credit for them.
+    pub(crate) fn take_starved(&mut self, room: bool) -> Vec<(Arc<Queue>, u64)> {
+        if !room {
+            return Vec::new();
+        }
+        let window = self.has_window();
+        let mut starved = Vec::new();
+        for (key, slot) in self.slots.iter_mut().enumerate() {
+            let credit = window || slot.qos == QoS::AtMostOnce;
+            if slot.starved && credit {
+                slot.starved = false;
+                starved.extend(slot.queue.clone().map(|queue| (queue, key as u64)));
+            }
+        }
+        starved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [MQTT-2.2.1-3]: an id that is in flight is not given again.
+    #[test]
+    fn packet_ids_in_flight_are_not_given_again() {
+        let mut flow = Flow {
+            window: u16::MAX,
+            ..Flow::default()
+        };
+        let first = flow.assign_fresh();
+        assert_eq!(first.1.get(), 1);
+        flow.sent(first, None);
+        for _ in 0..PACKET_IDS - 1 {
+            let assigned = flow.assign_fresh();
+            assert_ne!(assigned.1.get(), 1);
+        }
+        assert_eq!(flow.assign_fresh().1.get(), 2, "1 is still in flight");
+        assert!(flow.acknowledged(NonZeroU16::MIN).is_some());
+        assert!(flow.acknowledged(NonZeroU16::MIN).is_none());
+    }
+}

@@ -1,0 +1,61 @@
+//! One file per control packet that a client sends after CONNECT: what it does to the session and
+//! the broker.
+
+pub(crate) mod ack;
+pub(crate) mod disconnect;
+pub(crate) mod publish;
+pub(crate) mod subscribe;
+pub(crate) mod unsubscribe;
+
+use std::sync::Arc;
+
+use leveret_core::seam::Core;
+
+use crate::connection::{Active, Held};
+use crate::flow::Replay;
+use crate::options::Options;
+use crate::outlet::{Identity, Outlet};
+use crate::packet::ProtocolVersion;
+use crate::reason_code::ReasonCode;
+
+/// What a handler works with.
+pub(crate) struct Context<'a, C: Core> {
+    pub(crate) options: &'a Options,
+    pub(crate) outlet: &'a Arc<Outlet<C>>,
+    pub(crate) identity: &'a Identity<C>,
+    pub(crate) active: &'a mut Active<C>,
+    pub(crate) version: ProtocolVersion,
+}
+
+/// What follows a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Next {
+    /// The next packet.
+    Continue,
+    /// The connection is closed, a 5.0 client is told why.
+    Close(ReasonCode),
+    /// The client has said goodbye.
+    Disconnected {
+        /// It wants its will published all the same.
+        with_will: bool,
+    },
+}
+
+impl<C: Core> Context<'_, C> {
+    /// Sends an answer that must not leave before the definitions that it speaks of are durable.
+    /// The connection releases it, at once if nothing is to be waited for.
+    pub(crate) fn hold(
+        &mut self,
+        bytes: Vec<u8>,
+        replay: Vec<Replay>,
+        then_close: Option<ReasonCode>,
+    ) {
+        let core = Arc::clone(&self.identity.core);
+        self.active.held = Some(Held {
+            core,
+            bytes,
+            replay,
+            then_close,
+        });
+    }
+}

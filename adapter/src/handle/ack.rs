@@ -1,0 +1,60 @@
+//! PUBACK, PUBREC and PUBREL from the client. MQTT 5.0 §3.4 to §3.6.
+
+use leveret_core::seam::Core;
+
+use super::{Context, Next};
+use crate::codec::PacketType;
+use crate::packet::ack::{self, Ack};
+use crate::reason_code::ReasonCode;
+
+/// A QoS 1 delivery is done. An id that is not in flight is ignored. A failure settles as well: the
+/// client does not want the message again.
+pub(crate) fn puback<C: Core>(context: &mut Context<'_, C>, ack: &Ack<'_>) -> Next {
+    let done = {
+        let mut out = context.outlet.lock();
+        out.flow
+            .as_mut()
+            .and_then(|flow| flow.acknowledged(ack.packet_id))
+    };
+    if let Some(unacked) = done.and_then(|held| held.unacked) {
+        context
+            .active
+            .settled
+            .push((unacked.queue, unacked.seq, unacked.message));
+    }
+    Next::Continue
+}
+
+/// Nothing was sent with QoS 2: a 5.0 client is told that the id is unknown.
+pub(crate) fn pubrec<C: Core>(context: &mut Context<'_, C>, received: &Ack<'_>) -> Next {
+    let buf = &mut context.outlet.lock().buf;
+    let reason = ReasonCode::PacketIdentifierNotFound;
+    ack::encode(
+        buf,
+        context.version,
+        PacketType::PubRel,
+        received.packet_id,
+        reason,
+    );
+    Next::Continue
+}
+
+/// A QoS 2 publish is released: its id may be used again ([MQTT-4.3.3-11]).
+pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) -> Next {
+    let mut out = context.outlet.lock();
+    let flow = out.flow.as_mut();
+    let known = flow.is_some_and(|flow| flow.received.remove(&released.packet_id.get()));
+    let reason = if known {
+        ReasonCode::Success
+    } else {
+        ReasonCode::PacketIdentifierNotFound
+    };
+    ack::encode(
+        &mut out.buf,
+        context.version,
+        PacketType::PubComp,
+        released.packet_id,
+        reason,
+    );
+    Next::Continue
+}

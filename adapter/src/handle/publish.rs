@@ -1,0 +1,178 @@
+//! PUBLISH: permission, route, acknowledgement. MQTT 5.0 §3.3.
+
+use leveret_core::key::Form;
+use leveret_core::message::{Head, MessageRef};
+use leveret_core::refusal::Refusal;
+use leveret_core::reply_code::ReplyCode;
+use leveret_core::seam::Core;
+use leveret_core::turn::Turn;
+
+use super::{Context, Next};
+use crate::codec::PacketType;
+use crate::connection::PendingAck;
+use crate::convert::MQTT;
+use crate::packet::publish::Publish;
+use crate::packet::{QoS, ack};
+use crate::property::Property;
+use crate::reason_code::ReasonCode;
+use crate::violation::Violation;
+
+pub(crate) fn handle<C: Core>(
+    context: &mut Context<'_, C>,
+    turn: &mut Turn,
+    publish: &Publish<'_>,
+) -> Result<Next, Violation> {
+    if publish.qos == QoS::ExactlyOnce && is_known(context, publish) {
+        // [MQTT-4.3.3-10]: routed once, acknowledged as often as asked.
+        acknowledge(context, publish, ReasonCode::Success, 0);
+        return Ok(Next::Continue);
+    }
+    let resolved = resolve_alias(context, publish)?;
+    let topic = resolved.as_deref().unwrap_or(publish.topic);
+    let expires = publish.message_expiry_interval;
+    let mut stripped = Vec::new();
+    let properties = if publish.topic_alias.is_some() {
+        for property in publish.properties().iter() {
+            if !matches!(property, Property::TopicAlias(_)) {
+                // It was decoded from a packet, so it fits into one.
+                let _ = property.encode(&mut stripped);
+            }
+        }
+        &stripped[..]
+    } else {
+        publish.raw_properties
+    };
+    let message = MessageRef {
+        head: Head {
+            origin: &MQTT,
+            form: Form::Slashed,
+            persistent: publish.qos != QoS::AtMostOnce,
+            retain: publish.retain,
+            publisher: context.outlet.connection,
+            received: turn.now,
+            expires: expires.map(|seconds| turn.now.after_ms(u64::from(seconds) * 1000)),
+        },
+        exchange: &context.identity.exchange,
+        key: topic.as_bytes(),
+        properties,
+        payload: publish.payload,
+    };
+    match context
+        .identity
+        .core
+        .publish(turn, &mut context.active.memo, &message)
+    {
+        Ok(published) => {
+            let reason = match (published.routed, context.version.is_v5()) {
+                // §3.4.2.1: there are no matching subscribers.
+                (0, true) => ReasonCode::NoMatchingSubscribers,
+                _ => ReasonCode::Success,
+            };
+            acknowledge(context, publish, reason, published.journaled);
+            Ok(Next::Continue)
+        }
+        Err(refusal) => Ok(refused(context, publish, &refusal)),
+    }
+}
+
+/// Whether a QoS 2 publish was routed before and not released since; remembers it if not
+/// ([MQTT-4.3.3-10]).
+fn is_known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> bool {
+    let Some(packet_id) = publish.packet_id else {
+        return false;
+    };
+    let mut out = context.outlet.lock();
+    // There are 65,535 ids: the set is bounded by them.
+    !out.flow
+        .get_or_insert_default()
+        .received
+        .insert(packet_id.get())
+}
+
+/// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).
+fn resolve_alias<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+) -> Result<Option<Box<str>>, Violation> {
+    let Some(alias) = publish.topic_alias else {
+        return Ok(None);
+    };
+    let max = context.options.topic_alias_max;
+    if alias.get() > max {
+        return Err(Violation::TopicAliasAboveMaximum {
+            alias: alias.get(),
+            max,
+        });
+    }
+    if publish.topic.is_empty() {
+        let known = context.active.aliases_in.get(&alias);
+        return known
+            .cloned()
+            .map(Some)
+            .ok_or(Violation::TopicAliasUnknown { alias: alias.get() });
+    }
+    context
+        .active
+        .aliases_in
+        .insert(alias, publish.topic.into());
+    Ok(None)
+}
+
+/// Acknowledges in the order of the publishes ([MQTT-4.6.0-2]), and not before the broker owns the
+/// message.
+fn acknowledge<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+    reason: ReasonCode,
+    journaled: u64,
+) {
+    let Some(packet_id) = publish.packet_id else {
+        return;
+    };
+    let packet = match publish.qos {
+        QoS::ExactlyOnce => PacketType::PubRec,
+        _ => PacketType::PubAck,
+    };
+    let at_once = context.active.acks.is_empty()
+        && (journaled == 0 || journaled <= context.identity.core.journal_durable());
+    if at_once {
+        let buf = &mut context.outlet.lock().buf;
+        ack::encode(buf, context.version, packet, packet_id, reason);
+    } else {
+        context.active.acks.push_back(PendingAck {
+            packet,
+            packet_id,
+            reason,
+            journaled,
+        });
+    }
+}
+
+/// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
+fn refused<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+    refusal: &Refusal,
+) -> Next {
+    let peer = context.outlet.accepted.peer;
+    let client_id = &*context.identity.client_id;
+    tracing::warn!(%peer, client_id, %refusal, "MQTT publish refused");
+    let denied = refusal.code == ReplyCode::AccessRefused;
+    let reason = if denied {
+        ReasonCode::NotAuthorized
+    } else {
+        ReasonCode::ImplementationSpecificError
+    };
+    if !denied || context.options.disconnect_on_unauthorized {
+        return Next::Close(reason);
+    }
+    if publish.qos == QoS::ExactlyOnce
+        && let (Some(id), Some(flow)) = (publish.packet_id, &mut context.outlet.lock().flow)
+        && context.version.is_v5()
+    {
+        // §4.3.3: a PUBREC with a failure ends the exchange.
+        flow.received.remove(&id.get());
+    }
+    acknowledge(context, publish, reason, 0);
+    Next::Continue
+}

@@ -1,0 +1,234 @@
+//! SUBSCRIBE: queues, bindings, retained messages. MQTT 5.0 §3.8; R§2.6 has the order of things.
+
+use leveret_core::key::{Form, dotted_text};
+use leveret_core::link::BindQueue;
+use leveret_core::refusal::Refusal;
+use leveret_core::reply_code::ReplyCode;
+use leveret_core::seam::Core;
+use leveret_core::turn::Turn;
+
+use super::{Context, Next};
+use crate::flow::{Replay, Subscription};
+use crate::options::TopicFilters;
+use crate::packet::subscribe::{self, RetainHandling, Subscribe};
+use crate::packet::{QoS, suback};
+use crate::reason_code::ReasonCode;
+use crate::session;
+use crate::topic::{FilterMode, ParsedFilter};
+
+/// The filter rules of a listener.
+pub(crate) fn filter_mode(filters: TopicFilters) -> FilterMode {
+    match filters {
+        TopicFilters::Flexible => FilterMode::Flexible,
+        TopicFilters::Strict => FilterMode::Strict,
+    }
+}
+
+/// Subscribes to every filter in the order of the packet, answers with one code for each
+/// ([MQTT-3.8.4-6]), and sends retained messages after the answer.
+pub(crate) fn handle<C: Core>(
+    context: &mut Context<'_, C>,
+    turn: &mut Turn,
+    packet: &Subscribe<'_>,
+) -> Next {
+    let mut reasons = Vec::new();
+    let mut replay = Vec::new();
+    let mut fatal = None;
+    for wanted in packet.filters() {
+        if let Some(reason) = fatal {
+            reasons.push(reason);
+            continue;
+        }
+        match subscribe(context, turn, packet, &wanted, &mut replay) {
+            Ok(granted) => reasons.push(granted),
+            Err(refused) => {
+                let peer = context.outlet.accepted.peer;
+                let (client_id, why) = (&*context.identity.client_id, &refused.why);
+                let filter = wanted.filter;
+                tracing::warn!(%peer, client_id, filter, why, "subscription refused");
+                reasons.push(refused.reason);
+                fatal = refused.fatal.then_some(refused.reason);
+            }
+        }
+    }
+    let mut bytes = Vec::new();
+    // At most 65,535 / 3 codes: they always fit.
+    let _ = suback::encode(&mut bytes, context.version, packet.packet_id, &reasons, &[]);
+    context.hold(bytes, replay, fatal);
+    Next::Continue
+}
+
+/// Why a filter was refused, and whether the connection goes with it.
+struct Refused {
+    reason: ReasonCode,
+    why: String,
+    fatal: bool,
+}
+
+fn subscribe<C: Core>(
+    context: &mut Context<'_, C>,
+    turn: &mut Turn,
+    packet: &Subscribe<'_>,
+    wanted: &subscribe::Subscription<'_>,
+    replay: &mut Vec<Replay>,
+) -> Result<ReasonCode, Refused> {
+    let parsed = ParsedFilter::parse(wanted.filter, filter_mode(context.options.topic_filters))
+        .map_err(|violation| Refused {
+            reason: violation.reason_code(),
+            why: violation.to_string(),
+            fatal: false,
+        })?;
+    let mut options = wanted.options;
+    // FEATURES M7: granted at most QoS 1.
+    options.qos = options.qos.min(QoS::AtLeastOnce);
+    let filter_at = (wanted.filter.len() - parsed.filter.len()) as u32;
+    let identifier = packet.subscription_identifier;
+    let held = {
+        let out = context.outlet.lock();
+        let all = out
+            .flow
+            .as_ref()
+            .map(|flow| &flow.subscriptions[..])
+            .unwrap_or_default();
+        all.iter()
+            .find(|held| *held.text == *wanted.filter)
+            .cloned()
+    };
+    let same = held
+        .as_ref()
+        .is_some_and(|h| h.options == options && h.identifier == identifier);
+    if !same {
+        let new = Subscription {
+            text: wanted.filter.into(),
+            filter_at,
+            options,
+            identifier,
+            slot: 0,
+        };
+        attach(context, turn, &parsed, new, held.as_ref())
+            .map_err(|refusal| refused(context, &refusal))?;
+    }
+    let wants_retained = match options.retain_handling {
+        // [MQTT-3.3.1-9]
+        RetainHandling::Send => true,
+        // [MQTT-3.3.1-10]
+        RetainHandling::SendIfNew => held.is_none(),
+        // [MQTT-3.3.1-11]
+        RetainHandling::DoNotSend => false,
+    };
+    // §3.8.4: no retained messages for shared subscriptions.
+    if wants_retained && parsed.share.is_none() {
+        let exchange = &context.identity.exchange;
+        let found = context
+            .identity
+            .core
+            .retained(exchange, parsed.filter, turn.now);
+        replay.extend(found.into_iter().map(|message| {
+            let persistent = message.view().head.persistent;
+            let qos = if persistent {
+                options.qos
+            } else {
+                QoS::AtMostOnce
+            };
+            Replay {
+                message,
+                qos,
+                identifier,
+            }
+        }));
+    }
+    Ok(match options.qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        _ => ReasonCode::GrantedQoS1,
+    })
+}
+
+/// Makes the queue and its binding; takes the old binding of the same filter away afterwards, so
+/// that nothing is missed in between.
+fn attach<C: Core>(
+    context: &mut Context<'_, C>,
+    turn: &mut Turn,
+    parsed: &ParsedFilter<'_>,
+    mut new: Subscription,
+    old: Option<&Subscription>,
+) -> Result<(), Refusal> {
+    let identity = context.identity;
+    let shared = parsed
+        .share
+        .map(|group| session::shared_queue_name(group, parsed.filter));
+    let name = shared.as_deref().unwrap_or_default();
+    let expiry_ms = Some(context.active.expiry_ms);
+    new.slot = session::attach(
+        context.outlet,
+        identity,
+        name,
+        new.options.qos,
+        expiry_ms,
+        turn,
+    )?;
+    let own = session::queue_name(&identity.client_id, new.options.qos);
+    let queue = if name.is_empty() { own.as_str() } else { name };
+    let arguments = binding_arguments(context, &new);
+    let wish = BindQueue {
+        queue,
+        exchange: &identity.exchange,
+        key: parsed.filter.as_bytes(),
+        form: Form::Slashed,
+        arguments: arguments.clone(),
+    };
+    identity.core.bind(&wish)?;
+    if shared.is_some() {
+        // One binding tells the membership, whatever the options are; the slot delivers with the
+        // newest QoS.
+        let mut out = context.outlet.lock();
+        if let Some(slot) = out
+            .flow
+            .as_mut()
+            .and_then(|flow| flow.slots.get_mut(new.slot as usize))
+        {
+            slot.qos = new.options.qos;
+        }
+    } else if let Some(old) = old {
+        let old_arguments = binding_arguments(context, old);
+        if old.options.qos != new.options.qos || old_arguments != arguments {
+            let queue = session::queue_name(&identity.client_id, old.options.qos);
+            identity.core.unbind(&BindQueue {
+                queue: &queue,
+                arguments: old_arguments,
+                ..wish.clone()
+            })?;
+        }
+    }
+    session::add(context.outlet, new);
+    Ok(())
+}
+
+/// The arguments that a subscription's binding has.
+pub(crate) fn binding_arguments<C: Core>(
+    context: &Context<'_, C>,
+    held: &Subscription,
+) -> leveret_core::field::Table {
+    if held.share().is_some() {
+        return session::member_arguments(&context.identity.client_id);
+    }
+    if !context.version.is_v5() {
+        return leveret_core::field::Table::new();
+    }
+    let dotted = dotted_text(held.filter().as_bytes(), Form::Slashed);
+    session::arguments(held.options, held.identifier, &dotted)
+}
+
+fn refused<C: Core>(context: &Context<'_, C>, refusal: &Refusal) -> Refused {
+    let denied = refusal.code == ReplyCode::AccessRefused;
+    let reason = match refusal.code {
+        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
+        ReplyCode::PreconditionFailed => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::UnspecifiedError,
+    };
+    let fatal = !denied || context.options.disconnect_on_unauthorized;
+    Refused {
+        reason,
+        why: refusal.to_string(),
+        fatal,
+    }
+}

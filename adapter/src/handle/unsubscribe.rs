@@ -1,0 +1,86 @@
+//! UNSUBSCRIBE. The queue stays, with what is in it. MQTT 5.0 §3.10.
+
+use leveret_core::key::Form;
+use leveret_core::link::BindQueue;
+use leveret_core::reply_code::ReplyCode;
+use leveret_core::seam::Core;
+use leveret_core::turn::Turn;
+
+use super::subscribe::binding_arguments;
+use super::{Context, Next};
+use crate::flow::Subscription;
+use crate::packet::unsuback;
+use crate::packet::unsubscribe::Unsubscribe;
+use crate::reason_code::ReasonCode;
+use crate::session;
+
+/// Ends the subscriptions with exactly these filters ([MQTT-3.10.4-1]).
+pub(crate) fn handle<C: Core>(
+    context: &mut Context<'_, C>,
+    turn: &mut Turn,
+    packet: &Unsubscribe<'_>,
+) -> Next {
+    let mut reasons = Vec::new();
+    for text in packet.filters() {
+        let held = {
+            let mut out = context.outlet.lock();
+            out.flow.as_mut().and_then(|flow| {
+                let place = flow
+                    .subscriptions
+                    .iter()
+                    .position(|held| *held.text == *text)?;
+                flow.translated = None;
+                Some(flow.subscriptions.remove(place))
+            })
+        };
+        reasons.push(match held {
+            None => ReasonCode::NoSubscriptionExisted,
+            Some(held) => end(context, turn, held),
+        });
+    }
+    let mut bytes = Vec::new();
+    // At most 65,535 / 2 codes: they always fit.
+    let _ = unsuback::encode(&mut bytes, context.version, packet.packet_id, &reasons, &[]);
+    context.hold(bytes, Vec::new(), None);
+    Next::Continue
+}
+
+fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -> ReasonCode {
+    let identity = context.identity;
+    if held.share().is_some() {
+        let queue = {
+            let mut out = context.outlet.lock();
+            let slot = out
+                .flow
+                .as_mut()
+                .and_then(|f| f.slots.get_mut(held.slot as usize));
+            slot.and_then(|slot| slot.queue.take())
+        };
+        // The consumer goes with the membership; what it has in flight stays with it until it is
+        // acknowledged.
+        if let Some(queue) = queue {
+            identity.core.cancel(turn, &queue, u64::from(held.slot));
+        }
+        session::leave_group(identity, &held);
+        return ReasonCode::Success;
+    }
+    let queue = session::queue_name(&identity.client_id, held.options.qos);
+    let unbound = identity.core.unbind(&BindQueue {
+        queue: &queue,
+        exchange: &identity.exchange,
+        key: held.filter().as_bytes(),
+        form: Form::Slashed,
+        arguments: binding_arguments(context, &held),
+    });
+    match unbound {
+        Ok(_) => ReasonCode::Success,
+        Err(refusal) => {
+            // The subscription stands: it is still bound.
+            session::add(context.outlet, held);
+            match refusal.code {
+                ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
+                _ => ReasonCode::UnspecifiedError,
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The half of a connection that others may touch: its out-buffer with the state that encoding
+//! needs, behind one lock, and the doorbell that wakes the owner.
+//!
+//! Publishers deliver into it ([`crate::deliver`]), a newer connection of the same client takes the
+//! session out of it, administrators list and close it. Only the owner writes it to the socket.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use leveret_core::claims::Owner;
+use leveret_core::doorbell::Doorbell;
+use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
+use leveret_core::seam::Core;
+use leveret_core::time::Time;
+use leveret_core::turn::Turn;
+use leveret_core::watermark::Wake;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::flow::Flow;
+use crate::packet::ProtocolVersion;
+use crate::session;
+
+/// Why the owner must close, said by others.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Order {
+    /// A newer connection has the client id, and has taken the session.
+    Evicted,
+    /// The broker or an administrator wants it.
+    Close(CloseReason),
+    /// A queue that the session consumed is gone.
+    QueueGone,
+}
+
+/// What the lock protects.
+pub(crate) struct Out {
+    pub(crate) buf: Vec<u8>,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) order: Option<Order>,
+    /// Made by the first thing that needs it; a client that only publishes never does.
+    pub(crate) flow: Option<Box<Flow>>,
+    /// Deliveries that found no room and were dropped.
+    pub(crate) dropped: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+}
+
+/// Who the connection belongs to, known after login.
+pub(crate) struct Identity<C> {
+    pub(crate) core: Arc<C>,
+    pub(crate) client_id: Box<str>,
+    pub(crate) user: Box<str>,
+    pub(crate) vhost: Box<str>,
+    /// The exchange that topics are routed through.
+    pub(crate) exchange: Box<str>,
+    /// The session ends with the connection.
+    pub(crate) clean: bool,
+    pub(crate) keep_alive_s: u16,
+}
+
+/// See the module.
+pub(crate) struct Outlet<C: Core> {
+    pub(crate) bell: Doorbell,
+    pub(crate) connection: u64,
+    pub(crate) accepted: Accepted,
+    pub(crate) connected_at: Time,
+    /// Bytes that may wait before QoS 0 is dropped and QoS 1 stays in its queue.
+    pub(crate) output_bytes_max: usize,
+    pub(crate) identity: OnceLock<Identity<C>>,
+    state: Mutex<Out>,
+}
+
+impl<C: Core> Outlet<C> {
+    pub(crate) fn new(
+        connection: u64,
+        accepted: Accepted,
+        connected_at: Time,
+        output_bytes_max: usize,
+    ) -> Self {
+        Self {
+            bell: Doorbell::default(),
+            connection,
+            accepted,
+            connected_at,
+            output_bytes_max,
+            identity: OnceLock::new(),
+            state: Mutex::new(Out {
+                buf: Vec::new(),
+                version: ProtocolVersion::V4,
+                order: None,
+                flow: None,
+                dropped: 0,
+                sent_bytes: 0,
+                received_bytes: 0,
+            }),
+        }
+    }
+
+    /// Takes the lock. Nothing of the core is called while it is held.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Out> {
+        self.state.lock()
+    }
+
+    pub(crate) fn order(&self, order: Order) {
+        let mut out = self.lock();
+        if out.order.is_none() {
+            out.order = Some(order);
+        }
+        drop(out);
+        self.bell.press_and_ring();
+    }
+}
+
+impl<C: Core> Wake for Outlet<C> {
+    fn wake(&self) {
+        self.bell.ring();
+    }
+}
+
+/// Wakes the owner though nothing was put into the out-buffer: a watermark moved.
+pub(crate) struct Nudge<C: Core>(pub(crate) Arc<Outlet<C>>);
+
+impl<C: Core> Wake for Nudge<C> {
+    fn wake(&self) {
+        self.0.bell.press_and_ring();
+    }
+}
+
+impl<C: Core> Owner for Outlet<C> {
+    fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Any + Send + Sync>> {
+        let flow = {
+            let mut out = self.lock();
+            out.order = Some(Order::Evicted);
+            out.flow.take()
+        };
+        let rest = self.identity.get().map(|identity| {
+            let left = session::leave(identity, identity.clean, turn, flow.unwrap_or_default());
+            if identity.clean {
+                session::leave_groups(identity, left.shared());
+            }
+            left
+        });
+        self.bell.press_and_ring();
+        rest.map(|rest| Box::new(rest) as Box<dyn Any + Send + Sync>)
+    }
+}
+
+impl<C: Core> Peer for Outlet<C> {
+    fn view(&self) -> PeerView {
+        let identity = self.identity.get();
+        let out = self.lock();
+        let text = |of: fn(&Identity<C>) -> &str| identity.map(of).unwrap_or_default().to_owned();
+        PeerView {
+            protocol: match out.version {
+                ProtocolVersion::V3 => "MQTT 3-1",
+                ProtocolVersion::V4 => "MQTT 3-1-1",
+                ProtocolVersion::V5 => "MQTT 5-0",
+            },
+            peer: self.accepted.peer,
+            local: self.accepted.local,
+            user: text(|held| &held.user),
+            vhost: text(|held| &held.vhost),
+            state: match (&out.order, identity) {
+                (Some(_), _) => "closing",
+                (None, Some(_)) => "running",
+                (None, None) => "starting",
+            },
+            channels: 0,
+            frame_max: 0,
+            channel_max: 0,
+            timeout_s: identity.map_or(0, |held| u32::from(held.keep_alive_s)),
+            connected_at: self.connected_at.0,
+            received_bytes: out.received_bytes,
+            sent_bytes: out.sent_bytes,
+            pending_bytes: out.buf.len() as u64,
+            auth_mechanism: "none".to_owned(),
+            client_id: identity.map(|held| held.client_id.to_string()),
+            clean_session: identity.map(|held| held.clean),
+            unacked: out
+                .flow
+                .as_ref()
+                .map_or(0, |flow| flow.inflight.len() as u64),
+            client_properties: leveret_core::field::Table::new(),
+        }
+    }
+
+    fn close(&self, why: &CloseReason) {
+        self.order(Order::Close(why.clone()));
+    }
+}

@@ -1,0 +1,403 @@
+//! The session: which queues a client has, what it brings back when it returns, and what it leaves
+//! when it goes.
+//!
+//! A session *uses* queues, one for each QoS ([`queue_name`]) and one for each shared subscription;
+//! their bindings are its subscriptions, with the client's own filter as binding key, so that the
+//! core alone brings a session back.
+
+mod subscription;
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use leveret_core::claims::Previous;
+use leveret_core::key::Form;
+use leveret_core::link::{BindQueue, DeclareQueue, Link};
+use leveret_core::message::Message;
+use leveret_core::queue::{Consumer, Queue, QueueProperties, Settle};
+use leveret_core::refusal::Refusal;
+use leveret_core::schedule::Scheduled;
+use leveret_core::seam::Core;
+use leveret_core::sink::Sink;
+use leveret_core::turn::Turn;
+use parking_lot::Mutex;
+
+use crate::flow::{Flow, Slot, Subscription};
+use crate::outlet::{Identity, Outlet};
+use crate::packet::QoS;
+use crate::will::Will;
+
+pub(crate) use subscription::{arguments, member_arguments, restore};
+
+/// The consumer that serves QoS 0 subscriptions.
+pub(crate) const SLOT_QOS0: usize = 0;
+/// The consumer that serves QoS 1 subscriptions.
+pub(crate) const SLOT_QOS1: usize = 1;
+
+/// The name of a client's queue for subscriptions of this QoS.
+pub(crate) fn queue_name(client_id: &str, qos: QoS) -> String {
+    let suffix = if qos == QoS::AtMostOnce {
+        "qos0"
+    } else {
+        "qos1"
+    };
+    format!("mqtt-subscription-{client_id}{suffix}")
+}
+
+/// The name of a group's queue.
+pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
+    format!("mqtt-shared-{group}/{filter}")
+}
+
+/// What an absent client's session leaves beside its queues.
+pub(crate) struct Left {
+    received: HashSet<u16>,
+    resumed: HashMap<(u64, u64), NonZeroU16>,
+    /// Shared subscriptions of a session that lives on.
+    shared: Vec<Subscription>,
+    will: Mutex<Option<Box<Will>>>,
+    scheduled: Mutex<Option<Arc<Scheduled>>>,
+}
+
+impl Left {
+    /// The will, for the connection that has just ended to publish or schedule.
+    pub(crate) fn take_will(&self) -> Option<Box<Will>> {
+        self.will.lock().take()
+    }
+
+    /// The will is scheduled: the next connection may cancel it.
+    pub(crate) fn set_scheduled(&self, will: Box<Will>, scheduled: Arc<Scheduled>) {
+        *self.will.lock() = Some(will);
+        *self.scheduled.lock() = Some(scheduled);
+    }
+}
+
+/// What CONNECT asked for.
+pub(crate) struct Wish {
+    pub(crate) clean_start: bool,
+    /// `None`: the session never expires; 0: it ends with the connection.
+    pub(crate) expiry_ms: Option<u64>,
+}
+
+/// Starts or resumes the session after the client id was claimed. Says whether there was one.
+pub(crate) fn start<C: Core>(
+    outlet: &Arc<Outlet<C>>,
+    identity: &Identity<C>,
+    wish: &Wish,
+    previous: &Previous,
+    turn: &mut Turn,
+) -> Result<bool, Refusal> {
+    let core = &identity.core;
+    let left = previous
+        .rest
+        .as_ref()
+        .and_then(|rest| rest.0.downcast_ref::<Left>());
+    if let Some(left) = left {
+        settle_will(left, wish, previous.evicted, identity, turn);
+    }
+    if wish.clean_start {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let name = queue_name(&identity.client_id, qos);
+            if core.find_queue(&name).is_some() {
+                core.delete(&name)?;
+            }
+        }
+        leave_groups(identity, left.map(Left::shared).unwrap_or_default());
+        return Ok(false);
+    }
+    let mut present = left.is_some();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let name = queue_name(&identity.client_id, qos);
+        let Some(queue) = core.find_queue(&name) else {
+            continue;
+        };
+        present = true;
+        core.set_expires(&queue, wish.expiry_ms)?;
+        resume_queue(outlet, identity, &queue, qos, turn)?;
+    }
+    if let Some(left) = left {
+        let mut out = outlet.lock();
+        let flow = out.flow.get_or_insert_default();
+        flow.received.clone_from(&left.received);
+        flow.resumed.clone_from(&left.resumed);
+        drop(out);
+        for held in &left.shared {
+            let Some(group) = held.share() else { continue };
+            let name = shared_queue_name(group, held.filter());
+            if core.find_queue(&name).is_some() {
+                let slot = attach(outlet, identity, &name, held.options.qos, None, turn)?;
+                add(
+                    outlet,
+                    Subscription {
+                        slot,
+                        ..held.clone()
+                    },
+                );
+            }
+        }
+    }
+    Ok(present)
+}
+
+/// What becomes of the will of the connection before ([MQTT-3.1.3-9], [MQTT-3.1.4-3]).
+fn settle_will<C: Core>(
+    left: &Left,
+    wish: &Wish,
+    evicted: bool,
+    identity: &Identity<C>,
+    turn: &mut Turn,
+) {
+    let scheduled = left.scheduled.lock().take();
+    let pending = match &scheduled {
+        Some(scheduled) => scheduled.cancel(),
+        None => evicted,
+    };
+    let Some(will) = left.take_will().filter(|_| pending) else {
+        return;
+    };
+    // Returning to the session calls a delayed will off; ending the session sends it at once.
+    if wish.clean_start || will.delay_ms == 0 {
+        will.publish(&*identity.core, turn, &identity.exchange);
+    }
+}
+
+/// Consumes a session's queue again and brings its bindings back as subscriptions.
+fn resume_queue<C: Core>(
+    outlet: &Arc<Outlet<C>>,
+    identity: &Identity<C>,
+    queue: &Arc<Queue>,
+    qos: QoS,
+    turn: &mut Turn,
+) -> Result<(), Refusal> {
+    let key = if qos == QoS::AtMostOnce {
+        SLOT_QOS0
+    } else {
+        SLOT_QOS1
+    };
+    consume(outlet, identity, queue.name(), key, qos, turn)?;
+    for binding in identity.core.bindings(queue) {
+        let from = binding.source.upgrade();
+        let ours = binding.form == Form::Slashed
+            && from.is_some_and(|held| held.name() == &*identity.exchange);
+        if ours && let Some(held) = restore(&binding, qos, key as u32) {
+            add(outlet, held);
+        }
+    }
+    Ok(())
+}
+
+/// Remembers a subscription, in place of one with the same text.
+pub(crate) fn add<C: Core>(outlet: &Outlet<C>, new: Subscription) {
+    let mut out = outlet.lock();
+    let flow = out.flow.get_or_insert_default();
+    match flow
+        .subscriptions
+        .iter_mut()
+        .find(|held| held.text == new.text)
+    {
+        Some(held) => *held = new,
+        None => flow.subscriptions.push(new),
+    }
+    flow.translated = None;
+}
+
+/// Starts the consumer of a slot; it gets nothing before it is pulled.
+fn consume<C: Core>(
+    outlet: &Arc<Outlet<C>>,
+    identity: &Identity<C>,
+    name: &str,
+    key: usize,
+    qos: QoS,
+    turn: &mut Turn,
+) -> Result<(), Refusal> {
+    let sink: Arc<dyn Sink> = Arc::clone(outlet) as Arc<dyn Sink>;
+    let mut consumer = Consumer::new(key as u64, outlet.connection, Arc::from("mqtt"), sink);
+    consumer.no_ack = key == SLOT_QOS0;
+    let window = {
+        let mut out = outlet.lock();
+        let flow = out.flow.get_or_insert_default();
+        while flow.slots.len() <= key {
+            let (queue, starved, shared) = (None, false, false);
+            flow.slots.push(Slot {
+                queue,
+                qos: QoS::AtMostOnce,
+                starved,
+                shared,
+            });
+        }
+        flow.slots[key].qos = qos;
+        flow.slots[key].shared = key > SLOT_QOS1;
+        flow.window
+    };
+    consumer.prefetch = u32::from(window);
+    let queue = identity.core.consume(turn, name, consumer)?;
+    if let Some(slot) = outlet
+        .lock()
+        .flow
+        .as_mut()
+        .and_then(|flow| flow.slots.get_mut(key))
+    {
+        slot.queue = Some(queue);
+    }
+    Ok(())
+}
+
+/// Makes sure that the queue of a subscription is there and consumed. `expiry_ms` as in [`Wish`],
+/// `None` for a shared queue that is there already. Returns the slot.
+pub(crate) fn attach<C: Core>(
+    outlet: &Arc<Outlet<C>>,
+    identity: &Identity<C>,
+    shared_name: &str,
+    qos: QoS,
+    expiry_ms: Option<Option<u64>>,
+    turn: &mut Turn,
+) -> Result<u32, Refusal> {
+    let shared = !shared_name.is_empty();
+    let own_name;
+    let name = if shared {
+        shared_name
+    } else {
+        own_name = queue_name(&identity.client_id, qos);
+        &own_name
+    };
+    let key = {
+        let out = outlet.lock();
+        let slots = out
+            .flow
+            .as_ref()
+            .map(|flow| &flow.slots[..])
+            .unwrap_or_default();
+        let consumed = |slot: &Slot| slot.queue.as_ref().is_some_and(|q| q.name() == name);
+        if let Some(key) = slots.iter().position(consumed) {
+            return Ok(key as u32);
+        }
+        match (shared, qos) {
+            (true, _) => slots.len().max(SLOT_QOS1 + 1),
+            (false, QoS::AtMostOnce) => SLOT_QOS0,
+            (false, _) => SLOT_QOS1,
+        }
+    };
+    if let Some(expiry_ms) = expiry_ms {
+        let properties = properties(identity.clean, shared, qos, expiry_ms);
+        let journaled = properties.journaled;
+        let wish = DeclareQueue {
+            name,
+            passive: false,
+            exclusive: false,
+            properties,
+        };
+        let declared = identity.core.declare(turn, &wish)?;
+        if shared && journaled {
+            // The group outlives its connections from the first persistent member on.
+            identity.core.set_journaled(&declared.queue);
+        }
+    }
+    consume(outlet, identity, name, key, qos, turn)?;
+    Ok(key as u32)
+}
+
+/// FEATURES M6: the properties of a session's queue.
+fn properties(clean: bool, shared: bool, qos: QoS, expiry_ms: Option<u64>) -> QueueProperties {
+    let direct = !shared && qos == QoS::AtMostOnce;
+    QueueProperties {
+        durable: !(direct && clean),
+        auto_delete: clean && !shared,
+        exclusive: None,
+        direct,
+        journaled: !clean,
+        arguments: if clean || shared {
+            leveret_core::field::Table::new()
+        } else {
+            Link::expires_argument(expiry_ms)
+        },
+    }
+}
+
+/// The session's part in the vhost ends: consumers stop, what is in flight goes back to its queues,
+/// and what belongs to the connection alone goes. Runs on the connection's own thread, or on that
+/// of its successor.
+pub(crate) fn leave<C: Core>(
+    identity: &Identity<C>,
+    ends: bool,
+    turn: &mut Turn,
+    flow: Box<Flow>,
+) -> Left {
+    let core = &identity.core;
+    let mut flow = flow;
+    for (key, slot) in flow.slots.iter_mut().enumerate() {
+        if let Some(queue) = slot.queue.take() {
+            core.cancel(turn, &queue, key as u64);
+            let own = key <= SLOT_QOS1;
+            if ends && own {
+                core.drop_queue(&queue);
+            }
+        }
+    }
+    let mut resumed = std::mem::take(&mut flow.resumed);
+    let mut back: Vec<(Arc<Queue>, Vec<(u64, Message)>)> = Vec::new();
+    for held in flow.inflight.drain(..) {
+        let Some(unacked) = held.unacked else {
+            continue;
+        };
+        resumed.insert((unacked.queue.id(), unacked.seq), held.packet_id);
+        let entry = (unacked.seq, unacked.message);
+        match back
+            .iter_mut()
+            .find(|(queue, _)| Arc::ptr_eq(queue, &unacked.queue))
+        {
+            Some((_, entries)) => entries.push(entry),
+            None => back.push((unacked.queue, vec![entry])),
+        }
+    }
+    for (queue, entries) in back {
+        core.settle(turn, &queue, entries.into_iter(), Settle::Requeue);
+    }
+    let shared = flow
+        .subscriptions
+        .into_iter()
+        .filter(|held| held.share().is_some())
+        .collect();
+    Left {
+        received: flow.received,
+        resumed,
+        shared,
+        will: Mutex::new(flow.will),
+        scheduled: Mutex::default(),
+    }
+}
+
+/// A session that ends for good gives up its membership in groups; the last member takes the queue
+/// along.
+pub(crate) fn leave_groups<C: Core>(identity: &Identity<C>, shared: &[Subscription]) {
+    for held in shared {
+        leave_group(identity, held);
+    }
+}
+
+/// Gives up one membership.
+pub(crate) fn leave_group<C: Core>(identity: &Identity<C>, held: &Subscription) {
+    let Some(group) = held.share() else { return };
+    let name = shared_queue_name(group, held.filter());
+    let wish = BindQueue {
+        queue: &name,
+        exchange: &identity.exchange,
+        key: held.filter().as_bytes(),
+        form: Form::Slashed,
+        arguments: member_arguments(&identity.client_id),
+    };
+    let Some(queue) = identity.core.find_queue(&name) else {
+        return;
+    };
+    match identity.core.unbind(&wish) {
+        Ok(_) => identity.core.drop_unbound(&queue),
+        Err(refusal) => tracing::warn!(%refusal, queue = name, "shared subscription not left"),
+    }
+}
+
+impl Left {
+    /// The shared subscriptions of the session.
+    pub(crate) fn shared(&self) -> &[Subscription] {
+        &self.shared
+    }
+}

@@ -1,0 +1,99 @@
+//! The Will Message: kept with the connection, published when it ends in any way but a normal
+//! DISCONNECT.
+
+use std::sync::Arc;
+
+use leveret_core::exchange::Memo;
+use leveret_core::key::Form;
+use leveret_core::message::{Head, MessageRef};
+use leveret_core::schedule::Scheduled;
+use leveret_core::seam::Core;
+use leveret_core::time::Time;
+use leveret_core::turn::Turn;
+
+use crate::convert::MQTT;
+use crate::packet::{QoS, connect};
+use crate::property::Property;
+
+/// A Will Message, as the client gave it.
+#[derive(Clone, Debug)]
+pub(crate) struct Will {
+    topic: Box<str>,
+    payload: Box<[u8]>,
+    qos: QoS,
+    retain: bool,
+    pub(crate) delay_ms: u64,
+    expiry_ms: Option<u64>,
+    /// What is forwarded: without Will Delay Interval.
+    properties: Box<[u8]>,
+}
+
+impl Will {
+    pub(crate) fn new(will: &connect::Will<'_>) -> Self {
+        let mut properties = Vec::new();
+        let mut expiry_ms = None;
+        for property in will.properties.iter() {
+            match property {
+                Property::WillDelayInterval(_) => {}
+                Property::MessageExpiryInterval(seconds) => {
+                    expiry_ms = Some(u64::from(seconds) * 1000);
+                }
+                other => {
+                    // It was decoded from a packet, so it fits into one.
+                    let _ = other.encode(&mut properties);
+                }
+            }
+        }
+        Self {
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            qos: will.qos,
+            retain: will.retain,
+            delay_ms: u64::from(will.delay_interval_s) * 1000,
+            expiry_ms,
+            properties: properties.into(),
+        }
+    }
+
+    fn message<'a>(&'a self, exchange: &'a str, now: Time) -> MessageRef<'a> {
+        MessageRef {
+            head: Head {
+                origin: &MQTT,
+                form: Form::Slashed,
+                // [MQTT-3.1.2-17]; QoS 2 becomes 1 towards subscribers.
+                persistent: self.qos != QoS::AtMostOnce,
+                retain: self.retain,
+                publisher: 0,
+                received: now,
+                expires: self.expiry_ms.map(|ms| now.after_ms(ms)),
+            },
+            exchange,
+            key: self.topic.as_bytes(),
+            properties: &self.properties,
+            payload: &self.payload,
+        }
+    }
+
+    /// Publishes the will now ([MQTT-3.1.2-8]).
+    pub(crate) fn publish<C: Core>(&self, core: &C, turn: &mut Turn, exchange: &str) {
+        let message = self.message(exchange, turn.now);
+        if let Err(refusal) = core.publish(turn, &mut Memo::default(), &message) {
+            tracing::warn!(%refusal, topic = &*self.topic, "will not published");
+        }
+    }
+
+    /// Publishes the will after its delay, or at the session's end if that comes first
+    /// ([MQTT-3.1.3-9]).
+    pub(crate) fn publish_later<C: Core>(
+        &self,
+        core: &Arc<C>,
+        turn: &mut Turn,
+        exchange: &str,
+        session_ms: Option<u64>,
+    ) -> Arc<Scheduled> {
+        let delay_ms = session_ms.map_or(self.delay_ms, |ms| ms.min(self.delay_ms));
+        let at = turn.now.after_ms(delay_ms);
+        let message = self.message(exchange, turn.now);
+        core.schedule(turn, at, &message)
+    }
+}

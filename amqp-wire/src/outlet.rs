@@ -1,0 +1,347 @@
+//! The half of a connection that other threads touch: the out-buffer, and what is needed to put
+//! deliveries into it.
+//!
+//! Owns delivery tags, prefetch windows and unacknowledged deliveries, all behind one lock that is
+//! the innermost: nothing here calls the core while holding it. Never blocks, never writes to a
+//! socket. AMQP 0-9-1, class basic: deliver, qos.
+
+mod write;
+pub(crate) mod window;
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use leveret_core::doorbell::Doorbell;
+use leveret_core::field::Table;
+use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
+use leveret_core::queue::Queue;
+use leveret_core::sink::{Delivery, Outcome, Sink};
+use leveret_core::time::Time;
+use leveret_core::watermark::Wake;
+use parking_lot::Mutex;
+
+use self::window::{Held, Window};
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX};
+
+/// The shared half of a connection.
+pub(crate) struct Outlet {
+    doorbell: Doorbell,
+    accepted: Accepted,
+    accepted_at: Time,
+    state: Mutex<State>,
+}
+
+/// What the lock protects.
+#[derive(Default)]
+pub(crate) struct State {
+    out: Vec<u8>,
+    frame_max: u32,
+    windows: HashMap<u16, Window, RandomState>,
+    consumers: HashMap<u64, Consumer, RandomState>,
+    /// A delivery was refused because the out-buffer is full.
+    starved_for_room: bool,
+    seen: Seen,
+    facts: Box<Facts>,
+    /// Buffers for what cannot be copied from a message.
+    key: Vec<u8>,
+    properties: Vec<u8>,
+}
+
+/// What others want the owner to look at.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// The broker wants the connection to end.
+    pub(crate) close: Option<CloseReason>,
+    /// Consumers whose queue is gone.
+    pub(crate) cancelled: Vec<u64>,
+    /// The out-buffer has room again for consumers that were refused.
+    pub(crate) room: bool,
+}
+
+/// What a connection says of itself in listings.
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub(crate) user: Box<str>,
+    pub(crate) vhost: Box<str>,
+    pub(crate) state: Stage,
+    pub(crate) channel_max: u16,
+    pub(crate) heartbeat_s: u16,
+    pub(crate) mechanism: &'static str,
+    pub(crate) client_properties: Table,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+}
+
+/// Where a connection is in its life, for listings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Stage {
+    #[default]
+    Starting,
+    Running,
+    Closing,
+}
+
+/// A consumer as deliveries need it.
+pub(crate) struct Consumer {
+    pub(crate) tag: Arc<str>,
+    pub(crate) channel: u16,
+    pub(crate) no_ack: bool,
+    /// `basic.qos` without global at its start; 0 is any number.
+    pub(crate) prefetch: u16,
+    /// Its queue, once it is known.
+    pub(crate) queue: Option<Arc<Queue>>,
+    pub(crate) unacked: u32,
+    pub(crate) starved: bool,
+}
+
+impl Consumer {
+    #[inline]
+    fn has_credit(&self, window: &Window) -> bool {
+        let own = self.prefetch == 0 || self.unacked < u32::from(self.prefetch);
+        self.no_ack || (own && window.has_credit())
+    }
+}
+
+impl Outlet {
+    /// The outlet of a stream that was accepted at `now`.
+    pub(crate) fn new(accepted: Accepted, now: Time) -> Arc<Self> {
+        Arc::new(Self {
+            doorbell: Doorbell::default(),
+            accepted,
+            accepted_at: now,
+            state: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    pub(crate) fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// Lets `write` append to the out-buffer; says how many bytes it appended.
+    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let out = &mut self.state.lock().out;
+        let before = out.len();
+        write(out);
+        out.len() - before
+    }
+
+    /// Moves all pending bytes to the end of `out`; says how many.
+    pub(crate) fn poll_output(&self, out: &mut Vec<u8>) -> usize {
+        let mut state = self.state.lock();
+        let moved = state.out.len();
+        if moved == 0 {
+            return 0;
+        }
+        if out.is_empty() {
+            std::mem::swap(out, &mut state.out);
+        } else {
+            out.append(&mut state.out);
+        }
+        if state.out.capacity() > BUFFER_KEPT_BYTES_MAX {
+            state.out = Vec::new();
+        }
+        state.facts.sent_bytes += moved as u64;
+        if std::mem::take(&mut state.starved_for_room) {
+            state.seen.room = true;
+            drop(state);
+            // The owner pulls for them when what it has now is written.
+            self.doorbell.press_and_ring();
+        }
+        moved
+    }
+
+    /// What others asked for since the last look.
+    pub(crate) fn look(&self) -> Seen {
+        std::mem::take(&mut self.state.lock().seen)
+    }
+
+    /// Changes what listings tell.
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.state.lock().facts);
+    }
+
+    pub(crate) fn set_frame_max(&self, frame_max: u32) {
+        self.state.lock().frame_max = frame_max;
+    }
+
+    pub(crate) fn add_channel(&self, channel: u16) {
+        self.state.lock().windows.insert(channel, Window::default());
+    }
+
+    /// Forgets a channel with its consumers, which were cancelled before; its unacknowledged
+    /// deliveries come out.
+    pub(crate) fn remove_channel(&self, channel: u16, into: &mut Vec<Held>) {
+        let mut state = self.state.lock();
+        if let Some(mut window) = state.windows.remove(&channel) {
+            window.take_all(into);
+        }
+        state.consumers.retain(|_, consumer| consumer.channel != channel);
+    }
+
+    pub(crate) fn add_consumer(&self, key: u64, consumer: Consumer) {
+        self.state.lock().consumers.insert(key, consumer);
+    }
+
+    /// Says from which queue a consumer is to be pulled for.
+    pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>) {
+        if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
+            consumer.queue = Some(Arc::clone(queue));
+        }
+    }
+
+    /// Forgets a consumer; its unacknowledged deliveries stay.
+    pub(crate) fn remove_consumer(&self, key: u64) -> Option<Consumer> {
+        self.state.lock().consumers.remove(&key)
+    }
+
+    /// `basic.qos` with global: how many deliveries to a channel may wait; 0 is any number.
+    pub(crate) fn set_limit(&self, channel: u16, limit: u32) {
+        if let Some(window) = self.state.lock().windows.get_mut(&channel) {
+            window.set_limit(limit);
+        }
+    }
+
+    /// Takes out deliveries, see [`Window::take`].
+    pub(crate) fn take(
+        &self,
+        channel: u16,
+        tag: u64,
+        multiple: bool,
+        into: &mut Vec<Held>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let State {
+            windows, consumers, ..
+        } = &mut *state;
+        let Some(window) = windows.get_mut(&channel) else {
+            return false;
+        };
+        let before = into.len();
+        let taken = window.take(tag, multiple, into);
+        for held in &into[before..] {
+            if let Some(consumer) = consumers.get_mut(&held.consumer) {
+                consumer.unacked = consumer.unacked.saturating_sub(1);
+            }
+        }
+        taken
+    }
+
+    /// The consumers of a channel (`None`: of all) that were refused deliveries and have credit
+    /// again: the owner pulls for each of them.
+    pub(crate) fn take_starved(&self, channel: Option<u16>, into: &mut Vec<(Arc<Queue>, u64)>) {
+        let mut state = self.state.lock();
+        let State {
+            out,
+            windows,
+            consumers,
+            starved_for_room,
+            ..
+        } = &mut *state;
+        let full = out.len() >= DELIVERY_BYTES_MAX;
+        let mut look = |window: &mut Window| {
+            if full {
+                *starved_for_room |= !window.starved.is_empty();
+                return;
+            }
+            let mut starved = std::mem::take(&mut window.starved);
+            starved.retain(|key| {
+                let Some(consumer) = consumers.get_mut(key) else {
+                    return false;
+                };
+                if !consumer.has_credit(window) {
+                    return true;
+                }
+                consumer.starved = false;
+                into.extend(consumer.queue.clone().map(|queue| (queue, *key)));
+                false
+            });
+            window.starved = starved;
+        };
+        match channel {
+            Some(channel) => windows.get_mut(&channel).into_iter().for_each(&mut look),
+            None => windows.values_mut().for_each(&mut look),
+        }
+    }
+}
+
+impl Wake for Outlet {
+    /// Wakes the owner if there is something that it has not looked at.
+    fn wake(&self) {
+        self.doorbell.ring();
+    }
+}
+
+impl Sink for Outlet {
+    fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome {
+        let Some(settled) = self.state.lock().deliver(delivery) else {
+            return Outcome::Full;
+        };
+        Outcome::Taken {
+            settled,
+            wake: self.doorbell.press(),
+        }
+    }
+
+    fn cancelled(&self, consumer: u64) {
+        {
+            let mut state = self.state.lock();
+            // One that was cancelled by its client in the meantime is not told.
+            if !state.consumers.contains_key(&consumer) {
+                return;
+            }
+            state.seen.cancelled.push(consumer);
+        }
+        self.doorbell.press_and_ring();
+    }
+}
+
+impl Peer for Outlet {
+    fn view(&self) -> PeerView {
+        let state = self.state.lock();
+        let facts = &state.facts;
+        PeerView {
+            protocol: "AMQP 0-9-1",
+            peer: self.accepted.peer,
+            local: self.accepted.local,
+            user: facts.user.to_string(),
+            vhost: facts.vhost.to_string(),
+            state: match facts.state {
+                Stage::Starting => "starting",
+                Stage::Running => "running",
+                Stage::Closing => "closing",
+            },
+            channels: state.windows.len() as u64,
+            frame_max: state.frame_max,
+            channel_max: facts.channel_max.into(),
+            timeout_s: facts.heartbeat_s.into(),
+            connected_at: self.accepted_at.0,
+            received_bytes: facts.received_bytes,
+            sent_bytes: facts.sent_bytes,
+            pending_bytes: state.out.len() as u64,
+            auth_mechanism: facts.mechanism.to_owned(),
+            client_id: None,
+            clean_session: None,
+            unacked: state.windows.values().map(|held| u64::from(held.unacked())).sum(),
+            client_properties: facts.client_properties.clone(),
+        }
+    }
+
+    fn close(&self, why: &CloseReason) {
+        self.state.lock().seen.close.get_or_insert_with(|| why.clone());
+        self.doorbell.press_and_ring();
+    }
+}
+
+/// The outlet's bell for those who have no read batch to wait for: watermarks.
+pub(crate) struct Bell(pub(crate) Arc<Outlet>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.doorbell.press_and_ring();
+    }
+}

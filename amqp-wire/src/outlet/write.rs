@@ -1,0 +1,205 @@
+//! Deliveries into bytes: what a consumer or `basic.get` is sent for a message of either protocol.
+//!
+//! Owns the fitting of long keys into AMQP; on the way of an AMQP message to an AMQP consumer it
+//! takes no memory but the out-buffer's own. AMQP 0-9-1, class basic: deliver, get-ok.
+
+use std::sync::Arc;
+
+use leveret_core::field::{RawTable, ValueRef, encode_entry};
+use leveret_core::key::Form;
+use leveret_core::link::Got;
+use leveret_core::message::MessageRef;
+use leveret_core::properties::BasicProperties;
+use leveret_core::sink::Delivery;
+
+use super::window::{FETCHED, Held};
+use super::{Outlet, State};
+use crate::content;
+use crate::deliver::Deliver;
+use crate::frame::FRAME_OVERHEAD_BYTES;
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, SHORT_STRING_BYTES_MAX};
+use crate::method::{BasicGetOk, ServerMethod, short_string};
+
+impl State {
+    /// Encodes a delivery; says whether it is settled by that, or `None` if its consumer has no
+    /// credit or there is no room.
+    #[inline]
+    pub(super) fn deliver(&mut self, delivery: &mut Delivery<'_>) -> Option<bool> {
+        let Self {
+            out,
+            windows,
+            consumers,
+            key,
+            properties,
+            ..
+        } = self;
+        let consumer = consumers.get_mut(&delivery.consumer)?;
+        let window = windows.get_mut(&consumer.channel)?;
+        let room = out.len() < DELIVERY_BYTES_MAX;
+        if !room || !consumer.has_credit(window) {
+            self.starved_for_room |= !room;
+            if !std::mem::replace(&mut consumer.starved, true) {
+                window.starved.push(delivery.consumer);
+            }
+            return None;
+        }
+        let delivery_tag = window.next_tag();
+        let message = &delivery.message;
+        let parts = Parts::of(message, self.frame_max, key, properties);
+        Deliver {
+            channel: consumer.channel,
+            consumer_tag: &consumer.tag,
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: message.exchange,
+            routing_key: parts.routing_key,
+            properties: parts.properties,
+            body: message.payload,
+        }
+        .encode(out, self.frame_max);
+        give_back(key);
+        give_back(properties);
+        if !consumer.no_ack {
+            consumer.unacked += 1;
+            let held = Held {
+                queue: Arc::clone(delivery.queue),
+                seq: delivery.seq,
+                message: delivery.share(),
+                consumer: delivery.consumer,
+            };
+            window.hold(delivery_tag, held);
+        }
+        Some(consumer.no_ack)
+    }
+
+    fn get_ok(&mut self, channel: u16, got: Got, no_ack: bool) {
+        let Self {
+            out,
+            windows,
+            key,
+            properties,
+            ..
+        } = self;
+        let Some(window) = windows.get_mut(&channel) else {
+            return;
+        };
+        let delivery_tag = window.next_tag();
+        let message = got.taken.message.view();
+        let parts = Parts::of(&message, self.frame_max, key, properties);
+        let method = BasicGetOk {
+            delivery_tag,
+            redelivered: got.taken.redelivered,
+            exchange: message.exchange,
+            // What `short_string` leaves of UTF-8 is UTF-8; other octets have no place in it.
+            routing_key: std::str::from_utf8(short_string(parts.routing_key)).unwrap_or_default(),
+            message_count: got.taken.remaining,
+        };
+        ServerMethod::BasicGetOk(method).encode(channel, out);
+        content::encode(
+            out,
+            channel,
+            parts.properties,
+            message.payload,
+            self.frame_max,
+        );
+        give_back(key);
+        give_back(properties);
+        if !no_ack {
+            let held = Held {
+                queue: got.queue,
+                seq: got.taken.seq,
+                message: got.taken.message,
+                consumer: FETCHED,
+            };
+            window.hold(delivery_tag, held);
+        }
+    }
+}
+
+impl Outlet {
+    /// Appends `basic.get-ok` with its message; says how many bytes that were.
+    pub(crate) fn get_ok(&self, channel: u16, got: Got, no_ack: bool) -> usize {
+        let mut state = self.state.lock();
+        let before = state.out.len();
+        state.get_ok(channel, got, no_ack);
+        state.out.len() - before
+    }
+
+    /// The frame-max of what is written here.
+    pub(crate) fn frame_max(&self) -> u32 {
+        self.state.lock().frame_max
+    }
+}
+
+/// What a message becomes for an AMQP consumer.
+struct Parts<'a> {
+    routing_key: &'a [u8],
+    properties: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn of(
+        message: &MessageRef<'a>,
+        frame_max: u32,
+        key: &'a mut Vec<u8>,
+        properties: &'a mut Vec<u8>,
+    ) -> Self {
+        // Dotted keys are those of AMQP publishers; so are the properties then.
+        if message.head.form == Form::Dotted {
+            return Self {
+                routing_key: message.key,
+                properties: message.properties,
+            };
+        }
+        key.clear();
+        message.append_routing_key(key);
+        properties.clear();
+        message.head.origin.append_basic_properties(message, properties);
+        if key.len() > SHORT_STRING_BYTES_MAX {
+            add_original_key(key, frame_max, properties);
+        }
+        Self {
+            routing_key: key,
+            properties,
+        }
+    }
+}
+
+/// Adds the header [`ORIGINAL_KEY`], unless the header frame would outgrow frame-max by that:
+/// a client may close its connection over such a frame.
+fn add_original_key(key: &[u8], frame_max: u32, properties: &mut Vec<u8>) {
+    let Ok(parsed) = BasicProperties::parse(properties) else {
+        return;
+    };
+    let mut headers = parsed.headers.unwrap_or_default().as_bytes().to_vec();
+    // A name of 22 bytes and a key of 64 KiB at most always fit.
+    let _ = encode_entry(&mut headers, ORIGINAL_KEY.as_bytes(), ValueRef::LongString(key));
+    let Ok(headers) = RawTable::parse(&headers) else {
+        return;
+    };
+    let with_key = BasicProperties {
+        headers: Some(headers),
+        ..parsed
+    };
+    let mut longer = Vec::with_capacity(properties.len() + key.len() + 64);
+    let encoded = with_key.encode(&mut longer).is_ok();
+    let frame_bytes = longer.len() + HEADER_FIXED_BYTES + FRAME_OVERHEAD_BYTES;
+    if encoded && (frame_max == 0 || frame_bytes <= frame_max as usize) {
+        *properties = longer;
+    }
+}
+
+/// One long topic must not keep its memory for ever.
+#[inline]
+fn give_back(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
+        *buffer = Vec::new();
+    }
+}
+
+/// The header with the whole routing key of a message whose key was cut to a short string.
+pub(crate) const ORIGINAL_KEY: &str = "x-original-routing-key";
+
+/// Class-id, weight and body-size.
+const HEADER_FIXED_BYTES: usize = 12;

@@ -1,0 +1,180 @@
+//! What can be asked over the control socket: one file a group of commands.
+//!
+//! Owns the table of commands and what all have in common: arguments are parsed before anything
+//! happens, changes happen one at a time and are answered when they are durable, listings give the
+//! columns that were asked for. Texts of failures are RabbitMQ's.
+
+mod bindings;
+mod connections;
+mod consumers;
+mod exchanges;
+mod parameters;
+mod permissions;
+mod plugins;
+mod queues;
+mod status;
+#[cfg(test)]
+mod tests;
+mod users;
+mod vhosts;
+
+use std::sync::Arc;
+
+use leveret_core::vhost::VHost;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::context::Context;
+use crate::durable;
+use crate::protocol::{Answer, Code, Failure, Request};
+
+/// Bytes of a pattern, a tag list or another text that a record holds: three of them fit into one.
+const TEXT_BYTES_MAX: usize = 64 * 1_024;
+
+/// Does what is asked.
+///
+/// # Errors
+/// What the client is to be told.
+pub async fn run(context: &Context, request: Request) -> Result<Answer, Failure> {
+    let Request { command, mut arguments } = request;
+    let columns = match arguments.remove("columns") {
+        None => None,
+        Some(columns) => Some(parse_value::<Vec<String>>(columns)?),
+    };
+    let answer = match query(context, &command, &arguments).await {
+        Some(answer) => answer?,
+        None => change(context, &command, arguments).await?,
+    };
+    Ok(match (answer, columns) {
+        (Answer::Rows(rows), Some(columns)) => {
+            Answer::Rows(Box::new(rows.map(move |row| selected(row, &columns))))
+        }
+        (answer, _) => answer,
+    })
+}
+
+/// Commands that change nothing; `None` for any other.
+async fn query(
+    context: &Context,
+    command: &str,
+    arguments: &Map<String, Value>,
+) -> Option<Result<Answer, Failure>> {
+    let in_vhost = |list: fn(Arc<VHost>) -> Answer| {
+        let wanted: InVHost = parse(arguments.clone())?;
+        Ok(list(existing_vhost(context, &wanted.vhost)?))
+    };
+    Some(match command {
+        "status" => status::status(context),
+        "list_plugins" => plugins::list(context),
+        "list_users" => Ok(users::list(context)),
+        "authenticate_user" => match parse(arguments.clone()) {
+            Ok(wanted) => users::authenticate(context, wanted).await,
+            Err(failure) => Err(failure),
+        },
+        "list_vhosts" => Ok(vhosts::list(context)),
+        "list_permissions" => parse(arguments.clone()).and_then(|w| permissions::list(context, &w)),
+        "list_user_permissions" => {
+            parse(arguments.clone()).and_then(|w| permissions::list_of_user(context, &w))
+        }
+        "list_topic_permissions" => {
+            parse(arguments.clone()).and_then(|w| permissions::list_topic(context, &w))
+        }
+        "list_user_topic_permissions" => {
+            parse(arguments.clone()).and_then(|w| permissions::list_topic_of_user(context, &w))
+        }
+        "list_global_parameters" => Ok(parameters::list(context)),
+        "list_queues" => in_vhost(queues::list),
+        "list_exchanges" => in_vhost(exchanges::list),
+        "list_bindings" => in_vhost(bindings::list),
+        "list_consumers" => in_vhost(consumers::list),
+        "list_connections" => Ok(connections::list_amqp(context)),
+        "list_mqtt_connections" => Ok(connections::list_mqtt(context)),
+        _ => return None,
+    })
+}
+
+/// Commands that change something, one at a time; answers when the change is durable.
+async fn change(
+    context: &Context,
+    command: &str,
+    arguments: Map<String, Value>,
+) -> Result<Answer, Failure> {
+    let _one_at_a_time = context.changes.hold().await;
+    let answer = match command {
+        "change_plugins" => plugins::change(context, parse(arguments)?).await,
+        "add_user" => users::add(context, parse(arguments)?).await,
+        "delete_user" => users::delete(context, &parse(arguments)?),
+        "change_password" => users::change_password(context, parse(arguments)?).await,
+        "set_user_tags" => users::set_tags(context, parse(arguments)?),
+        "add_vhost" => vhosts::add(context, &parse(arguments)?),
+        "delete_vhost" => vhosts::delete(context, &parse(arguments)?),
+        "set_permissions" => permissions::set(context, &parse(arguments)?),
+        "clear_permissions" => permissions::clear(context, &parse(arguments)?),
+        "set_topic_permissions" => permissions::set_topic(context, &parse(arguments)?),
+        "clear_topic_permissions" => permissions::clear_topic(context, &parse(arguments)?),
+        "set_global_parameter" => parameters::set(context, &parse(arguments)?),
+        "clear_global_parameter" => parameters::clear(context, &parse(arguments)?),
+        "purge_queue" => queues::purge(context, &parse(arguments)?),
+        "delete_queue" => queues::delete(context, &parse(arguments)?),
+        "close_connection" => connections::close(context, &parse(arguments)?),
+        other => Err(Failure::new(Code::Usage, format!("Command '{other}' not found."))),
+    }?;
+    durable::settle(&context.broker).await?;
+    Ok(answer)
+}
+
+/// Arguments of commands that work in one vhost.
+#[derive(Deserialize)]
+struct InVHost {
+    vhost: String,
+}
+
+fn parse<T: DeserializeOwned>(arguments: Map<String, Value>) -> Result<T, Failure> {
+    parse_value(Value::Object(arguments))
+}
+
+fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value)
+        .map_err(|why| Failure::new(Code::Usage, format!("bad arguments: {why}")))
+}
+
+/// The wanted columns of a row, in the wanted order; null for what the row does not have.
+fn selected(mut row: Value, columns: &[String]) -> Value {
+    let mut taken = |column: &String| (column.clone(), row[column.as_str()].take());
+    Value::Object(columns.iter().map(&mut taken).collect())
+}
+
+fn existing_vhost(context: &Context, name: &str) -> Result<Arc<VHost>, Failure> {
+    let missing = || Failure::new(Code::Data, format!("Virtual host '{name}' does not exist"));
+    context.broker.vhost(name).ok_or_else(missing)
+}
+
+/// `set_permissions` and its like have words of their own for what is not there.
+fn check_user_and_vhost(context: &Context, user: &str, vhost: &str) -> Result<(), Failure> {
+    if context.broker.user(user).is_none() {
+        return Err(Failure::new(Code::NoUser, format!("User {user} does not exist")));
+    }
+    if context.broker.vhost(vhost).is_none() {
+        let text = format!("Virtual host {vhost} does not exist");
+        return Err(Failure::new(Code::Unavailable, text));
+    }
+    Ok(())
+}
+
+/// Bounds what a record will hold.
+fn check_text(what: &str, text: &str) -> Result<(), Failure> {
+    if text.len() > TEXT_BYTES_MAX {
+        let text = format!("{what} is longer than {TEXT_BYTES_MAX} bytes");
+        return Err(Failure::new(Code::Data, text));
+    }
+    Ok(())
+}
+
+fn done() -> Answer {
+    Answer::One(Value::Null)
+}
+
+fn rows(rows: impl Iterator<Item = Value> + Send + 'static) -> Answer {
+    Answer::Rows(Box::new(rows))
+}

@@ -1,0 +1,55 @@
+//! What `status` tells about the node.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::context::{Context, ListenerRow};
+use crate::plugins;
+use crate::protocol::{Answer, Failure};
+
+pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
+    let broker = &context.broker;
+    let vhosts = broker.vhosts();
+    let queues: usize = vhosts.iter().map(|vhost| vhost.queues().len()).sum();
+    let enabled = plugins::explicit(context.plugins.file()).map_err(plugins::PluginError::from)?;
+    let enabled = plugins::effective(&enabled).into_iter().map(|plugin| plugin.name);
+    Ok(Answer::One(json!({
+        "node_name": context.node_name,
+        "version": context.version,
+        "pid": std::process::id(),
+        "os": std::env::consts::OS,
+        "uptime_s": (context.clock)().since_ms(context.started_at) / 1_000,
+        "enabled_plugin_file": shown(context.plugins.file()),
+        "active_plugins": enabled.collect::<Vec<_>>(),
+        "data_directory": shown(&context.data_dir),
+        "config_files": context.config_files.iter().map(|file| shown(file)).collect::<Vec<_>>(),
+        "resident_bytes": resident_bytes(),
+        "connections": broker.peer_count(),
+        "queues": queues,
+        "vhosts": vhosts.len(),
+        "listeners": (context.listeners)().iter().map(listener).collect::<Vec<_>>(),
+    })))
+}
+
+/// A path for people: it need not be UTF-8, JSON must.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn listener(row: &ListenerRow) -> Value {
+    json!({
+        "interface": row.interface,
+        "port": row.port,
+        "protocol": row.protocol,
+        "purpose": row.purpose,
+    })
+}
+
+/// Resident memory of this process in bytes; `None` where the system does not tell.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
+}

@@ -1,0 +1,44 @@
+//! Waiting until changes are on disk: whoever is told that a change is made may rely on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leveret_core::broker::Broker;
+use leveret_core::watermark::Wake;
+use tokio::sync::Notify;
+
+use crate::protocol::{Code, Failure};
+
+/// How long a change may take to reach the disk before its author is told that it did not. The
+/// definitions write within milliseconds; what takes this long is a disk that failed.
+const DURABLE_MS_MAX: u64 = 30_000;
+
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Returns when everything that was submitted before is durable.
+///
+/// # Errors
+/// [`Code::Temporary`] if it is not after [`DURABLE_MS_MAX`].
+pub(crate) async fn settle(broker: &Broker) -> Result<(), Failure> {
+    let definitions = broker.definitions();
+    // A record without changes: it becomes durable after all that were submitted before it.
+    let number = definitions.submit(Vec::new());
+    let bell = Arc::new(Bell(Notify::new()));
+    let waker: Arc<dyn Wake> = bell.clone();
+    if !definitions.watermark().wait(number, &waker) {
+        return Ok(());
+    }
+    let limit = Duration::from_millis(DURABLE_MS_MAX);
+    tokio::time::timeout(limit, bell.0.notified()).await.map_err(|_| {
+        Failure::new(
+            Code::Temporary,
+            "the change is made but not on disk yet: see the log for what the disk says",
+        )
+    })
+}

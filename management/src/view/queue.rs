@@ -1,0 +1,31 @@
+//! A queue as a row of `list_queues`.
+
+use leveret_core::queue::Queue;
+use serde_json::{Value, json};
+
+use super::{pid, typed_table};
+
+/// The columns that this version knows of a queue. All messages are in memory and none expires
+/// unseen, so that those in RAM are all there are.
+pub(crate) fn queue(queue: &Queue) -> Value {
+    let view = queue.view();
+    json!({
+        "name": view.name,
+        "durable": view.durable,
+        "auto_delete": view.auto_delete,
+        "arguments": typed_table(&view.arguments),
+        "pid": pid(queue.id()),
+        "owner_pid": view.exclusive.map(pid),
+        "exclusive": view.exclusive.is_some(),
+        "messages_ready": view.ready,
+        "messages_unacknowledged": view.unacked,
+        "messages": view.ready + view.unacked,
+        "messages_ready_ram": view.ready,
+        "messages_unacknowledged_ram": view.unacked,
+        "messages_ram": view.ready + view.unacked,
+        "message_bytes_ready": view.ready_bytes,
+        "consumers": view.consumers,
+        "state": "running",
+        "type": view.kind,
+    })
+}

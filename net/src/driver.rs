@@ -1,0 +1,526 @@
+//! The one driver loop: a future that runs one connection's machine over one stream.
+//!
+//! Owns reading, writing, the connection's timer and its end; never knows a protocol. Works in
+//! batches: all there is to read, then everything that follows from it, then one write. An idle
+//! connection has no buffer: what is read goes to a buffer of the worker, only an incomplete frame
+//! or an unwritten rest stays with the connection. This is the only place that awaits a socket on
+//! behalf of a machine.
+//!
+//! ```text
+//! Open --machine closed--> Finishing --all written, shut--> Draining --end, limit--> Over
+//!   '------------- end of stream, error, panic, time is up -----------------------> Over
+//! ```
+
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use leveret_core::login::Reply;
+use leveret_core::time::Time;
+use leveret_core::turn::Turn;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::clock::Clock;
+use crate::login::Authenticator;
+use crate::machine::Machine;
+
+use worker::Worker;
+
+/// How often one turn reads, handles and writes before others have theirs.
+pub const ROUNDS_MAX: usize = 4;
+
+/// Bytes that may wait for the socket before nothing more is read: the peer is to read first.
+pub const UNWRITTEN_BYTES_MAX: usize = 64 * 1_024;
+
+/// Bytes of a frame that is not complete: the largest of either protocol, 256 MiB of MQTT, with its
+/// header. Machines have lower limits, and close; beyond this one the machine is wrong.
+pub const CARRY_BYTES_MAX: usize = 256 * 1_024 * 1_024 + 16;
+
+/// Time for what is to be sent when the machine has closed, in milliseconds.
+pub const FINISH_MS: u64 = 5_000;
+
+/// Time that a peer has to read the last words and to close its side, in milliseconds.
+pub const DRAIN_MS: u64 = 1_000;
+
+/// Bytes that are read and thrown away for that.
+pub const DRAIN_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The clock.
+    pub clock: Clock,
+    /// Who answers the machines' requests.
+    pub authenticator: Arc<Authenticator>,
+}
+
+/// Runs one machine over one stream, until both are done.
+pub struct Driver<M: Machine, S> {
+    machine: M,
+    stream: S,
+    surroundings: Arc<Surroundings>,
+    peer: SocketAddr,
+    /// An incomplete frame, or input that the machine did not want yet.
+    carry: Vec<u8>,
+    /// What is being written; empty most of the time.
+    output: Vec<u8>,
+    /// How much of it the stream has taken.
+    written: usize,
+    /// Made when a machine first has a deadline.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// When the alarm rings; the end of time if it is not set.
+    armed: Time,
+    login: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    phase: Phase,
+    /// The carry may hold a whole frame.
+    again: bool,
+    /// The stream may hold bytes back that it has taken.
+    flush: bool,
+    /// The machine has been told that this is the end.
+    told: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Open,
+    Finishing { until: Time },
+    Draining { until: Time, left_bytes: usize },
+    Over,
+}
+
+/// What came of reading.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Read {
+    /// The machine got something.
+    Some,
+    /// Nothing is there, or nothing is wanted.
+    None,
+    /// The peer has closed its side, or the stream is broken.
+    End,
+}
+
+/// What came of writing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wrote {
+    /// There was nothing.
+    Nothing,
+    /// All of it, at once.
+    All,
+    /// All, with what an earlier turn could not write: the machine has room again.
+    Resumed,
+    /// The stream takes no more now.
+    Blocked,
+}
+
+impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
+    /// A driver for a stream that nothing was read from yet.
+    pub fn new(machine: M, stream: S, peer: SocketAddr, surroundings: Arc<Surroundings>) -> Self {
+        Self {
+            machine,
+            stream,
+            surroundings,
+            peer,
+            carry: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+            alarm: None,
+            armed: NEVER,
+            login: None,
+            phase: Phase::Open,
+            again: false,
+            flush: false,
+            told: false,
+        }
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
+        if self.armed <= worker.turn.now {
+            self.armed = NEVER;
+        }
+        if let Phase::Open = self.phase {
+            ready!(self.serve(cx, worker));
+        }
+        if let Phase::Finishing { until } = self.phase {
+            ready!(self.finish(cx, &mut worker.turn, until));
+        }
+        if let Phase::Draining { until, left_bytes } = self.phase {
+            ready!(self.drain(cx, worker, until, left_bytes));
+        }
+        Poll::Ready(())
+    }
+
+    /// One turn of an open connection. Ready when it is no longer open.
+    fn serve(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
+        self.machine.doorbell().register(cx.waker());
+        self.poll_login(cx, &mut worker.turn);
+        if self
+            .machine
+            .poll_timeout()
+            .is_some_and(|at| at <= worker.turn.now)
+        {
+            self.machine.handle_timeout(&mut worker.turn);
+        }
+        self.answer(&mut worker.turn);
+        for _ in 0..ROUNDS_MAX {
+            let read = self.read(cx, worker);
+            let turn = &mut worker.turn;
+            self.ask(cx, turn);
+            // What the input put into the connection's own out-buffer is taken along: no wake-up.
+            self.answer(turn);
+            let wrote = self.write(cx);
+            let broken = read == Read::End || wrote.is_err();
+            if broken && !self.machine.is_closed() {
+                self.tell(turn);
+                self.phase = Phase::Over;
+                return Poll::Ready(());
+            }
+            if self.machine.is_closed() {
+                self.login = None;
+                self.phase = Phase::Finishing {
+                    until: turn.now.after_ms(FINISH_MS),
+                };
+                return Poll::Ready(());
+            }
+            let resumed = wrote.is_ok_and(|wrote| wrote == Wrote::Resumed);
+            if resumed {
+                self.machine.handle_wake(turn);
+            }
+            if !self.answer(turn) && !resumed && read == Read::None {
+                self.arm(cx, turn.now);
+                return Poll::Pending;
+            }
+        }
+        // There is more, but others come first.
+        cx.waker().wake_by_ref();
+        self.arm(cx, worker.turn.now);
+        Poll::Pending
+    }
+
+    /// Looks at what others have left at the doorbell, and says whether there was anything.
+    fn answer(&mut self, turn: &mut Turn) -> bool {
+        let pressed = self.machine.doorbell().answer();
+        if pressed {
+            self.machine.handle_wake(turn);
+        }
+        pressed
+    }
+
+    fn poll_login(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
+        let Some(login) = &mut self.login else { return };
+        if let Poll::Ready(reply) = login.as_mut().poll(cx) {
+            self.login = None;
+            self.machine.handle_reply(turn, reply);
+        }
+    }
+
+    /// Has the machine's question answered, now or when it is known.
+    fn ask(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
+        if self.login.is_some() {
+            return;
+        }
+        let Some(request) = self.machine.poll_request() else {
+            return;
+        };
+        let authenticator = &self.surroundings.authenticator;
+        if let Some(reply) = authenticator.answer_now(&request) {
+            self.machine.handle_reply(turn, reply);
+        } else {
+            self.login = Some(Box::pin(Arc::clone(authenticator).answer(request)));
+            self.poll_login(cx, turn);
+        }
+    }
+
+    /// Reads once, unless the machine has something left over or wants nothing.
+    fn read(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Read {
+        let unwritten = self.output.len() - self.written;
+        if unwritten > UNWRITTEN_BYTES_MAX || !self.machine.wants_input() {
+            return Read::None;
+        }
+        if self.again {
+            return self.hand_over_carry(&mut worker.turn);
+        }
+        if self.carry.len() > CARRY_COPIED_BYTES_MAX {
+            return self.read_behind_carry(cx, worker);
+        }
+        // A short carry goes in front of the new bytes, in the worker's buffer.
+        let Worker { turn, buffer } = worker;
+        let kept = self.carry.len();
+        let (front, back) = buffer.split_at_mut(kept);
+        let mut read = ReadBuf::new(back);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+            Poll::Pending => return Read::None,
+            Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+            Poll::Ready(_) => return Read::End,
+        }
+        let end = kept + read.filled().len();
+        front.copy_from_slice(&self.carry);
+        let used = self.machine.handle_input(turn, &buffer[..end]);
+        debug_assert!(used <= end, "a machine takes no more than there is");
+        self.carry = buffer[used..end].to_vec();
+        self.look_again(used);
+        Read::Some
+    }
+
+    /// The part of a long frame that is there stays where it is and grows as bytes arrive.
+    fn read_behind_carry(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Read {
+        let mut read = ReadBuf::new(&mut worker.buffer);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+            Poll::Pending => return Read::None,
+            Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+            Poll::Ready(_) => return Read::End,
+        }
+        if self.carry.len() + read.filled().len() > CARRY_BYTES_MAX {
+            tracing::error!(peer = %self.peer, "a machine waits for more than any frame has");
+            return Read::End;
+        }
+        self.carry.extend_from_slice(read.filled());
+        self.hand_over_carry(&mut worker.turn)
+    }
+
+    fn hand_over_carry(&mut self, turn: &mut Turn) -> Read {
+        let used = self.machine.handle_input(turn, &self.carry);
+        debug_assert!(
+            used <= self.carry.len(),
+            "a machine takes no more than there is"
+        );
+        if used > 0 {
+            // A new one, so that a long frame's memory goes with it.
+            self.carry = self.carry[used..].to_vec();
+        }
+        self.look_again(used);
+        Read::Some
+    }
+
+    /// The rest is an incomplete frame only if the machine wanted more and took nothing.
+    fn look_again(&mut self, used: usize) {
+        self.again = !self.carry.is_empty() && (used > 0 || !self.machine.wants_input());
+    }
+
+    /// Writes what is left of earlier turns, then what the machine has: one write where possible.
+    /// While something is left, the machine keeps the rest, under its own limit.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Wrote> {
+        let mut outcome = Wrote::All;
+        loop {
+            if self.output.is_empty() {
+                self.machine.poll_output(&mut self.output);
+            } else {
+                outcome = Wrote::Resumed;
+            }
+            if self.output.is_empty() {
+                let nothing = if outcome == Wrote::Resumed {
+                    outcome
+                } else {
+                    Wrote::Nothing
+                };
+                return self.flush(cx, nothing);
+            }
+            while self.written < self.output.len() {
+                let rest = &self.output[self.written..];
+                match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                    Poll::Pending => return Ok(Wrote::Blocked),
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(taken) => self.written += taken?,
+                }
+            }
+            // Given back at once: an idle connection keeps no buffer.
+            self.output = Vec::new();
+            self.written = 0;
+            self.flush = true;
+            if outcome == Wrote::All {
+                return self.flush(cx, outcome);
+            }
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, outcome: Wrote) -> io::Result<Wrote> {
+        if !self.flush {
+            return Ok(outcome);
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending if outcome != Wrote::Resumed => Ok(Wrote::Blocked),
+            // The next round flushes again.
+            Poll::Pending => Ok(outcome),
+            Poll::Ready(done) => {
+                self.flush = false;
+                done.map(|()| outcome)
+            }
+        }
+    }
+
+    /// Sends the last words and shuts the sending side.
+    fn finish(&mut self, cx: &mut Context<'_>, turn: &mut Turn, until: Time) -> Poll<()> {
+        while !self.told {
+            match self.write(cx) {
+                Ok(Wrote::Nothing) => self.tell(turn),
+                Ok(Wrote::All | Wrote::Resumed) => {}
+                Ok(Wrote::Blocked) => return self.wait_until(cx, turn, until),
+                Err(_) => {
+                    self.tell(turn);
+                    self.phase = Phase::Over;
+                    return Poll::Ready(());
+                }
+            }
+        }
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Pending => self.wait_until(cx, turn, until),
+            Poll::Ready(Ok(())) => {
+                let until = turn.now.after_ms(DRAIN_MS);
+                self.phase = Phase::Draining {
+                    until,
+                    left_bytes: DRAIN_BYTES_MAX,
+                };
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(_)) => {
+                self.phase = Phase::Over;
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Reads until the peer has closed its side: a socket that is closed with unread input makes
+    /// the system send a reset, which destroys the last words on their way.
+    fn drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &mut Worker,
+        until: Time,
+        mut left_bytes: usize,
+    ) -> Poll<()> {
+        loop {
+            let mut read = ReadBuf::new(&mut worker.buffer);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if (1..left_bytes).contains(&read.filled().len()) => {
+                    left_bytes -= read.filled().len();
+                    self.phase = Phase::Draining { until, left_bytes };
+                }
+                Poll::Ready(_) => {
+                    self.phase = Phase::Over;
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return self.wait_until(cx, &mut worker.turn, until),
+            }
+        }
+    }
+
+    /// Waits for the stream, but no longer than `until`.
+    fn wait_until(&mut self, cx: &mut Context<'_>, turn: &mut Turn, until: Time) -> Poll<()> {
+        if turn.now < until {
+            self.arm_at(cx, until);
+            return Poll::Pending;
+        }
+        self.tell(turn);
+        self.phase = Phase::Over;
+        Poll::Ready(())
+    }
+
+    /// Sets the alarm for the machine's next deadline.
+    fn arm(&mut self, cx: &mut Context<'_>, now: Time) {
+        match self.machine.poll_timeout() {
+            Some(at) if at <= now => cx.waker().wake_by_ref(),
+            Some(at) => self.arm_at(cx, at),
+            None => {}
+        }
+    }
+
+    /// Sets the alarm, unless it rings early enough: then that is the time to set it anew. So a
+    /// deadline that moves with every packet does not touch the timer.
+    fn arm_at(&mut self, cx: &mut Context<'_>, at: Time) {
+        if self.armed <= at {
+            return;
+        }
+        let moment = self.surroundings.clock.instant(at);
+        let alarm = match &mut self.alarm {
+            Some(alarm) => {
+                alarm.as_mut().reset(moment);
+                alarm
+            }
+            none => none.insert(Box::pin(sleep_until(moment))),
+        };
+        self.armed = at;
+        if alarm.as_mut().poll(cx).is_ready() {
+            self.armed = NEVER;
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl<M: Machine, S> Driver<M, S> {
+    /// Tells the machine, once, that this is the end.
+    fn tell(&mut self, turn: &mut Turn) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.login = None;
+            self.machine.handle_close(turn);
+        }
+    }
+
+    /// The machine's state is unknown now, but the broker must still forget it.
+    fn bury(&mut self, turn: &mut Turn) {
+        tracing::error!(peer = %self.peer, "a connection panicked; it is closed, others go on");
+        self.phase = Phase::Over;
+        if panic::catch_unwind(AssertUnwindSafe(|| self.tell(turn))).is_err() {
+            tracing::error!(peer = %self.peer, "the connection panicked again while it closed");
+        }
+    }
+}
+
+impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Future for Driver<M, S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let mut worker = Worker::take();
+        worker.turn.now = this.surroundings.clock.now();
+        let advanced = panic::catch_unwind(AssertUnwindSafe(|| this.advance(cx, &mut worker)));
+        let polled = advanced.unwrap_or_else(|_| {
+            this.bury(&mut worker.turn);
+            worker.turn.ring();
+            worker.turn = Turn::new();
+            Poll::Ready(())
+        });
+        worker.turn.ring();
+        worker.put_back();
+        polled
+    }
+}
+
+impl<M: Machine, S> Drop for Driver<M, S> {
+    /// A task that the runtime drops has lost its stream like any other.
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let mut turn = Turn::new();
+        turn.now = self.surroundings.clock.now();
+        if panic::catch_unwind(AssertUnwindSafe(|| self.tell(&mut turn))).is_err() {
+            tracing::error!(peer = %self.peer, "a connection panicked while it was dropped");
+        }
+        turn.ring();
+    }
+}
+
+impl<M: Machine, S> std::fmt::Debug for Driver<M, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+const NEVER: Time = Time(u64::MAX);
+
+/// A carry up to this is copied in front of what is read next, which is cheaper than moving what is
+/// read behind it; it must leave room in the worker's buffer.
+const CARRY_COPIED_BYTES_MAX: usize = 4 * 1_024;
+
+const _: () = assert!(CARRY_COPIED_BYTES_MAX < worker::BUFFER_BYTES / 2);

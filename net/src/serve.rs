@@ -1,0 +1,137 @@
+//! From an accepted stream to a running connection: the one place that knows both protocols.
+//!
+//! Owns the choice of the machine and its task. Must never look at a byte.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use leveret_core::doorbell::Doorbell;
+use leveret_core::login::{Reply, Request};
+use leveret_core::peer::Accepted;
+use leveret_core::time::Time;
+use leveret_core::turn::Turn;
+use tokio::net::TcpStream;
+
+use crate::driver::{Driver, Surroundings};
+use crate::listener::Place;
+use crate::machine::Machine;
+use crate::options::Protocol;
+
+/// The two protocols of a broker, ready to take connections.
+#[derive(Debug)]
+pub struct Protocols {
+    /// What all MQTT connections share.
+    pub mqtt: Arc<leveret_mqtt::Node>,
+    /// What all AMQP connections share.
+    pub amqp: Arc<leveret_amqp::Node>,
+    /// What all connections share.
+    pub surroundings: Arc<Surroundings>,
+}
+
+impl Protocols {
+    /// Starts a task that runs the connection to its end.
+    pub(crate) fn serve(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+        accepted: Accepted,
+        place: Place,
+    ) {
+        let (peer, now) = (accepted.peer, self.surroundings.clock.now());
+        match protocol {
+            Protocol::Mqtt => {
+                let machine = leveret_mqtt::Connection::new(&self.mqtt, accepted, now);
+                self.spawn(machine, stream, peer, place);
+            }
+            Protocol::Amqp => {
+                let machine = leveret_amqp::Connection::new(&self.amqp, accepted, now);
+                self.spawn(machine, stream, peer, place);
+            }
+        }
+    }
+
+    fn spawn<M: Machine + 'static>(
+        &self,
+        machine: M,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+    ) {
+        let driver = Driver::new(machine, stream, peer, Arc::clone(&self.surroundings));
+        tokio::spawn(Served {
+            driver,
+            _place: place,
+        });
+    }
+}
+
+/// A driver that is counted as long as it lives.
+struct Served<M: Machine> {
+    driver: Driver<M, TcpStream>,
+    _place: Place,
+}
+
+impl<M: Machine> Future for Served<M> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.driver).poll(cx)
+    }
+}
+
+/// The machines have these as methods of their own, which come first where a path names both.
+macro_rules! machine {
+    ($connection:ty) => {
+        impl Machine for $connection {
+            fn handle_input(&mut self, turn: &mut Turn, input: &[u8]) -> usize {
+                Self::handle_input(self, turn, input)
+            }
+
+            fn handle_wake(&mut self, turn: &mut Turn) {
+                Self::handle_wake(self, turn);
+            }
+
+            fn handle_timeout(&mut self, turn: &mut Turn) {
+                Self::handle_timeout(self, turn);
+            }
+
+            fn handle_reply(&mut self, turn: &mut Turn, reply: Reply) {
+                Self::handle_reply(self, turn, reply);
+            }
+
+            fn handle_close(&mut self, turn: &mut Turn) {
+                Self::handle_close(self, turn);
+            }
+
+            fn poll_timeout(&self) -> Option<Time> {
+                Self::poll_timeout(self)
+            }
+
+            fn poll_request(&mut self) -> Option<Request> {
+                Self::poll_request(self)
+            }
+
+            fn poll_output(&mut self, out: &mut Vec<u8>) {
+                Self::poll_output(self, out);
+            }
+
+            fn wants_input(&self) -> bool {
+                Self::wants_input(self)
+            }
+
+            fn is_closed(&self) -> bool {
+                Self::is_closed(self)
+            }
+
+            fn doorbell(&self) -> &Doorbell {
+                Self::doorbell(self)
+            }
+        }
+    };
+}
+
+machine!(leveret_mqtt::Connection);
+machine!(leveret_amqp::Connection);

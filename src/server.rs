@@ -1,0 +1,327 @@
+//! A whole broker: assembled from its options, started and stopped in order.
+//!
+//! Owns the order. Start: data directory, definitions, core, listeners, control socket; whatever
+//! fails undoes what was done before it. Stop: listeners first, then connections, who are told why,
+//! then the disk.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leveret_auth::login::Internal;
+use leveret_auth::password::{HashError, Hashing, hash_new};
+use leveret_config::Config;
+use leveret_core::broker::Broker;
+use leveret_core::definitions::{Definitions, Fault};
+use leveret_core::journal::MemoryJournal;
+use leveret_core::peer::CloseReason;
+use leveret_core::watermark::Wake;
+use leveret_management::context::{ChangeLock, Context, ListenerRow};
+use leveret_management::control::{ControlError, ControlSocket};
+use leveret_management::plugins::{Plugins, effective};
+use leveret_net::clock::Clock;
+use leveret_net::driver::Surroundings;
+use leveret_net::listener::ListenError;
+use leveret_net::listeners::{ListenerView, Listeners};
+use leveret_net::login::Authenticator;
+use leveret_net::options::Protocol;
+use leveret_net::serve::Protocols;
+use leveret_net::timers;
+use leveret_store::data_dir::{DataDir, DataDirError};
+use leveret_store::definitions::DefinitionsFile;
+use leveret_store::enabled_plugins::{self, EnabledPluginsError};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::paths;
+use crate::plugins::{MQTT, Switches};
+
+/// Time that clients have to take their leave when the broker stops, in milliseconds.
+pub const LEAVE_MS: u64 = 8_000;
+
+/// Time for streams to close behind them, in milliseconds.
+pub const CLOSE_MS: u64 = 1_000;
+
+/// Time that the disk has for what was changed last, in milliseconds.
+pub const FLUSH_MS: u64 = 500;
+
+/// Why a broker does not start: each is one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The definitions cannot be read.
+    #[error(transparent)]
+    Definitions(#[from] Fault),
+    /// The list of enabled plugins cannot be read or made.
+    #[error(transparent)]
+    EnabledPlugins(#[from] EnabledPluginsError),
+    /// The default user's password cannot be hashed.
+    #[error("default_pass cannot be hashed: {0}")]
+    DefaultPassword(#[from] HashError),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl StartError {
+    /// The exit code of `sysexits.h` that RabbitMQ's tools would use.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Definitions(_) => 74,
+            Self::EnabledPlugins(_) | Self::DefaultPassword(_) => 78,
+            Self::DataDir(_) | Self::Listen(_) | Self::Control(_) => 69,
+        })
+    }
+}
+
+/// A running broker. Dropped without [`Self::shutdown`], it ends without telling anybody.
+#[derive(Debug)]
+pub struct Server {
+    broker: Arc<Broker>,
+    listeners: Arc<Listeners>,
+    definitions: Arc<DefinitionsFile>,
+    data_dir: DataDir,
+    timers: JoinHandle<()>,
+    control: JoinHandle<()>,
+}
+
+/// Starts a broker whose options come from no file. Must run inside a tokio runtime.
+///
+/// # Errors
+/// Every variant of [`StartError`]; nothing is left running.
+pub async fn start(config: Config) -> Result<Server, StartError> {
+    start_from(config, Clock::start(), Vec::new()).await
+}
+
+/// Starts a broker by a clock that runs already; `files` are those that its options come from.
+///
+/// # Errors
+/// Every variant of [`StartError`]; nothing is left running.
+pub async fn start_from(
+    config: Config,
+    clock: Clock,
+    files: Vec<PathBuf>,
+) -> Result<Server, StartError> {
+    let path = paths::data_dir(config.data_dir.as_deref());
+    let data_dir = DataDir::open(&path)?;
+    let plugins_file = config
+        .enabled_plugins_file
+        .clone()
+        .unwrap_or_else(|| path.join("enabled_plugins"));
+    let enabled = read_plugins(&plugins_file)?;
+    let definitions = Arc::new(DefinitionsFile::open(&data_dir)?);
+    let broker = open_broker(&config, &definitions, clock)?;
+    let logins = Arc::new(Internal::new(&mut rand::rng()));
+    let surroundings = Arc::new(Surroundings {
+        clock,
+        authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), Arc::clone(&logins))),
+    });
+    let protocols = Protocols {
+        mqtt: leveret_mqtt::Node::new(Arc::clone(&broker), config.mqtt),
+        amqp: leveret_amqp::Node::new(Arc::clone(&broker), config.amqp),
+        surroundings,
+    };
+    let listeners = Arc::new(Listeners::new(config.net.listeners, Arc::new(protocols)));
+    let switches = Arc::new(Switches::new(Arc::clone(&broker), Arc::clone(&listeners)));
+    let control = ControlSocket::bind(&path)?;
+    open_listeners(&listeners, &switches, &enabled).await?;
+    let context = Context {
+        broker: Arc::clone(&broker),
+        logins,
+        plugins: Plugins::new(switches, plugins_file),
+        node_name: node_name(),
+        version: env!("CARGO_PKG_VERSION"),
+        data_dir: path,
+        config_files: files,
+        started_at: clock.now(),
+        clock: Arc::new(move || clock.now()),
+        listeners: rows_of(&listeners),
+        changes: ChangeLock::default(),
+    };
+    Ok(Server {
+        timers: tokio::spawn(timers::drive(Arc::clone(&broker), clock)),
+        control: tokio::spawn(control.serve(Arc::new(context))),
+        broker,
+        listeners,
+        definitions,
+        data_dir,
+    })
+}
+
+/// The enabled plugins; at the first start the file is made, with the MQTT adapter in it.
+fn read_plugins(file: &Path) -> Result<Vec<String>, EnabledPluginsError> {
+    if !file.exists() {
+        enabled_plugins::write(file, &[MQTT])?;
+    }
+    enabled_plugins::read(file)
+}
+
+fn open_broker(
+    config: &Config,
+    definitions: &Arc<DefinitionsFile>,
+    clock: Clock,
+) -> Result<Arc<Broker>, StartError> {
+    let mut hashed = Ok(());
+    let default_password_hash = || {
+        let password = config.core.default_pass.reveal().as_bytes();
+        match hash_new(Hashing::Argon2id, password, &mut rand::rng()) {
+            Ok(hash) => hash.to_string(),
+            Err(why) => {
+                hashed = Err(why);
+                String::new()
+            }
+        }
+    };
+    let broker = Broker::open(
+        config.core.clone(),
+        Arc::clone(definitions) as Arc<dyn Definitions>,
+        Arc::new(MemoryJournal::default()),
+        clock.now(),
+        default_password_hash,
+    )?;
+    hashed?;
+    Ok(broker)
+}
+
+/// All or none: what is open is closed again if one cannot be opened.
+async fn open_listeners(
+    listeners: &Listeners,
+    switches: &Switches,
+    enabled: &[String],
+) -> Result<(), ListenError> {
+    listeners.open(Protocol::Amqp)?;
+    if effective(enabled).iter().any(|plugin| plugin.name == MQTT)
+        && let Err(why) = switches.start_mqtt()
+    {
+        listeners.close(Protocol::Amqp).await;
+        return Err(why);
+    }
+    Ok(())
+}
+
+/// Listeners as `status` shows them, with RabbitMQ's names.
+fn rows_of(listeners: &Arc<Listeners>) -> leveret_management::context::Listeners {
+    let listeners = Arc::clone(listeners);
+    Arc::new(move || {
+        let row = |view: ListenerView| {
+            let (protocol, purpose) = match view.protocol {
+                Protocol::Amqp => ("amqp", "AMQP 0-9-1"),
+                Protocol::Mqtt => ("mqtt", "MQTT"),
+            };
+            let ip = view.address.ip();
+            ListenerRow {
+                protocol: protocol.to_owned(),
+                purpose: purpose.to_owned(),
+                interface: if ip.is_ipv6() {
+                    format!("[{ip}]")
+                } else {
+                    ip.to_string()
+                },
+                port: view.address.port(),
+            }
+        };
+        listeners.list().into_iter().map(row).collect()
+    })
+}
+
+/// `leveret@` and the first part of the machine's name.
+fn node_name() -> String {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let short = host
+        .split('.')
+        .next()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("localhost");
+    format!("leveret@{short}")
+}
+
+impl Server {
+    /// The broker itself.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Every open listener, with the ports that they got.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerView> {
+        self.listeners.list()
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// Stops in order: nobody is accepted any more, everybody is told and has
+    /// [`LEAVE_MS`] to leave, what was changed is on disk. Takes no more than 10 s.
+    pub async fn shutdown(self) {
+        for protocol in [Protocol::Amqp, Protocol::Mqtt] {
+            self.listeners.close(protocol).await;
+        }
+        let told = self.broker.close_peers(&CloseReason::Shutdown, |_| true);
+        tracing::info!(connections = told, "stopping");
+        wait_while(LEAVE_MS, || self.broker.peer_count() > 0).await;
+        // Connections that never logged in are not told anything, and have only this.
+        wait_while(CLOSE_MS, || self.listeners.connections() > 0).await;
+        self.control.abort();
+        // Cancelled, as it was asked to be; the socket's file went with the task.
+        let _ = self.control.await;
+        self.timers.abort();
+        let _ = self.timers.await;
+        flush(&self.definitions).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Waits until something is no longer so, or for so long.
+async fn wait_while(limit_ms: u64, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..limit_ms.div_ceil(LOOK_MS) {
+        if !is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+}
+
+/// Waits for the disk to have everything that was changed.
+async fn flush(definitions: &DefinitionsFile) {
+    let all = definitions.submit(Vec::new());
+    let bell = Arc::new(Bell(Notify::new()));
+    let waker: Arc<dyn Wake> = bell.clone();
+    if !definitions.watermark().wait(all, &waker) {
+        return;
+    }
+    let limit = Duration::from_millis(FLUSH_MS);
+    if tokio::time::timeout(limit, bell.0.notified())
+        .await
+        .is_err()
+    {
+        let why = definitions
+            .fault()
+            .unwrap_or_else(|| "the disk is too slow".to_owned());
+        tracing::error!(error = why, "the last changes may not be on disk");
+    }
+}
+
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// How often somebody looks whether the last connection has gone.
+const LOOK_MS: u64 = 10;
+
+const _: () = assert!(LEAVE_MS + CLOSE_MS + FLUSH_MS < 10_000);

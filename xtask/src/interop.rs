@@ -1,0 +1,126 @@
+//! `cargo xtask interop`: builds the broker, starts it, and drives other projects' clients at it.
+//!
+//! Owns the list of scripts and the verdict. It never skips: what is missing is installed, said so,
+//! or a failure. It ends only processes that it started.
+
+mod broker;
+mod process;
+mod script;
+mod toolbox;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use broker::Broker;
+use script::{SCRIPTS, Script};
+use toolbox::Toolbox;
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Runs every script instead of the smoke.
+    #[arg(long)]
+    all: bool,
+    /// Runs only the script of this name.
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    only: Option<String>,
+    /// Keeps the broker's data directory and log, and prints where they are.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the chosen scripts one after another against one broker; the verdict is the exit code.
+///
+/// # Errors
+/// When the broker does not build or start, or a tool cannot be installed.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let root = root()?;
+    let scripts = chosen(options)?;
+    let toolbox = Toolbox::prepare(&root, &scripts)?;
+    let binary = build(&root)?;
+    let broker = Broker::start(&root, &binary)?;
+    let mut failed = run_all(&scripts, &toolbox, &broker)?;
+    let passed = scripts.len() - failed;
+    if failed > 0 {
+        println!("the broker's last words:\n{}", broker.last_words());
+    }
+    if options.keep {
+        println!("kept {}", broker.directory().display());
+    }
+    let stopped = if options.keep {
+        broker.stop()
+    } else {
+        broker.stop_and_remove()
+    };
+    if let Err(error) = stopped {
+        // A broker that died or hangs is a failure even when every script was content.
+        println!("FAIL orderly end\n{error:#}");
+        failed += 1;
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn run_all(scripts: &[&Script], toolbox: &Toolbox, broker: &Broker) -> Result<usize> {
+    let mut failed = 0;
+    for script in scripts {
+        let outcome = script.run(toolbox, broker)?;
+        if outcome.passed {
+            println!("ok {} ({} checks)", script.name, outcome.checks);
+        } else {
+            println!("FAIL {}\n{}", script.name, outcome.output.trim_end());
+            failed += 1;
+        }
+    }
+    Ok(failed)
+}
+
+fn chosen(options: &Options) -> Result<Vec<&'static Script>> {
+    let Some(name) = &options.only else {
+        return Ok(SCRIPTS
+            .iter()
+            .filter(|script| options.all || script.smoke)
+            .collect());
+    };
+    match SCRIPTS.iter().find(|script| script.name == name.as_str()) {
+        Some(script) => Ok(vec![script]),
+        None => {
+            let names: Vec<_> = SCRIPTS.iter().map(|script| script.name).collect();
+            bail!("no script called {name}; there are {}", names.join(", "));
+        }
+    }
+}
+
+fn build(root: &Path) -> Result<PathBuf> {
+    println!("building the release binary");
+    // Set by `cargo run`, which is how this chore is started.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    process::must(Command::new(cargo).current_dir(root).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "leveret",
+        "--bin",
+        "leveret",
+    ]))?;
+    Ok(target(root).join("release/leveret"))
+}
+
+/// The repository's folder.
+fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().context("xtask lies in the repository")?;
+    Ok(root.to_path_buf())
+}
+
+/// Cargo's target folder; everything this chore writes lies in its `interop`.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}

@@ -1,0 +1,177 @@
+//! The clients that the scripts drive, and their installation.
+//!
+//! Owns `target/interop/venv` and `target/interop/node`; Debian packages are asked of `apt-get`.
+//! Every installation is announced; one that fails is a failure of the chore, never a skip.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::script::{Language, Script};
+use super::{process, target};
+
+/// A program of Debian that the scripts need, and the package that brings it.
+const DEBIAN: &[(&str, &str, Language)] = &[
+    ("mosquitto_sub", "mosquitto-clients", Language::Python),
+    ("mosquitto_pub", "mosquitto-clients", Language::Python),
+    ("python3", "python3", Language::Python),
+    ("node", "nodejs", Language::Node),
+    ("npm", "npm", Language::Node),
+];
+
+/// Where the interpreters and their libraries are.
+pub(crate) struct Toolbox {
+    scripts: PathBuf,
+    venv: PathBuf,
+    node: PathBuf,
+}
+
+impl Toolbox {
+    /// Installs what the chosen scripts need and do not find.
+    ///
+    /// # Errors
+    /// When an installation fails.
+    pub(crate) fn prepare(root: &Path, chosen: &[&Script]) -> Result<Self> {
+        let home = target(root).join("interop");
+        fs::create_dir_all(&home)?;
+        let toolbox = Self {
+            scripts: root.join("xtask/interop"),
+            venv: home.join("venv"),
+            node: home.join("node"),
+        };
+        let needs = |language| chosen.iter().any(|script| script.language == language);
+        debian(&needs)?;
+        if needs(Language::Python) {
+            toolbox.install_python()?;
+        }
+        if needs(Language::Node) {
+            toolbox.install_node()?;
+        }
+        Ok(toolbox)
+    }
+
+    /// The command that runs a script; where the broker is must still be added.
+    pub(crate) fn interpreter(&self, script: &Script) -> Command {
+        let mut command = match script.language {
+            Language::Python => Command::new(self.venv.join("bin/python")),
+            Language::Node => Command::new("node"),
+        };
+        command
+            .arg(self.scripts.join(script.file))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("NODE_PATH", self.node.join("node_modules"));
+        command
+    }
+
+    fn install_python(&self) -> Result<()> {
+        let wanted = self.scripts.join("requirements.txt");
+        let stamp = self.venv.join("installed-requirements.txt");
+        if same(&wanted, &stamp)? {
+            return Ok(());
+        }
+        println!("installing Python clients into {}", self.venv.display());
+        if !made_venv(&self.venv)? {
+            // Debian keeps `ensurepip` out of its python3.
+            apt_install(&["python3-venv"])?;
+            if !made_venv(&self.venv)? {
+                bail!("python3 -m venv {} fails", self.venv.display());
+            }
+        }
+        process::must(
+            Command::new(self.venv.join("bin/python"))
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                ])
+                .arg("--requirement")
+                .arg(&wanted),
+        )?;
+        fs::copy(&wanted, &stamp)?;
+        Ok(())
+    }
+
+    fn install_node(&self) -> Result<()> {
+        let wanted = self.scripts.join("package.json");
+        let stamp = self.node.join("installed-package.json");
+        if same(&wanted, &stamp)? {
+            return Ok(());
+        }
+        println!("installing Node clients into {}", self.node.display());
+        fs::create_dir_all(&self.node)?;
+        fs::copy(&wanted, self.node.join("package.json"))?;
+        process::must(Command::new("npm").current_dir(&self.node).args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--no-package-lock",
+            "--loglevel=error",
+        ]))?;
+        fs::copy(&wanted, &stamp)?;
+        Ok(())
+    }
+}
+
+fn made_venv(venv: &Path) -> Result<bool> {
+    let status = Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(venv)
+        .status();
+    Ok(status.context("starting python3")?.success())
+}
+
+fn debian(needs: &impl Fn(Language) -> bool) -> Result<()> {
+    let mut missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(program, _, language)| needs(*language) && !process::exists(program))
+        .map(|(_, package, _)| *package)
+        .collect();
+    missing.dedup();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        apt_install(&missing)
+    }
+}
+
+/// Installs Debian packages; the lists are fetched anew when the first attempt fails.
+fn apt_install(packages: &[&str]) -> Result<()> {
+    println!("installing Debian packages: {}", packages.join(" "));
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(packages);
+    if process::must(&mut apt_get(&install)).is_ok() {
+        return Ok(());
+    }
+    process::must(&mut apt_get(&["update"]))?;
+    process::must(&mut apt_get(&install))
+}
+
+fn apt_get(arguments: &[&str]) -> Command {
+    // Containers run as root and have no sudo; elsewhere it must not ask for a password.
+    let mut command = if process::exists("sudo") {
+        let mut command = Command::new("sudo");
+        command.args([
+            "--non-interactive",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+        ]);
+        command
+    } else {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    command.args(arguments);
+    command
+}
+
+/// Whether the stamp of the last installation equals what is wanted now.
+fn same(wanted: &Path, stamp: &Path) -> Result<bool> {
+    let wanted = fs::read(wanted).with_context(|| format!("reading {}", wanted.display()))?;
+    // No stamp means nothing was installed, or not to its end.
+    Ok(fs::read(stamp).is_ok_and(|installed| installed == wanted))
+}
