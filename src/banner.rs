@@ -175,7 +175,7 @@ mod tests {
             data_dir: Path::new("/var/lib/leveret"),
             listeners: &listeners,
             ready_ms: 12,
-            resident_bytes: Some(9_751_756),
+            resident_bytes: Some(9_800_000),
             examples: &Examples::new(&Config::default()),
         };
         let expected = concat!(

@@ -43,10 +43,18 @@ pub struct ServeArgs {
 /// `program` is the name or path that the process was called by.
 #[must_use]
 pub fn run(program: &str, args: Vec<OsString>) -> Action {
-    let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program);
+    let name = Path::new(program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or(program);
     match name {
-        "rabbitmqctl" => return Action::Done(ctl::run(parse(ctl::command(name), args))),
-        "rabbitmq-plugins" => return Action::Done(plugins::run(parse(plugins::command(name), args))),
+        "rabbitmqctl" => {
+            return Action::Done(ctl::run(parse(ctl::command("rabbitmqctl"), args)));
+        }
+        "rabbitmq-plugins" => {
+            let command = plugins::command("rabbitmq-plugins");
+            return Action::Done(plugins::run(parse(command, args)));
+        }
         _ => {}
     }
     let matches = match parse(command(), args) {
@@ -68,7 +76,11 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .args_conflicts_with_subcommands(true)
         .args(server_options())
-        .subcommand(Command::new("server").about("Runs the broker").args(server_options()))
+        .subcommand(
+            Command::new("server")
+                .about("Runs the broker")
+                .args(server_options()),
+        )
         .subcommand(ctl::command("ctl"))
         .subcommand(plugins::command("plugins"))
         .subcommand(config::command())
@@ -112,18 +124,29 @@ fn serve_args(matches: &ArgMatches) -> ServeArgs {
         configs: many(matches, "config"),
         data_dir: matches.get_one::<PathBuf>("data-dir").cloned(),
         sets: many(matches, "set"),
-        log_level: matches.try_get_one::<String>("log-level").ok().flatten().cloned(),
+        log_level: matches
+            .try_get_one::<String>("log-level")
+            .ok()
+            .flatten()
+            .cloned(),
     }
 }
 
 fn many<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
-    matches.get_many::<T>(name).into_iter().flatten().cloned().collect()
+    matches
+        .get_many::<T>(name)
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 /// Reads arguments; `Err` with the exit code after help or a complaint was printed.
 fn parse(command: Command, args: Vec<OsString>) -> Result<ArgMatches, ExitCode> {
     let name = OsString::from(command.get_name());
-    command.try_get_matches_from(std::iter::once(name).chain(args)).map_err(|why| exit::usage(&why))
+    command
+        .try_get_matches_from(std::iter::once(name).chain(args))
+        .map_err(|why| exit::usage(&why))
 }
 
 #[cfg(test)]

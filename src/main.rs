@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     // It answers under the names of RabbitMQ's tools too.
     let called = args.next().unwrap_or_default();
-    let program = Path::new(&called).file_name().unwrap_or_default().to_string_lossy();
+    let program = Path::new(&called)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     match cli::run(&program, args.collect()) {
         Action::Serve(wish) => run::serve(&wish),
         Action::Done(code) => code,

@@ -325,3 +325,76 @@ impl Wake for Bell {
 const LOOK_MS: u64 = 10;
 
 const _: () = assert!(LEAVE_MS + CLOSE_MS + FLUSH_MS < 10_000);
+
+#[cfg(test)]
+mod tests {
+    use leveret_net::options::ListenerOptions;
+
+    use super::*;
+
+    fn config(data_dir: &Path) -> Config {
+        let listener = |protocol| ListenerOptions {
+            name: "default".into(),
+            protocol,
+            addresses: vec![([127, 0, 0, 1], 0).into()],
+            vhost: None,
+            backlog: 16,
+            nodelay: true,
+        };
+        Config {
+            data_dir: Some(data_dir.to_path_buf()),
+            net: leveret_net::options::Options {
+                listeners: vec![listener(Protocol::Amqp), listener(Protocol::Mqtt)],
+            },
+            ..Config::default()
+        }
+    }
+
+    fn protocols(server: &Server) -> Vec<Protocol> {
+        server
+            .listeners()
+            .iter()
+            .map(|view| view.protocol)
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn starts_stops_and_starts_again_with_what_was_defined() {
+        let directory = tempfile::tempdir().expect("directory");
+        let server = start(config(directory.path())).await.expect("starts");
+        assert_eq!(protocols(&server), [Protocol::Amqp, Protocol::Mqtt]);
+        server.broker().add_vhost("factory").expect("a new vhost");
+        let error = start(config(directory.path())).await.expect_err("in use");
+        assert!(
+            matches!(error, StartError::DataDir(DataDirError::InUse { .. })),
+            "{error}"
+        );
+        server.shutdown().await;
+
+        let plugins = directory.path().join("enabled_plugins");
+        assert_eq!(enabled_plugins::read(&plugins).expect("made"), [MQTT]);
+        enabled_plugins::write::<&str>(&plugins, &[]).expect("writes");
+        let server = start(config(directory.path())).await.expect("starts again");
+        assert!(server.broker().vhost("factory").is_some());
+        // O1: a plugin that is not enabled has no listeners.
+        assert_eq!(protocols(&server), [Protocol::Amqp]);
+        server.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("directory");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut wish = config(directory.path());
+        wish.net.listeners[1].addresses = vec![taken.local_addr().expect("bound")];
+        let error = start(wish).await.expect_err("in use");
+        assert!(
+            error.to_string().contains("set mqtt.listeners.tcp.default"),
+            "{error}"
+        );
+        let server = start(config(directory.path()))
+            .await
+            .expect("nothing is locked");
+        server.shutdown().await;
+    }
+}

@@ -102,7 +102,11 @@ fn payload(input: &[u8]) -> &[u8] {
 /// The first octets of a payload, written as RabbitMQ does.
 fn snippet(octets: &[u8]) -> String {
     let shown = &octets[..octets.len().min(SNIPPET_BYTES)];
-    let which = if octets.len() > SNIPPET_BYTES { "first 16" } else { "all" };
+    let which = if octets.len() > SNIPPET_BYTES {
+        "first 16"
+    } else {
+        "all"
+    };
     let mut text = format!("{which} octets = <<");
     for (place, octet) in shown.iter().enumerate() {
         let comma = if place == 0 { "" } else { "," };

@@ -79,7 +79,11 @@ mod tests {
             (20_999, true, false),
             (21_000, true, true),
         ] {
-            assert_eq!((heart.is_due(Time(now)), heart.is_dead(Time(now))), (due, dead), "{now}");
+            assert_eq!(
+                (heart.is_due(Time(now)), heart.is_dead(Time(now))),
+                (due, dead),
+                "{now}"
+            );
         }
         assert_eq!(heart.next(), Some(Time(6_000)));
         heart.sent(Time(20_000));

@@ -5,8 +5,8 @@
 //! the innermost: nothing here calls the core while holding it. Never blocks, never writes to a
 //! socket. AMQP 0-9-1, class basic: deliver, qos.
 
-mod write;
 pub(crate) mod window;
+mod write;
 
 use std::sync::Arc;
 
@@ -180,7 +180,9 @@ impl Outlet {
         if let Some(mut window) = state.windows.remove(&channel) {
             window.take_all(into);
         }
-        state.consumers.retain(|_, consumer| consumer.channel != channel);
+        state
+            .consumers
+            .retain(|_, consumer| consumer.channel != channel);
     }
 
     pub(crate) fn add_consumer(&self, key: u64, consumer: Consumer) {
@@ -326,13 +328,21 @@ impl Peer for Outlet {
             auth_mechanism: facts.mechanism.to_owned(),
             client_id: None,
             clean_session: None,
-            unacked: state.windows.values().map(|held| u64::from(held.unacked())).sum(),
+            unacked: state
+                .windows
+                .values()
+                .map(|held| u64::from(held.unacked()))
+                .sum(),
             client_properties: facts.client_properties.clone(),
         }
     }
 
     fn close(&self, why: &CloseReason) {
-        self.state.lock().seen.close.get_or_insert_with(|| why.clone());
+        self.state
+            .lock()
+            .seen
+            .close
+            .get_or_insert_with(|| why.clone());
         self.doorbell.press_and_ring();
     }
 }

@@ -14,7 +14,7 @@ mod plugins;
 mod queues;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod users;
 mod vhosts;
 
@@ -37,7 +37,10 @@ const TEXT_BYTES_MAX: usize = 64 * 1_024;
 /// # Errors
 /// What the client is to be told.
 pub async fn run(context: &Context, request: Request) -> Result<Answer, Failure> {
-    let Request { command, mut arguments } = request;
+    let Request {
+        command,
+        mut arguments,
+    } = request;
     let columns = match arguments.remove("columns") {
         None => None,
         Some(columns) => Some(parse_value::<Vec<String>>(columns)?),
@@ -118,7 +121,10 @@ async fn change(
         "purge_queue" => queues::purge(context, &parse(arguments)?),
         "delete_queue" => queues::delete(context, &parse(arguments)?),
         "close_connection" => connections::close(context, &parse(arguments)?),
-        other => Err(Failure::new(Code::Usage, format!("Command '{other}' not found."))),
+        other => Err(Failure::new(
+            Code::Usage,
+            format!("Command '{other}' not found."),
+        )),
     }?;
     durable::settle(&context.broker).await?;
     Ok(answer)
@@ -153,7 +159,10 @@ fn existing_vhost(context: &Context, name: &str) -> Result<Arc<VHost>, Failure> 
 /// `set_permissions` and its like have words of their own for what is not there.
 fn check_user_and_vhost(context: &Context, user: &str, vhost: &str) -> Result<(), Failure> {
     if context.broker.user(user).is_none() {
-        return Err(Failure::new(Code::NoUser, format!("User {user} does not exist")));
+        return Err(Failure::new(
+            Code::NoUser,
+            format!("User {user} does not exist"),
+        ));
     }
     if context.broker.vhost(vhost).is_none() {
         let text = format!("Virtual host {vhost} does not exist");

@@ -90,7 +90,9 @@ impl ControlSocket {
     pub async fn serve(self, context: Arc<Context>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let context = Arc::clone(&context);

@@ -35,10 +35,63 @@ pub(crate) async fn settle(broker: &Broker) -> Result<(), Failure> {
         return Ok(());
     }
     let limit = Duration::from_millis(DURABLE_MS_MAX);
-    tokio::time::timeout(limit, bell.0.notified()).await.map_err(|_| {
-        Failure::new(
-            Code::Temporary,
-            "the change is made but not on disk yet: see the log for what the disk says",
-        )
-    })
+    tokio::time::timeout(limit, bell.0.notified())
+        .await
+        .map_err(|_| {
+            Failure::new(
+                Code::Temporary,
+                "the change is made but not on disk yet: see the log for what the disk says",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use leveret_core::definitions::{Change, Definitions, Fault, Kind};
+    use leveret_core::journal::MemoryJournal;
+    use leveret_core::options::Options;
+    use leveret_core::time::Time;
+    use leveret_core::watermark::Watermark;
+
+    use super::*;
+
+    /// A disk that writes nothing until it is told to.
+    #[derive(Default)]
+    struct Slow {
+        submitted: AtomicU64,
+        watermark: Arc<Watermark>,
+    }
+
+    impl Definitions for Slow {
+        fn load(&self, _kind: Kind, _visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn submit(&self, _changes: Vec<Change>) -> u64 {
+            self.submitted.fetch_add(1, Ordering::AcqRel) + 1
+        }
+
+        fn watermark(&self) -> &Arc<Watermark> {
+            &self.watermark
+        }
+    }
+
+    #[tokio::test]
+    async fn o2_changes_are_answered_when_they_are_durable() {
+        let slow = Arc::new(Slow::default());
+        let journal = Arc::new(MemoryJournal::default());
+        let options = Options::default();
+        let broker = Broker::open(options, slow.clone(), journal, Time(0), String::new);
+        let broker = broker.expect("an empty broker opens");
+        let settling = settle(&broker);
+        tokio::pin!(settling);
+        let once = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(settling.as_mut().poll(cx).is_pending())
+        });
+        assert!(once.await);
+        slow.watermark.raise(slow.submitted.load(Ordering::Acquire));
+        assert_eq!(settling.await, Ok(()));
+    }
 }

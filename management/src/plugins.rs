@@ -217,7 +217,9 @@ impl Plugins {
     /// # Errors
     /// [`PluginError::File`].
     pub fn list(&self) -> Result<Vec<PluginRow>, PluginError> {
-        Ok(rows(&explicit(&self.file)?, |name| self.host.is_running(name)))
+        Ok(rows(&explicit(&self.file)?, |name| {
+            self.host.is_running(name)
+        }))
     }
 
     /// Changes the file, then the running plugins. The caller makes changes wait for each other.
@@ -266,7 +268,10 @@ pub fn effective(explicit: &[String]) -> Vec<&'static Plugin> {
             pending.extend(plugin.dependencies.iter().filter_map(|name| find(name)));
         }
     }
-    KNOWN.iter().filter(|plugin| wanted.contains(plugin.name)).collect()
+    KNOWN
+        .iter()
+        .filter(|plugin| wanted.contains(plugin.name))
+        .collect()
 }
 
 /// Changes the file and says what that means; nothing is written if nothing changes.
@@ -282,7 +287,10 @@ pub fn change_file(file: &Path, change: Change, names: &[String]) -> Result<Chan
     }
     let (before, after) = (effective(&before), effective(&after));
     let missing = |from: &[&'static Plugin], of: &[&'static Plugin]| {
-        of.iter().filter(|plugin| !from.contains(plugin)).map(|p| p.name.to_owned()).collect()
+        of.iter()
+            .filter(|plugin| !from.contains(plugin))
+            .map(|p| p.name.to_owned())
+            .collect()
     };
     Ok(Changed {
         configured: after.iter().map(|plugin| plugin.name.to_owned()).collect(),
@@ -308,7 +316,9 @@ fn changed_names(
         Change::Enable => {
             // What is there implicitly is not added by name.
             let held = effective(before);
-            let new = names.into_iter().filter(|name| !held.iter().any(|p| p.name == name));
+            let new = names
+                .into_iter()
+                .filter(|name| !held.iter().any(|p| p.name == name));
             before.iter().cloned().chain(new).collect()
         }
         Change::Disable => {
@@ -316,7 +326,11 @@ fn changed_names(
                 let needed = effective(std::slice::from_ref(name));
                 names.contains(name) || needed.iter().any(|p| names.iter().any(|n| n == p.name))
             };
-            before.iter().filter(|name| !needs_gone(name)).cloned().collect()
+            before
+                .iter()
+                .filter(|name| !needs_gone(name))
+                .cloned()
+                .collect()
         }
     };
     after.sort();
@@ -325,8 +339,15 @@ fn changed_names(
 }
 
 fn check(names: &[String]) -> Result<(), PluginError> {
-    let unknown: Vec<String> = names.iter().filter(|name| find(name).is_none()).cloned().collect();
-    match unknown.iter().find(|name| ONLY_RABBITMQ.contains(&name.as_str())) {
+    let unknown: Vec<String> = names
+        .iter()
+        .filter(|name| find(name).is_none())
+        .cloned()
+        .collect();
+    match unknown
+        .iter()
+        .find(|name| ONLY_RABBITMQ.contains(&name.as_str()))
+    {
         Some(name) => Err(PluginError::NotServed { name: name.clone() }),
         None if unknown.is_empty() => Ok(()),
         None => Err(PluginError::NotFound(unknown)),
@@ -341,7 +362,11 @@ pub fn rows(explicit: &[String], is_running: impl Fn(&str) -> bool) -> Vec<Plugi
         name: plugin.name.to_owned(),
         version: plugin.version.to_owned(),
         description: plugin.description.to_owned(),
-        dependencies: plugin.dependencies.iter().map(ToString::to_string).collect(),
+        dependencies: plugin
+            .dependencies
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         enabled: if explicit.iter().any(|name| find(name) == Some(plugin)) {
             Enabled::Enabled
         } else if effective.contains(&plugin) {
@@ -357,7 +382,9 @@ pub fn rows(explicit: &[String], is_running: impl Fn(&str) -> bool) -> Vec<Plugi
 /// The plugin with this name, long or short.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Plugin> {
-    KNOWN.iter().find(|plugin| plugin.name == name || plugin.short == name)
+    KNOWN
+        .iter()
+        .find(|plugin| plugin.name == name || plugin.short == name)
 }
 
 fn names(plugins: &[Plugin]) -> Vec<&'static str> {
@@ -378,13 +405,38 @@ mod tests {
         let table: &[(&[&str], Change, &[&str], Result<&[&str], &str>)] = &[
             (&[], Enable, &["rabbitmq_mqtt"], Ok(&["rabbitmq_mqtt"])),
             (&[], Enable, &["mqtt"], Ok(&["rabbitmq_mqtt"])),
-            (&["rabbitmq_mqtt"], Enable, &["rabbitmq_mqtt"], Ok(&["rabbitmq_mqtt"])),
+            (
+                &["rabbitmq_mqtt"],
+                Enable,
+                &["rabbitmq_mqtt"],
+                Ok(&["rabbitmq_mqtt"]),
+            ),
             (&["rabbitmq_mqtt"], Disable, &["mqtt"], Ok(&[])),
-            (&["rabbitmq_mqtt"], Disable, &["nosuch"], Ok(&["rabbitmq_mqtt"])),
+            (
+                &["rabbitmq_mqtt"],
+                Disable,
+                &["nosuch"],
+                Ok(&["rabbitmq_mqtt"]),
+            ),
             (&["rabbitmq_mqtt"], Set, &[], Ok(&[])),
-            (&["their_plugin"], Enable, &["mqtt"], Ok(&["rabbitmq_mqtt", "their_plugin"])),
-            (&[], Enable, &["a", "b"], Err("{:plugins_not_found, [:a, :b]}")),
-            (&[], Set, &["rabbitmq_shovel"], Err("known to RabbitMQ, not part of this version")),
+            (
+                &["their_plugin"],
+                Enable,
+                &["mqtt"],
+                Ok(&["rabbitmq_mqtt", "their_plugin"]),
+            ),
+            (
+                &[],
+                Enable,
+                &["a", "b"],
+                Err("{:plugins_not_found, [:a, :b]}"),
+            ),
+            (
+                &[],
+                Set,
+                &["rabbitmq_shovel"],
+                Err("known to RabbitMQ, not part of this version"),
+            ),
         ];
         for (before, change, names, expected) in table {
             let after = changed_names(&strings(before), *change, &strings(names));
@@ -405,7 +457,13 @@ mod tests {
         assert_eq!(changed.disabled, ["rabbitmq_mqtt"]);
         assert_eq!(explicit(&file).expect("reads"), Vec::<String>::new());
         let changed = change_file(&file, Change::Enable, &strings(&["mqtt"])).expect("enables");
-        assert_eq!((changed.configured, changed.disabled), (changed.enabled, vec![]));
-        assert_eq!(std::fs::read_to_string(&file).expect("reads"), "[rabbitmq_mqtt].\n");
+        assert_eq!(
+            (changed.configured, changed.disabled),
+            (changed.enabled, vec![])
+        );
+        assert_eq!(
+            std::fs::read_to_string(&file).expect("reads"),
+            "[rabbitmq_mqtt].\n"
+        );
     }
 }

@@ -89,7 +89,11 @@ impl Failure {
     /// A failure of a kind, with the exit code that goes with it.
     #[must_use]
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), exit: code.exit() }
+        Self {
+            code,
+            text: text.into(),
+            exit: code.exit(),
+        }
     }
 }
 

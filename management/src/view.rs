@@ -23,5 +23,8 @@ pub(crate) fn pid(number: u64) -> String {
 
 /// The number in a text made by [`pid`].
 pub(crate) fn number_of_pid(text: &str) -> Option<u64> {
-    text.strip_prefix("<leveret.")?.strip_suffix('>')?.parse().ok()
+    text.strip_prefix("<leveret.")?
+        .strip_suffix('>')?
+        .parse()
+        .ok()
 }

@@ -6,7 +6,9 @@
 pub mod clock;
 pub mod driver;
 pub mod listener;
+pub mod listeners;
 pub mod login;
 pub mod machine;
 pub mod options;
+pub mod serve;
 pub mod timers;

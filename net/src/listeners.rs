@@ -196,3 +196,100 @@ impl Drop for Listeners {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leveret_auth::login::Internal;
+    use leveret_core::broker::Broker;
+    use leveret_core::definitions::Volatile;
+    use leveret_core::journal::MemoryJournal;
+    use leveret_core::time::Time;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::driver::Surroundings;
+    use crate::login::Authenticator;
+
+    fn listeners() -> Listeners {
+        let broker = Broker::open(
+            leveret_core::options::Options::default(),
+            Arc::new(Volatile::default()),
+            Arc::new(MemoryJournal::default()),
+            Time(0),
+            String::new,
+        )
+        .expect("nothing to load");
+        let internal = Arc::new(Internal::new(&mut StdRng::seed_from_u64(1)));
+        let protocols = Protocols {
+            mqtt: leveret_mqtt::Node::new(Arc::clone(&broker), Default::default()),
+            amqp: leveret_amqp::Node::new(Arc::clone(&broker), Default::default()),
+            surroundings: Arc::new(Surroundings {
+                clock: Clock::start(),
+                authenticator: Arc::new(Authenticator::new(broker, internal)),
+            }),
+        };
+        let options = |protocol, name: &str| ListenerOptions {
+            name: name.into(),
+            protocol,
+            addresses: vec![([127, 0, 0, 1], 0).into()],
+            vhost: None,
+            backlog: 16,
+            nodelay: true,
+        };
+        let all = vec![
+            options(Protocol::Amqp, "a"),
+            options(Protocol::Mqtt, "m1"),
+            options(Protocol::Mqtt, "m2"),
+        ];
+        Listeners::new(all, Arc::new(protocols))
+    }
+
+    #[tokio::test]
+    async fn one_protocol_opens_and_closes_beside_the_other() {
+        let listeners = listeners();
+        listeners.open(Protocol::Amqp).expect("free ports");
+        listeners.open(Protocol::Mqtt).expect("free ports");
+        listeners.open(Protocol::Mqtt).expect("open already");
+        let open = listeners.list();
+        let names: Vec<_> = open.iter().map(|view| &*view.name).collect();
+        assert_eq!(names, ["a", "m1", "m2"]);
+        assert!(open.iter().all(|view| view.address.port() > 0));
+
+        listeners.close(Protocol::Mqtt).await;
+        assert!(listeners.is_open(Protocol::Amqp) && !listeners.is_open(Protocol::Mqtt));
+        assert!(TcpStream::connect(open[0].address).await.is_ok());
+        assert!(TcpStream::connect(open[1].address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn connections_are_served_and_counted() {
+        let listeners = listeners();
+        listeners.open(Protocol::Mqtt).expect("free ports");
+        let address = listeners.list()[0].address;
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        // CONNECT of MQTT 3.1.1 with a protocol name that is none; the answer is the end.
+        // [MQTT-3.1.2-1]
+        client
+            .write_all(b"\x10\x0c\x00\x04MQXX\x04\x02\x00\x3c\x00\x00")
+            .await
+            .expect("room");
+        let mut answer = Vec::new();
+        client
+            .read_to_end(&mut answer)
+            .await
+            .expect("an end, not a reset");
+        assert_eq!(
+            listeners.connections(),
+            1,
+            "it waits for the client to close"
+        );
+        drop(client);
+        while listeners.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -13,8 +13,7 @@ use leveret_management::protocol::{Code, Failure, Request, SOCKET_FILE};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Where a node is looked for if nobody says where.
-const DATA_DIR_DEFAULT: &str = "/var/lib/leveret";
+use crate::paths::data_dir;
 
 /// The environment variable that says where; the server reads it too.
 const DATA_DIR_VARIABLE: &str = "LEVERET_DATA_DIR";
@@ -49,7 +48,7 @@ pub(super) fn options() -> Vec<Arg> {
             .value_name("DIR")
             .value_parser(value_parser!(PathBuf))
             .global(true)
-            .help("Data directory of the node [env: LEVERET_DATA_DIR] [default: /var/lib/leveret]"),
+            .help("Data directory of the node [env: LEVERET_DATA_DIR] [default: the broker's]"),
         Arg::new("timeout")
             .short('t')
             .long("timeout")
@@ -68,8 +67,16 @@ pub(super) fn options() -> Vec<Arg> {
             .num_args(0)
             .global(true)
             .help(taken),
-        Arg::new("erlang-cookie").long("erlang-cookie").num_args(1).global(true).help(taken),
-        Arg::new("script-name").long("script-name").num_args(1).global(true).help(taken),
+        Arg::new("erlang-cookie")
+            .long("erlang-cookie")
+            .num_args(1)
+            .global(true)
+            .help(taken),
+        Arg::new("script-name")
+            .long("script-name")
+            .num_args(1)
+            .global(true)
+            .help(taken),
         Arg::new("print-stacktrace")
             .long("print-stacktrace")
             .num_args(0)
@@ -95,14 +102,26 @@ impl Target {
                 Some(duration.ok_or_else(wrong)?)
             }
         };
-        let node = matches.get_one::<String>("node").cloned().unwrap_or_else(default_node_name);
-        let data_dir = given.or_else(from_env).unwrap_or_else(|| DATA_DIR_DEFAULT.into());
-        Ok(Self { data_dir, node, timeout })
+        let node = matches
+            .get_one::<String>("node")
+            .cloned()
+            .unwrap_or_else(default_node_name);
+        let data_dir = data_dir(given.or_else(from_env).as_deref());
+        Ok(Self {
+            data_dir,
+            node,
+            timeout,
+        })
     }
 
     /// What `--timeout` said.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Waits at most this many seconds for an answer.
+    pub(super) fn wait_at_most(&mut self, seconds: f64) {
+        self.timeout = Some(Duration::from_secs_f64(seconds));
     }
 
     /// Connects.
@@ -150,14 +169,19 @@ impl Client {
         command: &str,
         arguments: Map<String, Value>,
     ) -> Result<Value, Failure> {
-        let request = Request { command: command.to_owned(), arguments };
+        let request = Request {
+            command: command.to_owned(),
+            arguments,
+        };
         let mut line = serde_json::to_vec(&request)
             .map_err(|why| Failure::new(Code::Software, why.to_string()))?;
         line.push(b'\n');
         self.stream.write_all(&line).map_err(|why| broken(&why))?;
         let mut answer = Vec::new();
         let mut reader = BufReader::new(&self.stream);
-        reader.read_until(b'\n', &mut answer).map_err(|why| broken(&why))?;
+        reader
+            .read_until(b'\n', &mut answer)
+            .map_err(|why| broken(&why))?;
         if answer.last() != Some(&b'\n') {
             return Err(Failure::new(Code::Unavailable, "the node went away"));
         }

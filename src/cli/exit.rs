@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use leveret_management::protocol::{Code, Failure};
 
 /// Tells what went wrong and makes it the exit code.
@@ -17,21 +17,69 @@ pub(super) fn usage(why: &clap::Error) -> ExitCode {
         print!("{why}");
         return ExitCode::SUCCESS;
     }
-    if why.kind() == ErrorKind::InvalidSubcommand
-        && let Some(command) = why.get(ContextKind::InvalidSubcommand)
-    {
-        eprintln!("\nCommand '{command}' not found. ");
-        if let Some(near) = why.get(ContextKind::SuggestedSubcommand) {
-            eprintln!("Did you mean '{near}'? ");
+    match why.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => eprint!("{why}"),
+        ErrorKind::InvalidSubcommand => eprintln!("{}", unknown_command(why)),
+        kind => {
+            let text = why.to_string();
+            let said = text.strip_prefix("error: ").unwrap_or(&text);
+            eprint!("Error (argument validation): {}{said}", summary(kind, said));
         }
-        return ExitCode::from(Code::Usage.exit());
     }
-    let text = why.to_string();
-    eprint!("Error (argument validation): {}", text.strip_prefix("error: ").unwrap_or(&text));
     ExitCode::from(Code::Usage.exit())
+}
+
+/// RabbitMQ's words, before the details.
+fn summary(kind: ErrorKind, said: &str) -> &'static str {
+    match kind {
+        ErrorKind::MissingRequiredArgument => "not enough arguments.\n",
+        ErrorKind::UnknownArgument if said.contains("argument '-") => {
+            "Invalid options for this command:\n"
+        }
+        ErrorKind::UnknownArgument => "too many arguments.\n",
+        _ => "",
+    }
+}
+
+fn unknown_command(why: &clap::Error) -> String {
+    let command = match why.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(command)) => command.as_str(),
+        _ => "",
+    };
+    let near = match why.get(ContextKind::SuggestedSubcommand) {
+        // The last is the nearest.
+        Some(ContextValue::Strings(near)) => near.last().map(String::as_str),
+        Some(ContextValue::String(near)) => Some(near.as_str()),
+        _ => None,
+    };
+    let hint = near
+        .map(|near| format!("\nDid you mean '{near}'? "))
+        .unwrap_or_default();
+    format!("\nCommand '{command}' not found. {hint}")
 }
 
 /// A complaint about arguments.
 pub(super) fn bad_argument(text: impl Into<String>) -> Failure {
     Failure::new(Code::Usage, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o2_unknown_commands_are_told_with_the_nearest() {
+        let table = [
+            (
+                "list_queuess",
+                "\nCommand 'list_queuess' not found. \nDid you mean 'list_queues'? ",
+            ),
+            ("zzz", "\nCommand 'zzz' not found. "),
+        ];
+        for (word, expected) in table {
+            let parsed =
+                crate::cli::ctl::command("rabbitmqctl").try_get_matches_from(["rabbitmqctl", word]);
+            assert_eq!(unknown_command(&parsed.expect_err("is unknown")), expected);
+        }
+    }
 }

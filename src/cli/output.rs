@@ -67,7 +67,12 @@ impl Style {
         };
         let silent = matches.get_flag_or("silent");
         let headers = !silent && !matches.get_flag_or("no-table-headers");
-        Self { formatter, quiet: matches.get_flag_or("quiet"), silent, headers }
+        Self {
+            formatter,
+            quiet: matches.get_flag_or("quiet"),
+            silent,
+            headers,
+        }
     }
 
     /// Whether banners are printed: not for machines, and not for those who want none.
@@ -84,7 +89,11 @@ trait FlagOr {
 
 impl FlagOr for ArgMatches {
     fn get_flag_or(&self, name: &str) -> bool {
-        self.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default()
+        self.try_get_one::<bool>(name)
+            .ok()
+            .flatten()
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -96,7 +105,11 @@ pub(super) fn listing(style: &Style, columns: &[&str], rows: &[Value]) -> String
         Formatter::Csv => csv(columns, rows),
         _ if rows.is_empty() => String::new(),
         Formatter::Table => {
-            let header = style.headers.then(|| columns.join("\t") + "\n").unwrap_or_default();
+            let header = if style.headers {
+                columns.join("\t") + "\n"
+            } else {
+                String::new()
+            };
             let line = |row: &Value| cells(columns, row).join("\t") + "\n";
             header + &rows.iter().map(line).collect::<String>()
         }
@@ -113,7 +126,10 @@ pub(super) fn listing(style: &Style, columns: &[&str], rows: &[Value]) -> String
 }
 
 fn cells(columns: &[&str], row: &Value) -> Vec<String> {
-    columns.iter().map(|column| cell(column, &row[*column])).collect()
+    columns
+        .iter()
+        .map(|column| cell(column, &row[*column]))
+        .collect()
 }
 
 fn csv(columns: &[&str], rows: &[Value]) -> String {
@@ -121,7 +137,12 @@ fn csv(columns: &[&str], rows: &[Value]) -> String {
     let line = |cells: Vec<String>| cells.join(",") + "\n";
     let header = line(columns.iter().map(|column| quoted(column)).collect());
     let body = rows.iter().map(|row| {
-        line(cells(columns, row).iter().map(|cell| quoted(cell)).collect())
+        line(
+            cells(columns, row)
+                .iter()
+                .map(|cell| quoted(cell))
+                .collect(),
+        )
     });
     header + &body.collect::<String>()
 }
@@ -132,7 +153,11 @@ fn json(columns: &[&str], rows: &[Value]) -> String {
     for (index, row) in rows.iter().enumerate() {
         let member = |column: &&str| {
             let value = &row[*column];
-            let value = if value.is_null() { Value::from("") } else { value.clone() };
+            let value = if value.is_null() {
+                Value::from("")
+            } else {
+                value.clone()
+            };
             ((*column).to_owned(), value)
         };
         let object: Map<String, Value> = columns.iter().map(member).collect();
@@ -151,7 +176,12 @@ mod tests {
     const COLUMNS: [&str; 3] = ["name", "arguments", "policy"];
 
     fn check(formatter: Formatter, headers: bool, rows: &[Value], expected: &str) {
-        let style = Style { formatter, quiet: false, silent: false, headers };
+        let style = Style {
+            formatter,
+            quiet: false,
+            silent: false,
+            headers,
+        };
         assert_eq!(listing(&style, &COLUMNS, rows), expected, "{formatter:?}");
     }
 
@@ -191,11 +221,20 @@ mod tests {
     #[test]
     fn o2_pretty_tables_have_lines() {
         let rows = [json!({ "name": "q1", "arguments": [] })];
-        let style =
-            Style { formatter: Formatter::PrettyTable, quiet: false, silent: false, headers: true };
+        let style = Style {
+            formatter: Formatter::PrettyTable,
+            quiet: false,
+            silent: false,
+            headers: true,
+        };
         let text = listing(&style, &["name", "arguments"], &rows);
-        let expected = "┌──────┬───────────┐\n│ name ┆ arguments │\n╞══════╪═══════════╡\n│ q1   \
-                        ┆ []        │\n└──────┴───────────┘\n";
+        let expected = "\
+┌──────┬───────────┐
+│ name ┆ arguments │
+╞══════╪═══════════╡
+│ q1   ┆ []        │
+└──────┴───────────┘
+";
         assert_eq!(text, expected);
     }
 }

@@ -48,7 +48,10 @@ fn term(kind: &str, value: &Value) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", escaped(&text.replace('\\', "\\\\").replace('"', "\\\"")))
+    format!(
+        "\"{}\"",
+        escaped(&text.replace('\\', "\\\\").replace('"', "\\\""))
+    )
 }
 
 fn escaped(text: &str) -> String {
@@ -79,7 +82,11 @@ mod tests {
             ("durable", json!(true), "true"),
             ("policy", json!(null), ""),
             ("tags", json!([]), "[]"),
-            ("tags", json!(["administrator", "monitoring"]), "[administrator, monitoring]"),
+            (
+                "tags",
+                json!(["administrator", "monitoring"]),
+                "[administrator, monitoring]",
+            ),
             ("arguments", json!([]), "[]"),
             (
                 "arguments",

@@ -3,7 +3,10 @@
 use super::*;
 
 fn served(args: &[&str]) -> ServeArgs {
-    match run("/usr/bin/leveret", args.iter().map(OsString::from).collect()) {
+    match run(
+        "/usr/bin/leveret",
+        args.iter().map(OsString::from).collect(),
+    ) {
         Action::Serve(args) => args,
         Action::Done(code) => panic!("{args:?} ended with {code:?}"),
     }
@@ -13,7 +16,14 @@ fn served(args: &[&str]) -> ServeArgs {
 fn o3_without_a_command_the_broker_runs() {
     assert_eq!(served(&[]), ServeArgs::default());
     assert_eq!(served(&["server"]), ServeArgs::default());
-    let options = ["--config", "a.toml", "--config", "b.conf", "--data-dir", "/d"];
+    let options = [
+        "--config",
+        "a.toml",
+        "--config",
+        "b.conf",
+        "--data-dir",
+        "/d",
+    ];
     let more = ["--set", "x=1", "--set", "y=2", "--log-level", "debug"];
     let expected = ServeArgs {
         configs: vec!["a.toml".into(), "b.conf".into()],

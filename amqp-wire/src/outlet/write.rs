@@ -124,11 +124,6 @@ impl Outlet {
         state.get_ok(channel, got, no_ack);
         state.out.len() - before
     }
-
-    /// The frame-max of what is written here.
-    pub(crate) fn frame_max(&self) -> u32 {
-        self.state.lock().frame_max
-    }
 }
 
 /// What a message becomes for an AMQP consumer.
@@ -155,7 +150,10 @@ impl<'a> Parts<'a> {
         key.clear();
         message.append_routing_key(key);
         properties.clear();
-        message.head.origin.append_basic_properties(message, properties);
+        message
+            .head
+            .origin
+            .append_basic_properties(message, properties);
         if key.len() > SHORT_STRING_BYTES_MAX {
             add_original_key(key, frame_max, properties);
         }
@@ -174,7 +172,11 @@ fn add_original_key(key: &[u8], frame_max: u32, properties: &mut Vec<u8>) {
     };
     let mut headers = parsed.headers.unwrap_or_default().as_bytes().to_vec();
     // A name of 22 bytes and a key of 64 KiB at most always fit.
-    let _ = encode_entry(&mut headers, ORIGINAL_KEY.as_bytes(), ValueRef::LongString(key));
+    let _ = encode_entry(
+        &mut headers,
+        ORIGINAL_KEY.as_bytes(),
+        ValueRef::LongString(key),
+    );
     let Ok(headers) = RawTable::parse(&headers) else {
         return;
     };

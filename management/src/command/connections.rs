@@ -34,7 +34,11 @@ fn list(
 ) -> Answer {
     let peers = context.broker.peers().into_iter();
     let views = peers.map(|(number, peer)| (number, peer.view()));
-    rows(views.filter(move |held| which(&held.1)).map(move |(number, view)| row(number, &view)))
+    rows(
+        views
+            .filter(move |held| which(&held.1))
+            .map(move |(number, view)| row(number, &view)),
+    )
 }
 
 pub(super) fn close(context: &Context, wanted: &Close) -> Result<Answer, Failure> {

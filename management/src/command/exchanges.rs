@@ -9,5 +9,10 @@ use crate::protocol::Answer;
 use crate::view;
 
 pub(super) fn list(vhost: Arc<VHost>) -> Answer {
-    rows(vhost.exchanges().into_iter().map(|exchange| view::exchange(&exchange)))
+    rows(
+        vhost
+            .exchanges()
+            .into_iter()
+            .map(|exchange| view::exchange(&exchange)),
+    )
 }

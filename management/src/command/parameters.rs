@@ -35,7 +35,7 @@ pub(super) fn clear(context: &Context, wanted: &Clear) -> Result<Answer, Failure
 /// The values as JSON text, which is how RabbitMQ lists them.
 pub(super) fn list(context: &Context) -> Answer {
     let held = context.broker.list_global_parameters().into_iter();
-    rows(held.map(|(name, value)| {
-        json!({ "name": name, "value": parameter::to_json(&value).to_string() })
-    }))
+    rows(held.map(
+        |(name, value)| json!({ "name": name, "value": parameter::to_json(&value).to_string() }),
+    ))
 }

@@ -49,20 +49,28 @@ pub(super) fn set(context: &Context, wanted: &Set) -> Result<Answer, Failure> {
     for pattern in patterns {
         check_text("pattern", pattern)?;
     }
-    context.broker.set_permissions(&wanted.username, &wanted.vhost, patterns)?;
+    context
+        .broker
+        .set_permissions(&wanted.username, &wanted.vhost, patterns)?;
     Ok(done())
 }
 
 pub(super) fn clear(context: &Context, wanted: &Clear) -> Result<Answer, Failure> {
     check_user_and_vhost(context, &wanted.username, &wanted.vhost)?;
-    context.broker.clear_permissions(&wanted.username, &wanted.vhost)?;
+    context
+        .broker
+        .clear_permissions(&wanted.username, &wanted.vhost)?;
     Ok(done())
 }
 
 pub(super) fn list(context: &Context, wanted: &InVHost) -> Result<Answer, Failure> {
     existing_vhost(context, &wanted.vhost)?;
     let vhost = wanted.vhost.clone();
-    let held = context.broker.list_permissions().into_iter().filter(move |row| row.vhost == vhost);
+    let held = context
+        .broker
+        .list_permissions()
+        .into_iter()
+        .filter(move |row| row.vhost == vhost);
     Ok(rows(held.map(|row| {
         let (configure, write, read) = (row.configure, row.write, row.read);
         json!({ "user": row.user, "configure": configure, "write": write, "read": read })
@@ -72,7 +80,11 @@ pub(super) fn list(context: &Context, wanted: &InVHost) -> Result<Answer, Failur
 pub(super) fn list_of_user(context: &Context, wanted: &OfUser) -> Result<Answer, Failure> {
     check_user(context, &wanted.username)?;
     let user = wanted.username.clone();
-    let held = context.broker.list_permissions().into_iter().filter(move |row| row.user == user);
+    let held = context
+        .broker
+        .list_permissions()
+        .into_iter()
+        .filter(move |row| row.user == user);
     Ok(rows(held.map(|row| {
         let (configure, write, read) = (row.configure, row.write, row.read);
         json!({ "vhost": row.vhost, "configure": configure, "write": write, "read": read })
@@ -86,14 +98,18 @@ pub(super) fn set_topic(context: &Context, wanted: &SetTopic) -> Result<Answer, 
         check_text("pattern", text)?;
     }
     let (user, vhost) = (&wanted.username, &wanted.vhost);
-    context.broker.set_topic_permissions(user, vhost, &wanted.exchange, patterns)?;
+    context
+        .broker
+        .set_topic_permissions(user, vhost, &wanted.exchange, patterns)?;
     Ok(done())
 }
 
 pub(super) fn clear_topic(context: &Context, wanted: &ClearTopic) -> Result<Answer, Failure> {
     let (user, vhost) = (&wanted.username, &wanted.vhost);
     check_user_and_vhost(context, user, vhost)?;
-    context.broker.clear_topic_permissions(user, vhost, wanted.exchange.as_deref())?;
+    context
+        .broker
+        .clear_topic_permissions(user, vhost, wanted.exchange.as_deref())?;
     Ok(done())
 }
 
@@ -101,10 +117,12 @@ pub(super) fn list_topic(context: &Context, wanted: &InVHost) -> Result<Answer, 
     existing_vhost(context, &wanted.vhost)?;
     let vhost = wanted.vhost.clone();
     let held = context.broker.list_topic_permissions().into_iter();
-    Ok(rows(held.filter(move |row| row.vhost == vhost).map(|row| {
-        let (exchange, write, read) = (row.exchange, row.write, row.read);
-        json!({ "user": row.user, "exchange": exchange, "write": write, "read": read })
-    })))
+    Ok(rows(held.filter(move |row| row.vhost == vhost).map(
+        |row| {
+            let (exchange, write, read) = (row.exchange, row.write, row.read);
+            json!({ "user": row.user, "exchange": exchange, "write": write, "read": read })
+        },
+    )))
 }
 
 pub(super) fn list_topic_of_user(context: &Context, wanted: &OfUser) -> Result<Answer, Failure> {
@@ -121,6 +139,9 @@ pub(super) fn list_topic_of_user(context: &Context, wanted: &OfUser) -> Result<A
 fn check_user(context: &Context, name: &str) -> Result<(), Failure> {
     match context.broker.user(name) {
         Some(_) => Ok(()),
-        None => Err(Failure::new(Code::Unavailable, format!("User {name} does not exist"))),
+        None => Err(Failure::new(
+            Code::Unavailable,
+            format!("User {name} does not exist"),
+        )),
     }
 }

@@ -36,7 +36,10 @@ pub(super) fn purge(context: &Context, wanted: &Purge) -> Result<Answer, Failure
     if vhost.queue(&wanted.queue).is_none() {
         return Err(Failure::new(Code::Unavailable, "not_found"));
     }
-    let messages = context.broker.owner_link(&vhost).queue_purge(&wanted.queue)?;
+    let messages = context
+        .broker
+        .owner_link(&vhost)
+        .queue_purge(&wanted.queue)?;
     Ok(Answer::One(json!({ "messages": messages })))
 }
 

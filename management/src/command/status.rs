@@ -13,7 +13,9 @@ pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
     let vhosts = broker.vhosts();
     let queues: usize = vhosts.iter().map(|vhost| vhost.queues().len()).sum();
     let enabled = plugins::explicit(context.plugins.file()).map_err(plugins::PluginError::from)?;
-    let enabled = plugins::effective(&enabled).into_iter().map(|plugin| plugin.name);
+    let enabled = plugins::effective(&enabled)
+        .into_iter()
+        .map(|plugin| plugin.name);
     Ok(Answer::One(json!({
         "node_name": context.node_name,
         "version": context.version,
@@ -49,7 +51,9 @@ fn listener(row: &ListenerRow) -> Value {
 /// Resident memory of this process in bytes; `None` where the system does not tell.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1_024)
 }

@@ -36,13 +36,23 @@ pub(super) fn list(context: &Context) -> Answer {
 }
 
 pub(super) async fn add(context: &Context, wanted: WithPassword) -> Result<Answer, Failure> {
-    let WithPassword { username, password, pre_hashed } = wanted;
+    let WithPassword {
+        username,
+        password,
+        pre_hashed,
+    } = wanted;
     if context.broker.user(&username).is_some() {
         let text = format!("User \"{username}\" already exists");
         return Err(Failure::new(Code::Software, text));
     }
     let password_hash = hash(password, pre_hashed).await?;
-    context.broker.put_user(&username, User { password_hash, tags: Vec::new() })?;
+    context.broker.put_user(
+        &username,
+        User {
+            password_hash,
+            tags: Vec::new(),
+        },
+    )?;
     Ok(done())
 }
 
@@ -58,14 +68,21 @@ pub(super) async fn change_password(
 ) -> Result<Answer, Failure> {
     check_user(context, &wanted.username)?;
     let password_hash = hash(wanted.password, wanted.pre_hashed).await?;
-    context.broker.set_password_hash(&wanted.username, password_hash)?;
+    context
+        .broker
+        .set_password_hash(&wanted.username, password_hash)?;
     Ok(done())
 }
 
 pub(super) fn set_tags(context: &Context, wanted: WithTags) -> Result<Answer, Failure> {
     check_user(context, &wanted.username)?;
     check_text("list of tags", &wanted.tags.join(","))?;
-    let tags = wanted.tags.into_iter().filter(|tag| !tag.is_empty()).map(Into::into).collect();
+    let tags = wanted
+        .tags
+        .into_iter()
+        .filter(|tag| !tag.is_empty())
+        .map(Into::into)
+        .collect();
     context.broker.set_user_tags(&wanted.username, tags)?;
     Ok(done())
 }
@@ -77,11 +94,17 @@ pub(super) async fn authenticate(
     let name = &wanted.username;
     let stored = context.broker.user(name);
     let stored = stored.as_ref().map(|user| &*user.password_hash);
-    match context.logins.login(name, stored, wanted.password.as_bytes()).await {
+    match context
+        .logins
+        .login(name, stored, wanted.password.as_bytes())
+        .await
+    {
         Outcome::Accepted => Ok(done()),
         Outcome::Refused => Err(Failure::new(
             Code::Data,
-            format!("Error: failed to authenticate user \"{name}\"\nuser '{name}' - invalid credentials"),
+            format!(
+                "Error: failed to authenticate user \"{name}\"\nuser '{name}' - invalid credentials"
+            ),
         )),
         Outcome::Busy => Err(Failure::new(Code::Temporary, "too many logins are waiting")),
     }
@@ -90,7 +113,10 @@ pub(super) async fn authenticate(
 fn check_user(context: &Context, name: &str) -> Result<(), Failure> {
     match context.broker.user(name) {
         Some(_) => Ok(()),
-        None => Err(Failure::new(Code::NoUser, format!("User \"{name}\" does not exist"))),
+        None => Err(Failure::new(
+            Code::NoUser,
+            format!("User \"{name}\" does not exist"),
+        )),
     }
 }
 
@@ -98,10 +124,15 @@ fn check_user(context: &Context, name: &str) -> Result<(), Failure> {
 async fn hash(password: String, pre_hashed: bool) -> Result<Box<str>, Failure> {
     let refused = |why: String| Failure::new(Code::Data, why);
     if pre_hashed {
-        let hashing =
-            if password.starts_with('$') { Hashing::Argon2id } else { Hashing::RabbitSha256 };
+        let hashing = if password.starts_with('$') {
+            Hashing::Argon2id
+        } else {
+            Hashing::RabbitSha256
+        };
         let hash = PasswordHash::from_parts(hashing, &password);
-        return hash.map(|hash| hash.to_string().into()).map_err(|why| refused(why.to_string()));
+        return hash
+            .map(|hash| hash.to_string().into())
+            .map_err(|why| refused(why.to_string()));
     }
     // Some 20 ms of CPU: not on a thread that serves connections.
     let hashing = tokio::task::spawn_blocking(move || {

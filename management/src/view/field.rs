@@ -11,7 +11,11 @@ use crate::parameter::scalar;
 /// A table as a list of `[name, type, value]`. Nesting is bounded by the codec that read it.
 pub(crate) fn typed_table(table: &Table) -> Json {
     let entry = |(name, value): (&[u8], &Value)| {
-        json!([String::from_utf8_lossy(name), kind(value), typed_value(value)])
+        json!([
+            String::from_utf8_lossy(name),
+            kind(value),
+            typed_value(value)
+        ])
     };
     Json::Array(table.iter().map(entry).collect())
 }

@@ -6,30 +6,28 @@
 //! first packet of a connection; `send` is hex, white space showing fields; `expect` is a packet's
 //! name, a variant of `Violation`, or `incomplete`.
 
-use std::path::Path;
-
 use leveret_mqtt::codec::decode_header;
 use leveret_mqtt::packet::{ProtocolVersion, decode, decode_first};
 use leveret_mqtt::violation::Violation;
 use serde_json::Value;
 
-const FILES: [&str; 8] = [
-    "header",
-    "connect",
-    "publish",
-    "ack",
-    "subscribe",
-    "unsubscribe",
-    "disconnect",
-    "auth",
+use crate::text::hex;
+
+const FILES: [(&str, &str); 8] = [
+    ("header", include_str!("mqtt/header.json")),
+    ("connect", include_str!("mqtt/connect.json")),
+    ("publish", include_str!("mqtt/publish.json")),
+    ("ack", include_str!("mqtt/ack.json")),
+    ("subscribe", include_str!("mqtt/subscribe.json")),
+    ("unsubscribe", include_str!("mqtt/unsubscribe.json")),
+    ("disconnect", include_str!("mqtt/disconnect.json")),
+    ("auth", include_str!("mqtt/auth.json")),
 ];
 
 #[test]
 fn every_row_decodes_as_expected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/spec/mqtt");
-    for file in FILES {
-        let text = std::fs::read_to_string(folder.join(file).with_extension("json")).unwrap();
-        let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for (file, text) in FILES {
+        let rows: Vec<Value> = serde_json::from_str(text).unwrap();
         assert!(!rows.is_empty(), "{file}");
         for row in rows {
             let field = |key: &str| row[key].as_str().unwrap();
@@ -50,16 +48,6 @@ fn version(value: &Value) -> Option<ProtocolVersion> {
             _ => panic!("version {value}"),
         }),
     }
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
-    let pairs = digits
-        .chunks(2)
-        .map(|pair| std::str::from_utf8(pair).unwrap());
-    pairs
-        .map(|pair| u8::from_str_radix(pair, 16).unwrap())
-        .collect()
 }
 
 fn run(version: Option<ProtocolVersion>, bytes: &[u8]) -> String {

@@ -1,0 +1,193 @@
+//! One channel: its state, and the dispatch of methods to those who handle them.
+//!
+//! Owns the assembly of one message, the consumers' tags, confirms and the last queue's name;
+//! deliveries and their tags live in the outlet. AMQP 0-9-1 §2.1.2 and class channel:
+//!
+//! ```text
+//! channel = open-channel *use-channel close-channel
+//! Open ── channel.close sent ──▶ Closing: discards all but channel.close-ok
+//! ```
+
+mod assembly;
+mod confirm;
+mod consume;
+mod declare;
+mod publish;
+mod settle;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use leveret_core::exchange::Memo;
+use leveret_core::queue::Settle;
+use leveret_core::refusal::Refusal;
+use leveret_core::reply_code::ReplyCode;
+use leveret_core::turn::Turn;
+
+use self::assembly::Assembly;
+use self::confirm::Confirms;
+use self::consume::Consuming;
+use crate::failure::Failure;
+use crate::frame::{Frame, FrameKind};
+use crate::method::{
+    AccessRequestOk, ChannelFlow, ChannelFlowOk, ClientMethod, MethodId, ServerMethod,
+};
+use crate::session::Session;
+
+/// One channel of an open connection.
+#[derive(Default)]
+pub(crate) struct Channel {
+    id: u16,
+    /// `channel.close` was sent: everything is discarded until `channel.close-ok`.
+    pub(crate) closing: bool,
+    /// The queue that an empty name stands for.
+    last_queue: Box<str>,
+    /// `basic.qos` without global: for consumers started from now on.
+    prefetch: u16,
+    next_consumer: u32,
+    consumers: HashMap<Box<str>, Consuming, RandomState>,
+    memo: Memo,
+    assembly: Option<Box<Assembly>>,
+    confirms: Option<Box<Confirms>>,
+}
+
+impl Channel {
+    pub(crate) fn new(id: u16) -> Self {
+        Self {
+            id,
+            ..Self::default()
+        }
+    }
+
+    /// Handles a frame. `rest` is the input behind it; says how many bytes of that were taken
+    /// too: a message that is there as a whole is published in one go, without a copy.
+    pub(crate) fn handle_frame(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        frame: &Frame<'_>,
+        rest: &[u8],
+    ) -> Result<usize, Failure> {
+        if self.assembly.is_some() {
+            self.assemble(session, turn, frame)?;
+            return Ok(0);
+        }
+        if frame.kind == FrameKind::Heartbeat {
+            return Err(Failure::unexpected_frame(frame));
+        }
+        if frame.kind != FrameKind::Method {
+            return Err(Failure::out_of_sequence(
+                "expected method frame, got non method frame instead",
+            ));
+        }
+        match ClientMethod::decode(frame.payload).map_err(Failure::bad_method)? {
+            ClientMethod::BasicPublish(method) => self.basic_publish(session, turn, &method, rest),
+            method => {
+                let done = self.handle_method(session, turn, method);
+                done.map_err(|refusal| Failure::of(method.id(), refusal))?;
+                Ok(0)
+            }
+        }
+    }
+
+    fn handle_method(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        method: ClientMethod<'_>,
+    ) -> Result<(), Refusal> {
+        use ClientMethod as M;
+        match method {
+            M::BasicAck(method) => return self.basic_ack(session, &method),
+            // Whatever else is asked for must find the queues as the acknowledgements left them.
+            _ => session.settle_acked(turn),
+        }
+        match method {
+            M::ChannelFlow(method) => self.channel_flow(session, method),
+            M::AccessRequest(_) => {
+                // AMQP 0-8's tickets: any number will do, and none is ever asked for.
+                let method = ServerMethod::AccessRequestOk(AccessRequestOk { ticket: 1 });
+                session.reply(self.id, method);
+                Ok(())
+            }
+            M::ExchangeDeclare(method) => self.exchange_declare(session, &method),
+            M::ExchangeDelete(method) => self.exchange_delete(session, &method),
+            M::ExchangeBind(method) => self.exchange_bind(session, &method),
+            M::ExchangeUnbind(method) => self.exchange_unbind(session, &method),
+            M::QueueDeclare(method) => self.queue_declare(session, turn, &method),
+            M::QueueBind(method) => self.queue_bind(session, &method),
+            M::QueueUnbind(method) => self.queue_unbind(session, &method),
+            M::QueuePurge(method) => self.queue_purge(session, &method),
+            M::QueueDelete(method) => self.queue_delete(session, &method),
+            M::BasicQos(method) => self.basic_qos(session, method),
+            M::BasicConsume(method) => self.basic_consume(session, turn, &method),
+            M::BasicCancel(method) => self.basic_cancel(session, turn, &method),
+            M::BasicGet(method) => self.basic_get(session, turn, &method),
+            M::BasicNack(method) => self.basic_nack(session, turn, &method),
+            M::BasicReject(method) => self.basic_reject(session, turn, &method),
+            M::BasicRecover(method) => self.basic_recover(session, turn, method),
+            M::BasicRecoverAsync(method) => self.recover(session, turn, method.requeue),
+            M::ConfirmSelect(method) => self.confirm_select(session, method),
+            M::TxSelect(_) | M::TxCommit(_) | M::TxRollback(_) => {
+                let text = format!("{} is not served by this version", method.name());
+                Err(Refusal::not_implemented(text))
+            }
+            // Answers to a basic.cancel that asked for none.
+            M::BasicCancelOk(_) => Ok(()),
+            other => Err(Failure::unimplemented(other.id()).refusal),
+        }
+    }
+
+    fn channel_flow(&mut self, session: &mut Session, method: ChannelFlow) -> Result<(), Refusal> {
+        if !method.active {
+            return Err(Refusal::not_implemented("active=false"));
+        }
+        let answer = ChannelFlowOk { active: true };
+        session.reply(self.id, ServerMethod::ChannelFlowOk(answer));
+        Ok(())
+    }
+
+    /// Ends the channel's part in the vhost: confirms that are due leave, consumers are
+    /// cancelled, unacknowledged deliveries go back to their queues.
+    pub(crate) fn end(&mut self, session: &mut Session, turn: &mut Turn) {
+        self.flush_confirms(session);
+        session.confirming.retain(|id| *id != self.id);
+        session.settle_acked(turn);
+        for (_, consuming) in std::mem::take(&mut self.consumers) {
+            session.link.cancel(turn, &consuming.queue, consuming.key);
+        }
+        let mut held = Vec::new();
+        session.outlet.remove_channel(self.id, &mut held);
+        session.settle(turn, &mut held, Settle::Requeue);
+        if let Some(assembly) = self.assembly.take() {
+            session.assembling_bytes -= assembly.body_bytes();
+        }
+        *self = Self {
+            closing: self.closing,
+            ..Self::new(self.id)
+        };
+    }
+
+    /// Whether a message has begun and is not whole yet.
+    pub(crate) fn is_assembling(&self) -> bool {
+        self.assembly.is_some()
+    }
+
+    /// The name that an empty one stands for.
+    fn queue_or_last<'a>(&'a self, name: &'a str) -> Result<&'a str, Refusal> {
+        if !name.is_empty() {
+            return Ok(name);
+        }
+        if self.last_queue.is_empty() {
+            return Err(Refusal::new(
+                ReplyCode::NotFound,
+                "no previously declared queue",
+            ));
+        }
+        Ok(&self.last_queue)
+    }
+}
+
+/// What a method frame on a channel that is not open fails with.
+pub(crate) fn not_open(method: MethodId) -> Failure {
+    Failure::new(ReplyCode::ChannelError, "expected 'channel.open'", method)
+}

@@ -1,0 +1,219 @@
+//! Publishing: from a whole message to the core, and what the publisher is told.
+//!
+//! Owns what a publisher's properties must obey; routing and permissions are the core's. AMQP
+//! 0-9-1, class basic: publish, return; RabbitMQ's validated user-id and per-message TTL.
+
+use leveret_core::key::Form;
+use leveret_core::limits::TTL_MS_MAX;
+use leveret_core::message::{AmqpOrigin, Head, MessageRef};
+use leveret_core::properties::BasicProperties;
+use leveret_core::refusal::Refusal;
+use leveret_core::reply_code::ReplyCode;
+use leveret_core::turn::Turn;
+
+use super::Channel;
+use super::assembly::{Assembly, whole_content};
+use crate::content;
+use crate::failure::Failure;
+use crate::method::{BasicPublish, BasicReturn, ServerMethod};
+use crate::session::Session;
+
+/// A whole message on its way to the core.
+pub(super) struct Publication<'a> {
+    pub(super) exchange: &'a str,
+    pub(super) routing_key: &'a str,
+    pub(super) mandatory: bool,
+    pub(super) immediate: bool,
+    pub(super) properties: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+impl Channel {
+    /// `basic.publish`: at once if its content is at the start of `rest`, else when that has
+    /// come. Says how many bytes of `rest` were taken.
+    #[inline]
+    pub(super) fn basic_publish(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        method: &BasicPublish<'_>,
+        rest: &[u8],
+    ) -> Result<usize, Failure> {
+        let Some((header, body, taken)) = whole_content(session, self.id, rest) else {
+            self.assembly = Some(Assembly::new(method));
+            return Ok(0);
+        };
+        let publication = Publication {
+            exchange: method.exchange,
+            routing_key: method.routing_key,
+            mandatory: method.mandatory,
+            immediate: method.immediate,
+            properties: header.properties,
+            body,
+        };
+        self.publish(session, turn, &publication)
+            .map_err(|refusal| Failure::of(BasicPublish::ID, refusal))?;
+        Ok(taken)
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        publication: &Publication<'_>,
+    ) -> Result<(), Refusal> {
+        // RabbitMQ has no immediate delivery either.
+        if publication.immediate {
+            return Err(Refusal::not_implemented("immediate=true"));
+        }
+        let properties = BasicProperties::parse(publication.properties)
+            .map_err(|error| Refusal::new(ReplyCode::SyntaxError, error.to_string()))?;
+        check_user_id(session, &properties)?;
+        check_headers(&properties)?;
+        let expires_ms = properties.expiration.map(parse_expiration).transpose()?;
+        let message = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Dotted,
+                // AMQP 0-9-1 §4.6: delivery mode 2 is persistent.
+                persistent: properties.delivery_mode == Some(2),
+                retain: false,
+                publisher: session.link.connection(),
+                received: turn.now,
+                expires: expires_ms.map(|ms| turn.now.after_ms(ms)),
+            },
+            exchange: publication.exchange,
+            key: publication.routing_key.as_bytes(),
+            properties: publication.properties,
+            payload: publication.body,
+        };
+        let published = session.link.publish(turn, &mut self.memo, &message)?;
+        if publication.mandatory && published.routed == 0 {
+            self.basic_return(session, publication);
+        }
+        self.published(session, published.journaled);
+        Ok(())
+    }
+
+    /// Gives an unroutable mandatory message back. Confirms come after it.
+    fn basic_return(&self, session: &mut Session, publication: &Publication<'_>) {
+        let method = BasicReturn {
+            reply_code: ReplyCode::NoRoute.number(),
+            reply_text: ReplyCode::NoRoute.name(),
+            exchange: publication.exchange,
+            routing_key: publication.routing_key,
+        };
+        let (id, frame_max) = (self.id, session.frame_max);
+        session.replied_bytes += session.outlet.append(|out| {
+            ServerMethod::BasicReturn(method).encode(id, out);
+            content::encode(out, id, publication.properties, publication.body, frame_max);
+        });
+    }
+}
+
+/// A message that names its publisher must name the one who is logged in.
+fn check_user_id(session: &Session, properties: &BasicProperties<'_>) -> Result<(), Refusal> {
+    let (Some(claimed), user) = (properties.user_id, session.link.user()) else {
+        return Ok(());
+    };
+    let impersonates = || {
+        let found = session.link.broker().user(user);
+        found.is_some_and(|found| found.tags.iter().any(|tag| &**tag == "impersonator"))
+    };
+    if claimed == user.as_bytes() || impersonates() {
+        return Ok(());
+    }
+    Err(Refusal::precondition(format!(
+        "user_id property set to '{}' but authenticated user was '{user}'",
+        String::from_utf8_lossy(claimed)
+    )))
+}
+
+/// Headers that ask for what is not done are refused, not ignored.
+fn check_headers(properties: &BasicProperties<'_>) -> Result<(), Refusal> {
+    let Some(headers) = properties.headers else {
+        return Ok(());
+    };
+    for (name, _) in headers.entries() {
+        if matches!(name, b"CC" | b"BCC") {
+            return Err(Refusal::not_implemented(format!(
+                "header '{}' (sender-selected distribution) is not served by this version",
+                String::from_utf8_lossy(name)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds in decimal digits, with RabbitMQ's words for what is wrong with them.
+fn parse_expiration(text: &[u8]) -> Result<u64, Refusal> {
+    let refuse = |why: String| {
+        let text = String::from_utf8_lossy(text);
+        Err(Refusal::precondition(format!(
+            "invalid expiration '{text}': {why}"
+        )))
+    };
+    let (negative, unsigned) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let digits = unsigned
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (number, left) = unsigned.split_at(digits);
+    if number.is_empty() {
+        return refuse("no_integer".to_owned());
+    }
+    if !left.is_empty() {
+        let left = String::from_utf8_lossy(left);
+        return refuse(format!("{{leftover_string,\"{left}\"}}"));
+    }
+    // 255 digits do not fit, but they are digits: what they say is too large.
+    let ms = std::str::from_utf8(number)
+        .ok()
+        .and_then(|digits| digits.parse::<u64>().ok());
+    match ms {
+        Some(ms) if negative && ms > 0 => refuse(format!("{{value_negative,-{ms}}}")),
+        Some(ms) if ms <= TTL_MS_MAX => Ok(ms),
+        _ => refuse(format!(
+            "{{value_too_large,{}}}",
+            String::from_utf8_lossy(number)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiration() {
+        let cases: &[(&str, Result<u64, &str>)] = &[
+            ("0", Ok(0)),
+            ("60000", Ok(60_000)),
+            ("+5", Ok(5)),
+            ("-0", Ok(0)),
+            ("315360000000", Ok(TTL_MS_MAX)),
+            (
+                "315360000001",
+                Err("'315360000001': {value_too_large,315360000001}"),
+            ),
+            (
+                "99999999999999999999",
+                Err("'99999999999999999999': {value_too_large,99999999999999999999}"),
+            ),
+            ("-5", Err("'-5': {value_negative,-5}")),
+            ("", Err("'': no_integer")),
+            ("abc", Err("'abc': no_integer")),
+            ("5s", Err("'5s': {leftover_string,\"s\"}")),
+        ];
+        for (text, expected) in cases {
+            let found = parse_expiration(text.as_bytes()).map_err(|refusal| refusal.text);
+            let expected =
+                (*expected).map_err(|why| Box::from(format!("invalid expiration {why}")));
+            assert_eq!(found, expected);
+        }
+    }
+}

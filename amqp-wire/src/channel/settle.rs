@@ -1,0 +1,96 @@
+//! What consumers say of their deliveries: acknowledged, rejected, to be delivered again.
+//!
+//! Owns the refusal of unknown tags; the deliveries themselves wait in the outlet. AMQP 0-9-1,
+//! class basic: ack, reject, recover; RabbitMQ's nack.
+
+use leveret_core::queue::Settle;
+use leveret_core::refusal::Refusal;
+use leveret_core::turn::Turn;
+
+use super::Channel;
+use crate::method::{BasicAck, BasicNack, BasicRecover, BasicRecoverOk, BasicReject, ServerMethod};
+use crate::session::Session;
+
+impl Channel {
+    #[inline]
+    pub(super) fn basic_ack(
+        &mut self,
+        session: &mut Session,
+        method: &BasicAck,
+    ) -> Result<(), Refusal> {
+        if session.ack(self.id, method.delivery_tag, method.multiple) {
+            Ok(())
+        } else {
+            Err(unknown_tag(method.delivery_tag))
+        }
+    }
+
+    pub(super) fn basic_nack(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        method: &BasicNack,
+    ) -> Result<(), Refusal> {
+        let how = if method.requeue {
+            Settle::Requeue
+        } else {
+            Settle::Reject
+        };
+        let mut held = Vec::new();
+        if !session
+            .outlet
+            .take(self.id, method.delivery_tag, method.multiple, &mut held)
+        {
+            return Err(unknown_tag(method.delivery_tag));
+        }
+        session.credit(self.id);
+        session.settle(turn, &mut held, how);
+        Ok(())
+    }
+
+    pub(super) fn basic_reject(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        method: &BasicReject,
+    ) -> Result<(), Refusal> {
+        let nack = BasicNack {
+            delivery_tag: method.delivery_tag,
+            multiple: false,
+            requeue: method.requeue,
+        };
+        self.basic_nack(session, turn, &nack)
+    }
+
+    pub(super) fn basic_recover(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        method: BasicRecover,
+    ) -> Result<(), Refusal> {
+        self.recover(session, turn, method.requeue)?;
+        session.reply(self.id, ServerMethod::BasicRecoverOk(BasicRecoverOk {}));
+        Ok(())
+    }
+
+    /// Puts everything that waits for acknowledgement back into its queues.
+    pub(super) fn recover(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        requeue: bool,
+    ) -> Result<(), Refusal> {
+        if !requeue {
+            return Err(Refusal::not_implemented("requeue=false"));
+        }
+        let mut held = Vec::new();
+        session.outlet.take(self.id, 0, true, &mut held);
+        session.credit(self.id);
+        session.settle(turn, &mut held, Settle::Requeue);
+        Ok(())
+    }
+}
+
+fn unknown_tag(tag: u64) -> Refusal {
+    Refusal::precondition(format!("unknown delivery tag {tag}"))
+}

@@ -1,0 +1,10 @@
+//! Whole connections in memory: a client made of the codec's client side, the machine, and a real
+//! broker; bytes in, bytes out. Each file here is one chapter.
+
+mod client;
+mod confirm;
+mod consume;
+mod cut;
+mod handshake;
+mod refused;
+mod tutorials;

@@ -1,0 +1,148 @@
+//! Publisher confirms, returns, and answers that wait for a disk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use leveret_core::definitions::{Change, Definitions, Fault, Kind, Volatile};
+use leveret_core::journal::{Journal, MemoryJournal, Record};
+use leveret_core::properties::BasicProperties;
+use leveret_core::watermark::Watermark;
+
+use super::client::*;
+use crate::method::*;
+
+/// A disk that syncs when it is told to.
+#[derive(Default)]
+struct Disk {
+    written: AtomicU64,
+    watermark: Arc<Watermark>,
+}
+
+impl Disk {
+    fn write(&self) -> u64 {
+        self.written.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn sync(&self) {
+        self.watermark.raise(self.written.load(Ordering::Acquire));
+    }
+}
+
+impl Journal for Disk {
+    fn append(&self, _record: Record<'_>) -> u64 {
+        self.write()
+    }
+
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+}
+
+impl Definitions for Disk {
+    fn load(&self, _kind: Kind, _visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn submit(&self, _changes: Vec<Change>) -> u64 {
+        self.write()
+    }
+
+    fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+}
+
+fn select(client: &mut Client) {
+    let method = ClientMethod::ConfirmSelect(ConfirmSelect { no_wait: false });
+    assert_eq!(client.ask(1, method), ["1 confirm.select-ok"]);
+}
+
+fn messages(count: usize, mode: u8) -> Vec<u8> {
+    let properties = BasicProperties { delivery_mode: Some(mode), ..BasicProperties::default() };
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        publish(&mut bytes, "", "q", &properties, b"m");
+    }
+    bytes
+}
+
+#[test]
+fn transient_messages_are_confirmed_in_the_same_turn() {
+    let mut client = Client::open(&node());
+    client.declare("q");
+    client.feed(&messages(2, 1));
+    assert!(client.lines().is_empty());
+    select(&mut client);
+    client.feed(&messages(1, 1));
+    assert_eq!(client.lines(), ["1 basic.ack 1"]);
+    client.feed(&messages(5, 1));
+    assert_eq!(client.lines(), ["1 basic.ack 6 multiple"]);
+}
+
+#[test]
+fn durable_messages_are_confirmed_in_order_when_they_are_on_disk() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare { queue: "q", durable: true, ..QueueDeclare::default() };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.lines();
+    select(&mut client);
+    client.feed(&messages(1, 1));
+    assert_eq!(client.lines(), ["1 basic.ack 1"]);
+    client.feed(&messages(2, 2));
+    // The last one is transient and waits for those before it all the same.
+    client.feed(&messages(1, 1));
+    assert!(client.lines().is_empty());
+    disk.watermark.raise(1);
+    assert_eq!(client.lines(), ["1 basic.ack 2"]);
+    client.feed(&messages(1, 2));
+    disk.sync();
+    assert_eq!(client.lines(), ["1 basic.ack 5 multiple"]);
+}
+
+#[test]
+fn returned_before_confirmed() {
+    let mut client = Client::open(&node());
+    select(&mut client);
+    let mut bytes = Vec::new();
+    let method = BasicPublish { routing_key: "nobody", mandatory: true, ..BasicPublish::default() };
+    publish_as(&mut bytes, method, &BasicProperties::default(), b"m");
+    client.feed(&bytes);
+    let expected = ["1 basic.return 312 NO_ROUTE '' nobody m", "1 basic.ack 1"];
+    assert_eq!(client.lines(), expected);
+}
+
+#[test]
+fn a_channel_that_fails_confirms_what_it_has_taken() {
+    let mut client = Client::open(&node());
+    client.declare("q");
+    select(&mut client);
+    let mut bytes = messages(2, 1);
+    publish(&mut bytes, "nowhere", "k", &BasicProperties::default(), b"m");
+    client.feed(&bytes);
+    let expected = [
+        "1 basic.ack 2 multiple",
+        "1 channel.close 404 60.40 NOT_FOUND - no exchange 'nowhere' in vhost '/'",
+    ];
+    assert_eq!(client.lines(), expected);
+}
+
+#[test]
+fn declarations_are_answered_when_they_are_on_disk() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::clone(&disk) as _, Arc::new(MemoryJournal::default()));
+    let mut client = Client::open(&node);
+    // What does not outlive the broker need not wait.
+    client.declare("transient");
+    let queue = QueueDeclare { queue: "q", durable: true, ..QueueDeclare::default() };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    assert!(!client.machine.wants_input());
+    client.send(1, ClientMethod::BasicGet(BasicGet { queue: "q", ..BasicGet::default() }));
+    assert!(client.lines().is_empty());
+    disk.sync();
+    assert_eq!(client.lines(), ["1 queue.declare-ok q 0 0"]);
+    assert!(client.machine.wants_input());
+    client.feed(b"");
+    assert_eq!(client.lines(), ["1 basic.get-empty"]);
+}

@@ -1,0 +1,302 @@
+//! Opening, tuning, logins, heartbeats and the ways a connection ends.
+
+use leveret_core::login::Verdict;
+use leveret_core::peer::{CloseReason, Peer as _};
+use leveret_core::time::Time;
+
+use super::client::*;
+use crate::connection::Connection;
+use crate::method::*;
+
+const REFUSED: &str = "0 connection.close 403 0.0 ACCESS_REFUSED - Login was refused using \
+     authentication mechanism PLAIN. For details see the broker logfile.";
+
+#[test]
+fn protocol_headers() {
+    // (input, taken for AMQP 0-9-1, refused)
+    let cases: &[(&[u8], bool, bool)] = &[
+        (b"AMQP\x00\x00\x09\x01", true, false),
+        (b"AMQP\x01\x01\x00\x09", true, false),
+        (b"AMQP\x00\x01\x00\x00", false, true),
+        (b"AMQP\x03\x01\x00\x00", false, true),
+        (b"AMQP\x00\x00\x09", false, false),
+        (b"AM", false, false),
+        (b"G", false, true),
+        (b"GET / HTTP/1.1\r\n\r\n", false, true),
+        (b"\x16\x03\x01\x02\x00", false, true),
+        (b"\x10\x0C\x00\x04MQTT", false, true),
+    ];
+    for (input, started, refused) in cases {
+        let mut client = Client::accepted(&node());
+        client.feed(input);
+        let expected: &[&str] = match (started, refused) {
+            (true, _) => &["0 connection.start"],
+            (_, true) => &["header"],
+            _ => &[],
+        };
+        assert_eq!(client.lines(), expected, "{input:02x?}");
+        assert_eq!(client.machine.is_closed(), *refused, "{input:02x?}");
+    }
+}
+
+#[test]
+fn mechanisms() {
+    let amq_plain = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05guest";
+    let cases: &[(&str, &[u8], &str)] = &[
+        ("PLAIN", b"\0guest\0guest", "0 connection.tune 2047 131072 60"),
+        ("AMQPLAIN", amq_plain, "0 connection.tune 2047 131072 60"),
+        ("ANONYMOUS", b"", "0 connection.tune 2047 131072 60"),
+        (
+            "PLAIN",
+            b"guest",
+            "0 connection.close 502 10.11 SYNTAX_ERROR - response to PLAIN is malformed",
+        ),
+        (
+            "AMQPLAIN",
+            b"\x05LOGINS\0\0\0\x05guest",
+            "0 connection.close 502 10.11 SYNTAX_ERROR - response to AMQPLAIN is malformed",
+        ),
+        (
+            "plain",
+            b"",
+            "0 connection.close 503 10.11 COMMAND_INVALID - unknown authentication mechanism \
+             'plain'",
+        ),
+    ];
+    for (mechanism, response, expected) in cases {
+        let mut client = Client::accepted(&node());
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, mechanism, response);
+        client.feed(&bytes);
+        assert_eq!(client.lines(), ["0 connection.start", expected]);
+    }
+}
+
+#[test]
+fn logins_refused() {
+    let rows = [
+        (Verdict::Refused, "127.0.0.1:1"),
+        (Verdict::Unavailable, "127.0.0.1:1"),
+        // The default user may come over loopback only.
+        (Verdict::Accepted, "192.0.2.1:1"),
+    ];
+    for (verdict, peer) in rows {
+        let mut client = Client::accepted_from(&node(), peer);
+        client.verdict = verdict;
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+        client.feed(&bytes);
+        assert_eq!(client.lines(), ["0 connection.start", REFUSED]);
+        client.send(0, ClientMethod::ConnectionCloseOk(ConnectionCloseOk {}));
+        assert!(client.machine.is_closed());
+    }
+}
+
+#[test]
+fn a_client_that_cannot_be_told_hears_nothing_for_three_seconds() {
+    let mut client = Client::accepted(&node());
+    client.verdict = Verdict::Refused;
+    let mut bytes = HEADER.to_vec();
+    let method = ConnectionStartOk {
+        mechanism: "PLAIN",
+        response: LongString(b"\0guest\0wrong"),
+        ..ConnectionStartOk::default()
+    };
+    ClientMethod::ConnectionStartOk(method).encode(0, &mut bytes);
+    client.feed(&bytes);
+    assert_eq!(client.lines(), ["0 connection.start"]);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(4_000)));
+    client.turn.now = Time(4_000);
+    client.machine.handle_timeout(&mut client.turn);
+    assert!(client.machine.is_closed());
+}
+
+#[test]
+fn tuning() {
+    let close = |what: &str| format!("0 connection.close 530 10.30 NOT_ALLOWED - negotiated {what}");
+    let rows = [
+        (2047, 131_072, None),
+        (1, 4_096, None),
+        (0, 8_192, Some(close("channel_max = 0 is higher than the maximum allowed value (2047)"))),
+        (2_048, 8_192, Some(close("channel_max = 2048 is higher than the maximum allowed value (2047)"))),
+        (1, 4_095, Some(close("frame_max = 4095 is lower than the minimum allowed value (4096)"))),
+        (1, 0, Some(close("frame_max = 0 is higher than the maximum allowed value (131072)"))),
+        (1, 131_073, Some(close("frame_max = 131073 is higher than the maximum allowed value (131072)"))),
+    ];
+    for (channel_max, frame_max, expected) in rows {
+        let mut client = Client::accepted(&node());
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+        client.feed(&bytes);
+        client.lines();
+        let method = ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 };
+        let found = client.ask(0, ClientMethod::ConnectionTuneOk(method));
+        assert_eq!(found.first(), expected.as_ref());
+    }
+}
+
+#[test]
+fn channel_max_is_kept() {
+    let mut client = Client::accepted(&node());
+    let mut bytes = HEADER.to_vec();
+    start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+    let method = ConnectionTuneOk { channel_max: 2, frame_max: 8_192, heartbeat: 0 };
+    ClientMethod::ConnectionTuneOk(method).encode(0, &mut bytes);
+    let open = ConnectionOpen { virtual_host: "/", ..ConnectionOpen::default() };
+    ClientMethod::ConnectionOpen(open).encode(0, &mut bytes);
+    for channel in [2, 1, 3] {
+        ClientMethod::ChannelOpen(ChannelOpen::default()).encode(channel, &mut bytes);
+    }
+    client.feed(&bytes);
+    let expected = [
+        "2 channel.open-ok",
+        "1 channel.open-ok",
+        "0 connection.close 530 20.10 NOT_ALLOWED - number of channels opened (2) has reached \
+         the negotiated channel_max (2)",
+    ];
+    assert_eq!(client.lines()[3..], expected);
+}
+
+#[test]
+fn vhosts_refused() {
+    let rows = [
+        ("nowhere", "0 connection.close 530 10.40 NOT_ALLOWED - vhost nowhere not found"),
+        (
+            "other",
+            "0 connection.close 530 10.40 NOT_ALLOWED - access to vhost 'other' refused for user \
+             'guest'",
+        ),
+    ];
+    for (virtual_host, expected) in rows {
+        let node = node();
+        node.broker.add_vhost("other").expect("a new vhost");
+        let mut client = Client::accepted(&node);
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+        tune_ok(&mut bytes, FRAME_MAX);
+        client.feed(&bytes);
+        client.lines();
+        let open = ConnectionOpen { virtual_host, ..ConnectionOpen::default() };
+        assert_eq!(client.ask(0, ClientMethod::ConnectionOpen(open)), [expected]);
+    }
+}
+
+fn timeout(client: &mut Client, now: u64) -> Vec<String> {
+    client.turn.now = Time(now);
+    client.machine.handle_timeout(&mut client.turn);
+    client.lines()
+}
+
+#[test]
+fn handshake_must_end() {
+    let mut client = Client::accepted(&node());
+    client.feed(HEADER);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(11_000)));
+    timeout(&mut client, 10_999);
+    assert!(!client.machine.is_closed());
+    timeout(&mut client, 11_000);
+    assert!(client.machine.is_closed());
+}
+
+#[test]
+fn heartbeats() {
+    let mut client = Client::open(&node());
+    assert_eq!(client.machine.poll_timeout(), Some(Time(31_000)));
+    assert!(timeout(&mut client, 30_999).is_empty());
+    assert_eq!(timeout(&mut client, 31_000), ["heartbeat"]);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(61_000)));
+    // What the client sends keeps it alive.
+    client.turn.now = Time(60_000);
+    client.feed(b"\x08\0\0\0\0\0\0\xCE");
+    assert_eq!(timeout(&mut client, 179_999), ["heartbeat"]);
+    assert!(!client.machine.is_closed());
+    timeout(&mut client, 180_000);
+    assert!(client.machine.is_closed());
+}
+
+#[test]
+fn input_that_makes_no_progress_is_no_sign_of_life() {
+    let mut client = Client::open(&node());
+    client.feed(b"\x01\0");
+    client.turn.now = Time(100_000);
+    client.feed(b"");
+    timeout(&mut client, 121_000);
+    assert!(client.machine.is_closed());
+}
+
+#[test]
+fn client_closes() {
+    let node = node();
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare { queue: "mine", exclusive: true, ..QueueDeclare::default() };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.lines();
+    let close = ConnectionClose { reply_code: 200, reply_text: "bye", ..Default::default() };
+    let found = client.ask(0, ClientMethod::ConnectionClose(close));
+    assert_eq!(found, ["0 connection.close-ok"]);
+    assert!(client.machine.is_closed());
+    // Who hears that finds the exclusive queue gone.
+    assert!(node.broker.vhost("/").expect("the default").queue("mine").is_none());
+    assert_eq!(node.broker.peer_count(), 1);
+    client.hang_up();
+    assert_eq!(node.broker.peer_count(), 0);
+}
+
+#[test]
+fn broker_closes() {
+    let rows = [
+        (
+            CloseReason::Shutdown,
+            "broker forced connection closure with reason 'shutdown'",
+        ),
+        (CloseReason::Administrator("Closed via management".into()), "Closed via management"),
+        (CloseReason::VHostDeleted("v".into()), "vhost 'v' is deleted"),
+        (CloseReason::PluginDisabled, "the listener's plugin was disabled"),
+    ];
+    for (why, text) in rows {
+        let node = node();
+        let mut client = Client::open(&node);
+        assert_eq!(node.broker.close_peers(&why, |_| true), 1);
+        let expected = format!("0 connection.close 320 0.0 CONNECTION_FORCED - {text}");
+        assert_eq!(client.lines(), [expected]);
+        // What the client had sent before it heard of it is discarded.
+        client.publish("", "q", "late");
+        assert!(client.lines().is_empty());
+        assert_eq!(timeout(&mut client, 5_999), [""; 0]);
+        assert!(!client.machine.is_closed());
+        timeout(&mut client, 6_000);
+        assert!(client.machine.is_closed());
+    }
+}
+
+#[test]
+fn broker_closes_before_anything_was_said() {
+    let node = node();
+    let mut client = Client::accepted(&node);
+    node.broker.close_peers(&CloseReason::Shutdown, |_| true);
+    assert!(client.lines().is_empty());
+    assert!(client.machine.is_closed());
+}
+
+#[test]
+fn listings() {
+    let node = node();
+    let mut client = Client::open(&node);
+    client.declare("q");
+    client.publish("", "q", "1");
+    client.consume("q", false);
+    let (_, peer) = node.broker.peers().remove(0);
+    let view = peer.view();
+    assert_eq!((&*view.user, &*view.vhost, view.state), ("guest", "/", "running"));
+    assert_eq!((view.channels, view.unacked, view.channel_max), (1, 1, 2047));
+    assert_eq!((view.frame_max, view.timeout_s, &*view.auth_mechanism), (131_072, 60, "PLAIN"));
+    assert!(view.received_bytes > 0 && view.sent_bytes > 0);
+    assert!(view.client_properties.lookup("capabilities").is_some());
+}
+
+/// What the driver needs of the machine.
+#[test]
+fn machines_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Connection>();
+}

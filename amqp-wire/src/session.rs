@@ -1,0 +1,178 @@
+//! What the channels of an open connection share: the way into the vhost, the way out to the
+//! client, and what a read batch has gathered.
+//!
+//! Owns the order of answers: an answer that must wait for the disk holds back all input behind
+//! it. Never looks into frames.
+
+use std::sync::Arc;
+
+use leveret_core::link::Link;
+use leveret_core::queue::{Queue, Settle};
+use leveret_core::turn::Turn;
+use leveret_core::watermark::Wake;
+
+use crate::method::ServerMethod;
+use crate::outlet::Outlet;
+use crate::outlet::window::Held;
+
+/// An open connection, as its channels see it.
+pub(crate) struct Session {
+    pub(crate) link: Arc<Link>,
+    pub(crate) outlet: Arc<Outlet>,
+    /// Rung by watermarks.
+    pub(crate) bell: Arc<dyn Wake>,
+    /// The negotiated size of a frame in bytes.
+    pub(crate) frame_max: u32,
+    /// Bytes of unfinished bodies on all channels.
+    pub(crate) assembling_bytes: usize,
+    /// Bytes of answers since the last flush.
+    pub(crate) replied_bytes: usize,
+    /// An answer that waits for the definitions.
+    uncommitted: Option<Uncommitted>,
+    /// Acknowledged in this batch, not yet told to the queues.
+    acked: Vec<Held>,
+    /// Channels whose consumers may have credit again.
+    returned: Vec<u16>,
+    /// Channels that have confirms to send.
+    pub(crate) confirming: Vec<u16>,
+    /// Kept empty, for its memory.
+    pulls: Vec<(Arc<Queue>, u64)>,
+}
+
+struct Uncommitted {
+    /// The record of the definitions that it waits for.
+    number: u64,
+    answer: Vec<u8>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        outlet: Arc<Outlet>,
+        bell: Arc<dyn Wake>,
+        frame_max: u32,
+    ) -> Self {
+        Self {
+            link,
+            outlet,
+            bell,
+            frame_max,
+            assembling_bytes: 0,
+            replied_bytes: 0,
+            uncommitted: None,
+            acked: Vec::new(),
+            returned: Vec::new(),
+            confirming: Vec::new(),
+            pulls: Vec::new(),
+        }
+    }
+
+    /// Answers the client.
+    pub(crate) fn reply(&mut self, channel: u16, method: ServerMethod<'_>) {
+        self.replied_bytes += self.outlet.append(|out| method.encode(channel, out));
+    }
+
+    /// Answers the client as soon as what it asked for is on disk.
+    pub(crate) fn reply_committed(&mut self, channel: u16, method: ServerMethod<'_>) {
+        let Some(number) = self.link.uncommitted() else {
+            return self.reply(channel, method);
+        };
+        if !self
+            .link
+            .broker()
+            .definitions()
+            .watermark()
+            .wait(number, &self.bell)
+        {
+            return self.reply(channel, method);
+        }
+        let mut answer = Vec::new();
+        method.encode(channel, &mut answer);
+        self.uncommitted = Some(Uncommitted { number, answer });
+    }
+
+    /// Whether an answer waits for the definitions: nothing may overtake it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.uncommitted.is_some()
+    }
+
+    /// Lets the answer go that waited, if it need not wait any longer.
+    pub(crate) fn release_reply(&mut self) {
+        let durable = self.link.broker().definitions().watermark().durable();
+        if let Some(held) = self.uncommitted.take_if(|held| held.number <= durable) {
+            self.replied_bytes += self
+                .outlet
+                .append(|out| out.extend_from_slice(&held.answer));
+        }
+    }
+
+    /// Takes acknowledged deliveries out of a channel's window; `false` for an unknown tag. The
+    /// queues hear of them at the end of the batch, or before another method.
+    pub(crate) fn ack(&mut self, channel: u16, tag: u64, multiple: bool) -> bool {
+        let known = self.outlet.take(channel, tag, multiple, &mut self.acked);
+        if known {
+            self.credit(channel);
+        }
+        known
+    }
+
+    /// The channel's consumers may have credit again.
+    pub(crate) fn credit(&mut self, channel: u16) {
+        if self.returned.last() != Some(&channel) && !self.returned.contains(&channel) {
+            self.returned.push(channel);
+        }
+    }
+
+    /// Tells the queues of what was acknowledged.
+    pub(crate) fn settle_acked(&mut self, turn: &mut Turn) {
+        if !self.acked.is_empty() {
+            let mut acked = std::mem::take(&mut self.acked);
+            self.settle(turn, &mut acked, Settle::Ack);
+            self.acked = acked;
+        }
+    }
+
+    /// Settles deliveries, queue by queue and in order; `held` is empty afterwards.
+    pub(crate) fn settle(&self, turn: &mut Turn, held: &mut Vec<Held>, how: Settle) {
+        if held
+            .iter()
+            .any(|one| !Arc::ptr_eq(&one.queue, &held[0].queue))
+        {
+            held.sort_by_key(|one| one.queue.id());
+        }
+        let mut rest = held.drain(..).peekable();
+        while let Some(first) = rest.next() {
+            let queue = first.queue;
+            let more = std::iter::from_fn(|| {
+                let next = rest.next_if(|next| Arc::ptr_eq(&next.queue, &queue))?;
+                Some((next.seq, next.message))
+            });
+            let all = std::iter::once((first.seq, first.message)).chain(more);
+            self.link.settle(turn, &queue, all, how);
+        }
+    }
+
+    /// Gives consumers that have credit again what is ready for them.
+    pub(crate) fn pull_returned(&mut self, turn: &mut Turn) {
+        let mut pulls = std::mem::take(&mut self.pulls);
+        for channel in self.returned.drain(..) {
+            self.outlet.take_starved(Some(channel), &mut pulls);
+        }
+        self.pull(turn, &mut pulls);
+        self.pulls = pulls;
+    }
+
+    /// The same for all consumers, after the out-buffer was flushed.
+    pub(crate) fn pull_all(&mut self, turn: &mut Turn) {
+        let mut pulls = std::mem::take(&mut self.pulls);
+        self.outlet.take_starved(None, &mut pulls);
+        self.pull(turn, &mut pulls);
+        self.pulls = pulls;
+    }
+
+    fn pull(&self, turn: &mut Turn, pulls: &mut Vec<(Arc<Queue>, u64)>) {
+        for (queue, key) in pulls.drain(..) {
+            queue.pull(turn, self.link.connection(), key);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! `leveret ctl`, also `rabbitmqctl`: parses by the table of commands, asks the node, prints.
+
+mod columns;
+mod commands;
+mod status;
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+use leveret_management::protocol::{Code, Failure};
+use serde_json::{Map, Value};
+
+use self::commands::{Arity, COMMANDS, Listing, Output, Spec};
+use super::client::{self, Target};
+use super::exit;
+use super::output::{self, Style};
+
+/// How long a listing waits that tells its timeout, in seconds; RabbitMQ's number.
+const LISTING_TIMEOUT_S: f64 = 60.0;
+
+/// The vhost where none is named.
+const VHOST_DEFAULT: &str = "/";
+
+/// Bytes of a password that are read from standard input.
+const PASSWORD_BYTES_MAX: u64 = 8 * 1_024;
+
+pub(super) fn command(name: &'static str) -> Command {
+    let vhost = Arg::new("vhost")
+        .short('p')
+        .long("vhost")
+        .value_name("VHOST")
+        .global(true)
+        .help("Virtual host [default: /]");
+    Command::new(name)
+        .about("Rules a running node: RabbitMQ's rabbitmqctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(vhost)
+        .args(client::options())
+        .args(output::options())
+        .subcommands(COMMANDS.iter().map(subcommand))
+}
+
+fn subcommand(spec: &Spec) -> Command {
+    let mut command = Command::new(spec.name).about(spec.about);
+    for (name, arity) in spec.positionals {
+        let arg = Arg::new(*name);
+        command = command.arg(match arity {
+            Arity::One => arg.required(true),
+            Arity::Optional => arg,
+            Arity::Password => arg.help("Read from standard input if it is not there"),
+            Arity::Many => {
+                let arg = arg.num_args(0..);
+                match &spec.output {
+                    Output::Listing(listing) => arg.help(columns::help(listing.all)),
+                    _ => arg,
+                }
+            }
+        });
+    }
+    for flag in spec.flags {
+        let mut arg = Arg::new(flag.long)
+            .long(flag.long)
+            .num_args(0)
+            .help(flag.about);
+        if let Some(short) = flag.short {
+            arg = arg.short(short);
+        }
+        command = command.arg(arg);
+    }
+    command
+}
+
+pub(super) fn run(parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
+    let matches = match parsed {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
+    let Some((name, inner)) = matches.subcommand() else {
+        return ExitCode::SUCCESS;
+    };
+    let Some(spec) = COMMANDS.iter().find(|spec| spec.name == name) else {
+        return exit::fail(&exit::bad_argument(format!("Command '{name}' not found.")));
+    };
+    match execute(spec, inner) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::fail(&failure),
+    }
+}
+
+fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
+    let style = Style::of(matches);
+    let shown = shown_columns(spec, matches)?;
+    let mut arguments = arguments(spec, matches)?;
+    if let Output::Listing(_) = spec.output {
+        arguments.insert("columns".to_owned(), Value::from(shown.clone()));
+    }
+    let mut target = Target::of(matches)?;
+    let tells_timeout = matches!(
+        spec.output,
+        Output::Listing(Listing {
+            tells_timeout: true,
+            ..
+        })
+    );
+    if tells_timeout && target.timeout().is_none() {
+        target.wait_at_most(LISTING_TIMEOUT_S);
+    }
+    let mut client = target.connect()?;
+    if style.talks() {
+        if let (true, Some(timeout)) = (tells_timeout, target.timeout()) {
+            println!("Timeout: {:?} seconds ...", timeout.as_secs_f64());
+        }
+        let banner = filled(spec.banner, &arguments);
+        if !banner.is_empty() {
+            println!("{banner}");
+        }
+    }
+    read_passwords(spec, &mut arguments)?;
+    let answer = client.ask(spec.name, arguments)?;
+    print(&print_out(spec, &style, &shown, &answer))
+}
+
+/// The output of a command as text.
+fn print_out(spec: &Spec, style: &Style, columns: &[&str], answer: &Value) -> String {
+    let sentence = |text: &str| match answer {
+        Value::Object(members) => filled(text, members) + "\n",
+        _ => format!("{text}\n"),
+    };
+    match &spec.output {
+        Output::Nothing => String::new(),
+        Output::Hint(_) if !style.talks() => String::new(),
+        Output::Text(text) | Output::Hint(text) => sentence(text),
+        Output::Status => status::text(style, answer),
+        Output::Listing(_) => {
+            let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+            output::listing(style, columns, rows)
+        }
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Software, why.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The columns to show, checked against those that there are.
+fn shown_columns(spec: &Spec, matches: &ArgMatches) -> Result<Vec<&'static str>, Failure> {
+    let Output::Listing(listing) = &spec.output else {
+        return Ok(Vec::new());
+    };
+    if listing.all.is_empty() {
+        return Ok(listing.default.to_vec());
+    }
+    let verbose = matches.try_get_one::<bool>("verbose").ok().flatten() == Some(&true);
+    let named: Vec<&str> = words(matches, "columns")
+        .flat_map(|word| word.split(','))
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .collect();
+    if named.is_empty() {
+        return Ok(if verbose {
+            listing.all
+        } else {
+            listing.default
+        }
+        .to_vec());
+    }
+    choose(listing.all, &named)
+}
+
+fn choose(all: &'static [&'static str], named: &[&str]) -> Result<Vec<&'static str>, Failure> {
+    let find = |name: &&str| all.iter().find(|column| *column == name).copied();
+    let unknown: Vec<&str> = named
+        .iter()
+        .filter(|name| find(name).is_none())
+        .copied()
+        .collect();
+    if unknown.is_empty() {
+        return Ok(named.iter().filter_map(find).collect());
+    }
+    Err(exit::bad_argument(format!(
+        "Info key(s) {} are not supported; supported: {}",
+        unknown.join(","),
+        all.join(", ")
+    )))
+}
+
+/// What the node is asked, but for passwords that are to be read.
+fn arguments(spec: &Spec, matches: &ArgMatches) -> Result<Map<String, Value>, Failure> {
+    let mut arguments = Map::new();
+    for (name, arity) in spec.positionals {
+        let value = match arity {
+            Arity::Many if *name == "columns" => continue,
+            Arity::Many => Value::from(words(matches, name).collect::<Vec<_>>()),
+            _ => match words(matches, name).next() {
+                Some(word) => Value::from(word),
+                None => continue,
+            },
+        };
+        arguments.insert((*name).to_owned(), value);
+    }
+    for flag in spec.flags {
+        if let Some(argument) = flag.argument {
+            arguments.insert(
+                argument.to_owned(),
+                Value::from(matches.get_flag(flag.long)),
+            );
+        }
+    }
+    if spec.in_vhost {
+        let vhost = words(matches, "vhost").next().unwrap_or(VHOST_DEFAULT);
+        arguments.insert("vhost".to_owned(), Value::from(vhost));
+    }
+    Ok(arguments)
+}
+
+fn words<'a>(matches: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a str> {
+    matches
+        .get_many::<String>(name)
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+}
+
+/// Reads from standard input what was not given.
+fn read_passwords(spec: &Spec, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
+    let wanted = |(name, arity): &&(&'static str, Arity)| {
+        *arity == Arity::Password && !arguments.contains_key(*name)
+    };
+    let Some((name, _)) = spec.positionals.iter().find(wanted) else {
+        return Ok(());
+    };
+    println!("Password: ");
+    let mut line = String::new();
+    let mut input = std::io::Read::take(std::io::stdin().lock(), PASSWORD_BYTES_MAX);
+    // What is no text is no password either.
+    let read = input.read_line(&mut line).unwrap_or_default();
+    let password = line.trim_end_matches(['\r', '\n']);
+    if read == 0 || password.is_empty() {
+        let text = "Password is not provided via argument or stdin";
+        return Err(Failure::new(Code::Data, text));
+    }
+    arguments.insert((*name).to_owned(), Value::from(password));
+    Ok(())
+}
+
+/// A text with `{x}` replaced by member `x`; what stands in `[` and `]` goes if its member is
+/// not there.
+fn filled(text: &str, members: &Map<String, Value>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(['{', '[']) {
+        let opened = rest[before.len()..].chars().next();
+        let (close, optional) = if opened == Some('{') {
+            ('}', false)
+        } else {
+            (']', true)
+        };
+        let Some((inside, behind)) = after.split_once(close) else {
+            break;
+        };
+        out += before;
+        match (optional, inside.split_once('{')) {
+            (false, _) => out += &shown(members.get(inside)),
+            // A list of its own: `[{tags}]` stays in its brackets.
+            (true, Some(("", name))) => {
+                let name = name.trim_end_matches('}');
+                out += &format!("[{}]", shown(members.get(name)));
+            }
+            (true, Some((_, name))) => {
+                let name = name.split('}').next().unwrap_or_default();
+                if members.contains_key(name) {
+                    out += &filled(inside, members);
+                }
+            }
+            (true, None) => out += inside,
+        }
+        rest = behind;
+    }
+    out + rest
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(values)) => {
+            let values: Vec<String> = values.iter().map(|value| shown(Some(value))).collect();
+            values.join(", ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

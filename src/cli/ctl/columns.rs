@@ -1,0 +1,225 @@
+//! The columns that RabbitMQ's listings have, in its order. Those that this version has nothing to
+//! show in are listed beside them; they are taken, and empty.
+
+/// `list_vhosts`.
+pub(super) const VHOST: &[&str] = &[
+    "name",
+    "description",
+    "tags",
+    "default_queue_type",
+    "protected_from_deletion",
+    "tracing",
+    "cluster_state",
+    "metadata",
+];
+
+/// `list_queues`.
+pub(super) const QUEUE: &[&str] = &[
+    "name",
+    "durable",
+    "auto_delete",
+    "arguments",
+    "policy",
+    "operator_policy",
+    "effective_policy_definition",
+    "pid",
+    "owner_pid",
+    "exclusive",
+    "exclusive_consumer_pid",
+    "exclusive_consumer_tag",
+    "messages_ready",
+    "messages_unacknowledged",
+    "messages",
+    "messages_ready_ram",
+    "messages_unacknowledged_ram",
+    "messages_ram",
+    "messages_persistent",
+    "message_bytes",
+    "message_bytes_ready",
+    "message_bytes_unacknowledged",
+    "message_bytes_ram",
+    "message_bytes_persistent",
+    "head_message_timestamp",
+    "disk_reads",
+    "disk_writes",
+    "consumers",
+    "consumer_utilisation",
+    "consumer_capacity",
+    "memory",
+    "state",
+    "type",
+    "leader",
+    "members",
+    "online",
+];
+
+/// `list_exchanges`.
+pub(super) const EXCHANGE: &[&str] = &[
+    "name",
+    "type",
+    "durable",
+    "auto_delete",
+    "internal",
+    "arguments",
+    "policy",
+];
+
+/// `list_bindings`.
+pub(super) const BINDING: &[&str] = &[
+    "source_name",
+    "source_kind",
+    "destination_name",
+    "destination_kind",
+    "routing_key",
+    "arguments",
+];
+
+/// `list_consumers` without columns.
+pub(super) const CONSUMER_DEFAULT: &[&str] = &[
+    "queue_name",
+    "channel_pid",
+    "consumer_tag",
+    "ack_required",
+    "prefetch_count",
+    "active",
+    "arguments",
+];
+
+/// `list_consumers`.
+pub(super) const CONSUMER: &[&str] = &[
+    "queue_name",
+    "channel_pid",
+    "consumer_tag",
+    "ack_required",
+    "prefetch_count",
+    "active",
+    "activity_status",
+    "arguments",
+];
+
+/// `list_connections`.
+pub(super) const CONNECTION: &[&str] = &[
+    "pid",
+    "name",
+    "port",
+    "host",
+    "peer_port",
+    "peer_host",
+    "ssl",
+    "ssl_protocol",
+    "ssl_key_exchange",
+    "ssl_cipher",
+    "ssl_hash",
+    "peer_cert_subject",
+    "peer_cert_issuer",
+    "peer_cert_serial_number",
+    "peer_cert_validity",
+    "state",
+    "channels",
+    "protocol",
+    "auth_mechanism",
+    "user",
+    "vhost",
+    "container_id",
+    "timeout",
+    "frame_max",
+    "channel_max",
+    "client_properties",
+    "recv_oct",
+    "recv_cnt",
+    "send_oct",
+    "send_cnt",
+    "send_pend",
+    "connected_at",
+];
+
+/// `list_mqtt_connections`.
+pub(super) const MQTT_CONNECTION: &[&str] = &[
+    "pid",
+    "protocol",
+    "host",
+    "port",
+    "peer_host",
+    "peer_port",
+    "ssl",
+    "ssl_protocol",
+    "ssl_key_exchange",
+    "ssl_cipher",
+    "ssl_hash",
+    "vhost",
+    "user",
+    "client_id",
+    "conn_name",
+    "user_property",
+    "connection_state",
+    "ssl_login_name",
+    "recv_cnt",
+    "recv_oct",
+    "send_cnt",
+    "send_oct",
+    "send_pend",
+    "clean_sess",
+    "will_msg",
+    "retainer_pid",
+    "exchange",
+    "prefetch",
+    "messages_unconfirmed",
+    "messages_unacknowledged",
+];
+
+/// Columns that are taken and empty, whatever the listing.
+pub(super) const EMPTY: &[&str] = &[
+    "description",
+    "default_queue_type",
+    "protected_from_deletion",
+    "cluster_state",
+    "metadata",
+    "policy",
+    "operator_policy",
+    "effective_policy_definition",
+    "exclusive_consumer_pid",
+    "exclusive_consumer_tag",
+    "messages_persistent",
+    "message_bytes",
+    "message_bytes_unacknowledged",
+    "message_bytes_ram",
+    "message_bytes_persistent",
+    "head_message_timestamp",
+    "disk_reads",
+    "disk_writes",
+    "consumer_utilisation",
+    "consumer_capacity",
+    "memory",
+    "leader",
+    "members",
+    "online",
+    "ssl_protocol",
+    "ssl_key_exchange",
+    "ssl_cipher",
+    "ssl_hash",
+    "peer_cert_subject",
+    "peer_cert_issuer",
+    "peer_cert_serial_number",
+    "peer_cert_validity",
+    "container_id",
+    "recv_cnt",
+    "send_cnt",
+    "user_property",
+    "ssl_login_name",
+    "will_msg",
+    "retainer_pid",
+    "exchange",
+    "prefetch",
+    "messages_unconfirmed",
+];
+
+/// What the help of a listing says about its columns.
+pub(super) fn help(all: &[&str]) -> String {
+    let (empty, full): (Vec<&str>, Vec<&str>) =
+        all.iter().partition(|column| EMPTY.contains(column));
+    let mut text = format!("Columns to show: {}", full.join(", "));
+    if !empty.is_empty() {
+        text += &format!(". Taken, but empty in this version: {}", empty.join(", "));
+    }
+    text
+}

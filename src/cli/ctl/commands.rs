@@ -1,0 +1,388 @@
+//! The table of `leveret ctl`: RabbitMQ's names, arguments, banners and results.
+//!
+//! Owns data only. A placeholder `{x}` stands for argument `x`, or for member `x` of the answer.
+
+use super::columns as c;
+
+/// One command.
+pub(super) struct Spec {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) positionals: &'static [(&'static str, Arity)],
+    pub(super) flags: &'static [Flag],
+    /// Whether the vhost of `-p` goes with it.
+    pub(super) in_vhost: bool,
+    /// Said before anything is done.
+    pub(super) banner: &'static str,
+    pub(super) output: Output,
+}
+
+/// How many words a positional argument takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Arity {
+    One,
+    Optional,
+    Many,
+    /// One, or a line of standard input if it is not there.
+    Password,
+}
+
+/// A switch of one command.
+pub(super) struct Flag {
+    pub(super) short: Option<char>,
+    pub(super) long: &'static str,
+    /// The argument that it makes true; none for what is taken for RabbitMQ's sake only.
+    pub(super) argument: Option<&'static str>,
+    pub(super) about: &'static str,
+}
+
+/// What comes out.
+pub(super) enum Output {
+    Nothing,
+    /// A sentence.
+    Text(&'static str),
+    /// A sentence that quiet scripts do not want.
+    Hint(&'static str),
+    Listing(Listing),
+    Status,
+}
+
+/// Columns of a listing.
+pub(super) struct Listing {
+    /// What is shown if no column is named.
+    pub(super) default: &'static [&'static str],
+    /// What may be named; nothing if the columns are fixed.
+    pub(super) all: &'static [&'static str],
+    /// Whether RabbitMQ tells the timeout first.
+    pub(super) tells_timeout: bool,
+}
+
+const fn listing(default: &'static [&'static str], all: &'static [&'static str]) -> Output {
+    Output::Listing(Listing {
+        default,
+        all,
+        tells_timeout: false,
+    })
+}
+
+const fn spec(
+    name: &'static str,
+    about: &'static str,
+    positionals: &'static [(&'static str, Arity)],
+    banner: &'static str,
+    output: Output,
+) -> Spec {
+    Spec {
+        name,
+        about,
+        positionals,
+        flags: &[],
+        in_vhost: false,
+        banner,
+        output,
+    }
+}
+
+const fn in_vhost(spec: Spec) -> Spec {
+    Spec {
+        in_vhost: true,
+        ..spec
+    }
+}
+
+const fn flags(spec: Spec, flags: &'static [Flag]) -> Spec {
+    Spec { flags, ..spec }
+}
+
+use Arity::{Many, One, Optional, Password};
+
+const USER: (&str, Arity) = ("username", One);
+
+const PRE_HASHED: &[Flag] = &[Flag {
+    short: None,
+    long: "pre-hashed-password",
+    argument: Some("pre_hashed"),
+    about: "The password is a hash: RabbitMQ's SHA-256 in base64, or an argon2id PHC string",
+}];
+
+const DELETE_QUEUE: &[Flag] = &[
+    Flag {
+        short: Some('e'),
+        long: "if-empty",
+        argument: Some("if_empty"),
+        about: "Only if it has no messages ready for delivery",
+    },
+    Flag {
+        short: Some('u'),
+        long: "if-unused",
+        argument: Some("if_unused"),
+        about: "Only if it has no consumers",
+    },
+];
+
+const ONE_NODE: &str = "Taken for RabbitMQ's sake, changes nothing: all queues are on this node";
+
+const WHICH_QUEUES: &[Flag] = &[
+    Flag {
+        short: None,
+        long: "online",
+        argument: None,
+        about: ONE_NODE,
+    },
+    Flag {
+        short: None,
+        long: "offline",
+        argument: None,
+        about: ONE_NODE,
+    },
+    Flag {
+        short: None,
+        long: "local",
+        argument: None,
+        about: ONE_NODE,
+    },
+];
+
+const VERBOSE: &[Flag] = &[Flag {
+    short: Some('V'),
+    long: "verbose",
+    argument: None,
+    about: "All columns",
+}];
+
+const ADDED: &str = "Done. Don't forget to grant the user permissions to some virtual hosts! See \
+                     'rabbitmqctl help set_permissions' to learn more.";
+
+const LIST_QUEUES: Spec = Spec {
+    output: Output::Listing(Listing {
+        default: &["name", "messages"],
+        all: c::QUEUE,
+        tells_timeout: true,
+    }),
+    ..flags(
+        in_vhost(spec(
+            "list_queues",
+            "Lists queues",
+            &[("columns", Many)],
+            "Listing queues for vhost {vhost} ...",
+            Output::Nothing,
+        )),
+        WHICH_QUEUES,
+    )
+};
+
+/// All commands, in the order of the help.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec("status", "Tells about the node", &[], "", Output::Status),
+    flags(
+        spec(
+            "add_user",
+            "Creates a user",
+            &[USER, ("password", Password)],
+            "Adding user \"{username}\" ...",
+            Output::Hint(ADDED),
+        ),
+        PRE_HASHED,
+    ),
+    spec(
+        "delete_user",
+        "Deletes a user with all permissions",
+        &[USER],
+        "Deleting user \"{username}\" ...",
+        Output::Nothing,
+    ),
+    flags(
+        spec(
+            "change_password",
+            "Changes a user's password",
+            &[USER, ("password", Password)],
+            "Changing password for user \"{username}\" ...",
+            Output::Nothing,
+        ),
+        PRE_HASHED,
+    ),
+    spec(
+        "authenticate_user",
+        "Tells whether a password is a user's",
+        &[USER, ("password", Password)],
+        "Authenticating user \"{username}\" ...",
+        Output::Text("Success"),
+    ),
+    spec(
+        "set_user_tags",
+        "Replaces a user's tags",
+        &[USER, ("tags", Many)],
+        "Setting tags for user \"{username}\" to [{tags}] ...",
+        Output::Nothing,
+    ),
+    spec(
+        "list_users",
+        "Lists users",
+        &[],
+        "Listing users ...",
+        listing(&["user", "tags"], &[]),
+    ),
+    spec(
+        "add_vhost",
+        "Creates a virtual host",
+        &[("name", One)],
+        "Adding vhost \"{name}\" ...",
+        Output::Nothing,
+    ),
+    spec(
+        "delete_vhost",
+        "Deletes a virtual host with all that is in it",
+        &[("name", One)],
+        "Deleting vhost \"{name}\" ...",
+        Output::Nothing,
+    ),
+    spec(
+        "list_vhosts",
+        "Lists virtual hosts",
+        &[("columns", Many)],
+        "Listing vhosts ...",
+        listing(&["name"], c::VHOST),
+    ),
+    in_vhost(spec(
+        "set_permissions",
+        "Sets what a user may configure, write and read in a vhost",
+        &[USER, ("configure", One), ("write", One), ("read", One)],
+        "Setting permissions for user \"{username}\" in vhost \"{vhost}\" ...",
+        Output::Nothing,
+    )),
+    in_vhost(spec(
+        "clear_permissions",
+        "Takes a user's permissions in a vhost away",
+        &[USER],
+        "Clearing permissions for user \"{username}\" in vhost \"{vhost}\" ...",
+        Output::Nothing,
+    )),
+    in_vhost(spec(
+        "list_permissions",
+        "Lists permissions in a vhost",
+        &[],
+        "Listing permissions for vhost \"{vhost}\" ...",
+        listing(&["user", "configure", "write", "read"], &[]),
+    )),
+    spec(
+        "list_user_permissions",
+        "Lists a user's permissions in all vhosts",
+        &[USER],
+        "Listing permissions for user \"{username}\" ...",
+        listing(&["vhost", "configure", "write", "read"], &[]),
+    ),
+    in_vhost(spec(
+        "set_topic_permissions",
+        "Sets under which topics of an exchange a user may publish and subscribe",
+        &[USER, ("exchange", One), ("write", One), ("read", One)],
+        "Setting topic permissions on \"{exchange}\" for user \"{username}\" in vhost \
+         \"{vhost}\" ...",
+        Output::Nothing,
+    )),
+    in_vhost(spec(
+        "clear_topic_permissions",
+        "Takes a user's topic permissions away, on one exchange or on all",
+        &[USER, ("exchange", Optional)],
+        "Clearing topic permissions[ on \"{exchange}\"] for user \"{username}\" in vhost \
+         \"{vhost}\" ...",
+        Output::Nothing,
+    )),
+    in_vhost(spec(
+        "list_topic_permissions",
+        "Lists topic permissions in a vhost",
+        &[],
+        "Listing topic permissions for vhost \"{vhost}\" ...",
+        listing(&["user", "exchange", "write", "read"], &[]),
+    )),
+    spec(
+        "list_user_topic_permissions",
+        "Lists a user's topic permissions in all vhosts",
+        &[USER],
+        "Listing topic permissions for user \"{username}\" ...",
+        listing(&["vhost", "exchange", "write", "read"], &[]),
+    ),
+    spec(
+        "set_global_parameter",
+        "Sets a global runtime parameter such as mqtt_port_to_vhost_mapping",
+        &[("name", One), ("value", One)],
+        "Setting global runtime parameter \"{name}\" to \"{value}\" ...",
+        Output::Nothing,
+    ),
+    spec(
+        "clear_global_parameter",
+        "Removes a global runtime parameter",
+        &[("name", One)],
+        "Clearing global runtime parameter \"{name}\" ...",
+        Output::Nothing,
+    ),
+    spec(
+        "list_global_parameters",
+        "Lists global runtime parameters",
+        &[],
+        "Listing global runtime parameters ...",
+        listing(&["name", "value"], &[]),
+    ),
+    LIST_QUEUES,
+    in_vhost(spec(
+        "list_exchanges",
+        "Lists exchanges",
+        &[("columns", Many)],
+        "Listing exchanges for vhost {vhost} ...",
+        listing(&["name", "type"], c::EXCHANGE),
+    )),
+    in_vhost(spec(
+        "list_bindings",
+        "Lists bindings",
+        &[("columns", Many)],
+        "Listing bindings for vhost {vhost}...",
+        listing(c::BINDING, c::BINDING),
+    )),
+    spec(
+        "list_connections",
+        "Lists AMQP 0-9-1 connections; for those of MQTT see list_mqtt_connections",
+        &[("columns", Many)],
+        "Listing connections ...",
+        listing(&["user", "peer_host", "peer_port", "state"], c::CONNECTION),
+    ),
+    flags(
+        spec(
+            "list_mqtt_connections",
+            "Lists MQTT connections",
+            &[("columns", Many)],
+            "Listing MQTT connections ...",
+            listing(&["client_id", "conn_name"], c::MQTT_CONNECTION),
+        ),
+        VERBOSE,
+    ),
+    in_vhost(spec(
+        "list_consumers",
+        "Lists consumers",
+        &[("columns", Many)],
+        "Listing consumers in vhost {vhost} ...",
+        listing(c::CONSUMER_DEFAULT, c::CONSUMER),
+    )),
+    spec(
+        "close_connection",
+        "Closes a connection, named by its pid or its name",
+        &[("connection", One), ("reason", One)],
+        "Closing connection {connection}, reason: {reason}...",
+        Output::Nothing,
+    ),
+    in_vhost(spec(
+        "purge_queue",
+        "Drops the messages of a queue that are ready for delivery",
+        &[("queue", One)],
+        "Purging queue '{queue}' in vhost '{vhost}' ...",
+        Output::Nothing,
+    )),
+    flags(
+        in_vhost(spec(
+            "delete_queue",
+            "Deletes a queue",
+            &[("queue", One)],
+            "Deleting queue '{queue}' on vhost '{vhost}' ...",
+            Output::Text("Queue was successfully deleted with {messages} ready messages"),
+        )),
+        DELETE_QUEUE,
+    ),
+];

@@ -1,0 +1,97 @@
+//! The text of `status`.
+
+use serde_json::Value;
+
+use crate::cli::output::{Formatter, Style};
+
+const BYTES_PER_GB: f64 = 1_000_000_000.0;
+
+/// What the node tells of itself, in RabbitMQ's sections; as JSON, one object.
+pub(super) fn text(style: &Style, status: &Value) -> String {
+    if style.formatter == Formatter::Json {
+        return format!("{status}\n");
+    }
+    let of = |name: &str| super::shown(status.get(name));
+    let mut out = String::new();
+    if style.talks() {
+        out += &format!("Status of node {} ...\n", of("node_name"));
+    }
+    out += &section("Runtime");
+    out += &format!(
+        "OS PID: {}\nOS: {}\nUptime (seconds): {}\n",
+        of("pid"),
+        of("os"),
+        of("uptime_s")
+    );
+    out += &format!(
+        "Leveret version: {}\nNode name: {}\n\n",
+        of("version"),
+        of("node_name")
+    );
+    out += &section("Plugins");
+    out += &format!(
+        "Enabled plugin file: {}\nEnabled plugins:\n\n",
+        of("enabled_plugin_file")
+    );
+    out += &bullets(status.get("active_plugins"));
+    out += &format!(
+        "\n{}Node data directory: {}\n\n",
+        section("Data directory"),
+        of("data_directory")
+    );
+    out += &format!(
+        "{}{}\n",
+        section("Config files"),
+        bullets(status.get("config_files"))
+    );
+    out += &section("Memory");
+    if let Some(bytes) = status.get("resident_bytes").and_then(Value::as_f64) {
+        out += &format!("Total memory used: {:.4} gb\n", bytes / BYTES_PER_GB);
+    }
+    out += &format!(
+        "\n{}Connection count: {}\n",
+        section("Totals"),
+        of("connections")
+    );
+    out += &format!(
+        "Queue count: {}\nVirtual host count: {}\n",
+        of("queues"),
+        of("vhosts")
+    );
+    out += &format!("\n{}", section("Listeners"));
+    for listener in status
+        .get("listeners")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        out += &listener_line(listener);
+    }
+    out
+}
+
+fn section(title: &str) -> String {
+    format!("{title}\n\n")
+}
+
+fn bullets(values: Option<&Value>) -> String {
+    let values = values
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    values
+        .iter()
+        .map(|value| format!(" * {}\n", super::shown(Some(value))))
+        .collect()
+}
+
+fn listener_line(listener: &Value) -> String {
+    let of = |name: &str| super::shown(listener.get(name));
+    format!(
+        "Interface: {}, port: {}, protocol: {}, purpose: {}\n",
+        of("interface"),
+        of("port"),
+        of("protocol"),
+        of("purpose")
+    )
+}

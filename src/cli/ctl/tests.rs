@@ -1,0 +1,169 @@
+//! Banners, columns and arguments of the table of commands.
+
+use serde_json::json;
+
+use super::*;
+
+fn parsed(words: &[&str]) -> (&'static Spec, ArgMatches) {
+    let words = std::iter::once("rabbitmqctl").chain(words.iter().copied());
+    let matches = command("rabbitmqctl")
+        .try_get_matches_from(words)
+        .expect("parses");
+    let (name, inner) = matches.subcommand().expect("has a command");
+    let spec = COMMANDS
+        .iter()
+        .find(|spec| spec.name == name)
+        .expect("is in the table");
+    (spec, inner.clone())
+}
+
+#[test]
+fn o2_banners_are_rabbitmqs() {
+    let table: &[(&[&str], &str)] = &[
+        (&["add_user", "x", "y"], "Adding user \"x\" ..."),
+        (&["list_queues"], "Listing queues for vhost / ..."),
+        (
+            &["-p", "v", "list_queues", "name"],
+            "Listing queues for vhost v ...",
+        ),
+        (
+            &["list_bindings", "-p", "v"],
+            "Listing bindings for vhost v...",
+        ),
+        (
+            &["set_user_tags", "x", "administrator", "monitoring"],
+            "Setting tags for user \"x\" to [administrator, monitoring] ...",
+        ),
+        (
+            &["set_user_tags", "x"],
+            "Setting tags for user \"x\" to [] ...",
+        ),
+        (
+            &["set_permissions", "-p", "/", "u", ".*", "[{a}]", ""],
+            "Setting permissions for user \"u\" in vhost \"/\" ...",
+        ),
+        (
+            &["set_topic_permissions", "u", "amq.topic", "^a", "^b"],
+            "Setting topic permissions on \"amq.topic\" for user \"u\" in vhost \"/\" ...",
+        ),
+        (
+            &["clear_topic_permissions", "u", "amq.topic"],
+            "Clearing topic permissions on \"amq.topic\" for user \"u\" in vhost \"/\" ...",
+        ),
+        (
+            &["clear_topic_permissions", "u"],
+            "Clearing topic permissions for user \"u\" in vhost \"/\" ...",
+        ),
+        (
+            &["set_global_parameter", "n", r#"{"1883":["{x}"]}"#],
+            r#"Setting global runtime parameter "n" to "{"1883":["{x}"]}" ..."#,
+        ),
+        (
+            &["delete_queue", "q", "-e"],
+            "Deleting queue 'q' on vhost '/' ...",
+        ),
+    ];
+    for (words, banner) in table {
+        let (spec, matches) = parsed(words);
+        let arguments = arguments(spec, &matches).expect("makes arguments");
+        assert_eq!(filled(spec.banner, &arguments), *banner);
+    }
+}
+
+#[test]
+fn o2_arguments_are_the_nodes() {
+    let table: &[(&[&str], Value)] = &[
+        (&["list_queues", "-p", "v", "name"], json!({ "vhost": "v" })),
+        (
+            &["set_user_tags", "u", "a", "b"],
+            json!({ "username": "u", "tags": ["a", "b"] }),
+        ),
+        (
+            &["delete_queue", "q", "-u"],
+            json!({ "queue": "q", "if_empty": false, "if_unused": true, "vhost": "/" }),
+        ),
+        (
+            &["add_user", "u", "p", "--pre-hashed-password"],
+            json!({ "username": "u", "password": "p", "pre_hashed": true }),
+        ),
+        (
+            &["close_connection", "<leveret.7>", "bye"],
+            json!({ "connection": "<leveret.7>", "reason": "bye" }),
+        ),
+    ];
+    for (words, expected) in table {
+        let (spec, matches) = parsed(words);
+        assert_eq!(
+            Value::Object(arguments(spec, &matches).expect("makes arguments")),
+            *expected
+        );
+    }
+}
+
+#[test]
+fn o2_columns_are_checked() {
+    let table: &[(&[&str], Result<&[&str], &str>)] = &[
+        (&["list_queues"], Ok(&["name", "messages"])),
+        (
+            &["list_queues", "messages", "name"],
+            Ok(&["messages", "name"]),
+        ),
+        (
+            &["list_queues", "name,consumers"],
+            Ok(&["name", "consumers"]),
+        ),
+        (&["list_users"], Ok(&["user", "tags"])),
+        (&["list_mqtt_connections"], Ok(&["client_id", "conn_name"])),
+        (
+            &["list_mqtt_connections", "--verbose"],
+            Ok(columns::MQTT_CONNECTION),
+        ),
+        (
+            &["list_exchanges", "name", "bogus", "b2"],
+            Err("Info key(s) bogus,b2 are not supported; supported: name, type, durable"),
+        ),
+    ];
+    for (words, expected) in table {
+        let (spec, matches) = parsed(words);
+        match (shown_columns(spec, &matches), expected) {
+            (Ok(columns), Ok(expected)) => assert_eq!(columns, *expected),
+            (Err(failure), Err(text)) => {
+                assert!(failure.text.starts_with(text), "{failure}");
+                assert_eq!(failure.exit, 64);
+            }
+            (columns, expected) => panic!("{columns:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn o2_wrong_arguments_are_refused() {
+    let table: &[&[&str]] = &[
+        &["nosuch"],
+        &["add_user"],
+        &["delete_queue", "q", "extra"],
+        &["list_queues", "--bogus"],
+        &["list_queues", "--formatter", "erlang"],
+    ];
+    for words in table {
+        let words = std::iter::once("rabbitmqctl").chain(words.iter().copied());
+        let error = command("rabbitmqctl")
+            .try_get_matches_from(words)
+            .expect_err("is wrong");
+        assert!(error.use_stderr());
+    }
+}
+
+#[test]
+fn o2_columns_without_content_are_columns() {
+    let listings = [
+        columns::VHOST,
+        columns::QUEUE,
+        columns::CONNECTION,
+        columns::EXCHANGE,
+    ];
+    for name in columns::EMPTY {
+        let known = listings.iter().any(|all| all.contains(name));
+        assert!(known || columns::MQTT_CONNECTION.contains(name), "{name}");
+    }
+}

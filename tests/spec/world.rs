@@ -1,0 +1,301 @@
+//! One broker in memory with its clients: no socket, no clock, no thread.
+//!
+//! Bytes go in by [`World::feed`], time moves by [`World::advance`], and after each the world is
+//! driven until nobody has anything to do: what [`World::received`] shows is complete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use leveret_core::broker::Broker;
+use leveret_core::definitions::Volatile;
+use leveret_core::journal::MemoryJournal;
+use leveret_core::link::Link;
+use leveret_core::login::{Reply, Request, Verdict};
+use leveret_core::options::{AnonymousLogin, Options as CoreOptions, Secret};
+use leveret_core::peer::Accepted;
+use leveret_core::time::Time;
+use leveret_core::turn::Turn;
+use leveret_core::user::User;
+use leveret_mqtt::options::{Options, ProtocolVersions, TopicFilters};
+use leveret_mqtt::packet::ProtocolVersion;
+use leveret_mqtt::{Connection, Node};
+use serde_json::Value;
+
+/// When every world begins, in milliseconds: no special time.
+const BEGIN: Time = Time(1_700_000_000_000);
+
+/// Rounds after which a world that does not come to rest is broken.
+const ROUNDS_MAX: usize = 10_000;
+
+/// One end of a connection, as a test's client has it.
+struct Client {
+    connection: Option<Connection<Broker>>,
+    version: ProtocolVersion,
+    input: Vec<u8>,
+    received: Vec<u8>,
+}
+
+/// See the module.
+pub(crate) struct World {
+    broker: Arc<Broker>,
+    node: Arc<Node>,
+    turn: Turn,
+    clients: BTreeMap<String, Client>,
+    passwords: BTreeMap<String, String>,
+    /// How many bytes come at once.
+    chunk: usize,
+}
+
+impl World {
+    /// A new broker; `options` override the defaults of core and adapter by their field names.
+    pub(crate) fn new(options: &Value, chunk: usize) -> Self {
+        let (core, mqtt) = read_options(options);
+        let definitions = Arc::new(Volatile::default());
+        let journal = Arc::new(MemoryJournal::default());
+        let broker = Broker::open(core, definitions, journal, BEGIN, || "hash".to_owned());
+        let broker = broker.expect("nothing can fail in memory");
+        let mut turn = Turn::new();
+        turn.now = BEGIN;
+        Self {
+            node: Node::new(Arc::clone(&broker), mqtt),
+            broker,
+            turn,
+            clients: BTreeMap::new(),
+            passwords: BTreeMap::from([("guest".to_owned(), "guest".to_owned())]),
+            chunk,
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// A link with every right and the turn to use it in; [`World::settle`] must follow.
+    pub(crate) fn owner(&mut self, vhost: &str) -> (Arc<Link>, &mut Turn) {
+        let vhost = self.broker.vhost(vhost).expect("the vhost is there");
+        (self.broker.owner_link(&vhost), &mut self.turn)
+    }
+
+    /// Makes a user with this password.
+    pub(crate) fn add_user(&mut self, name: &str, password: &str) {
+        self.passwords.insert(name.to_owned(), password.to_owned());
+        let made = self.broker.put_user(name, User::default());
+        made.expect("a user name");
+    }
+
+    /// Whether the client's connection is open.
+    pub(crate) fn is_open(&self, name: &str) -> bool {
+        let client = self.clients.get(name);
+        client.is_some_and(|client| client.connection.is_some())
+    }
+
+    /// Every client that ever connected.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.clients.keys().cloned().collect()
+    }
+
+    /// Connects a client: `peer=1.2.3.4 port=1883 vhost=v`.
+    pub(crate) fn open(&mut self, name: &str, words: &str) {
+        let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None);
+        for each in words.split_whitespace() {
+            match each.split_once('=') {
+                Some(("peer", value)) => peer = value,
+                Some(("port", value)) => port = value,
+                Some(("vhost", value)) => vhost = Some(value.into()),
+                _ => panic!("{each:?} is nothing of a listener"),
+            }
+        }
+        let peer = match peer.contains(':') {
+            true => format!("[{peer}]:50000"),
+            false => format!("{peer}:50000"),
+        };
+        let accepted = Accepted {
+            peer: peer.parse().expect("an address"),
+            local: format!("127.0.0.1:{port}").parse().expect("a port"),
+            listener: "mqtt".into(),
+            vhost,
+        };
+        let connection = Connection::new(&self.node, accepted, self.turn.now);
+        let client = Client {
+            connection: Some(connection),
+            version: ProtocolVersion::V4,
+            input: Vec::new(),
+            received: Vec::new(),
+        };
+        self.clients.insert(name.to_owned(), client);
+    }
+
+    /// From now on the client reads packets of this version.
+    pub(crate) fn speak(&mut self, name: &str, version: ProtocolVersion) {
+        self.client(name).version = version;
+    }
+
+    pub(crate) fn version(&mut self, name: &str) -> ProtocolVersion {
+        self.client(name).version
+    }
+
+    fn client(&mut self, name: &str) -> &mut Client {
+        let client = self.clients.get_mut(name);
+        client.unwrap_or_else(|| panic!("no client is called {name:?}"))
+    }
+
+    /// The client sends bytes, in as many pieces as the world was told.
+    pub(crate) fn feed(&mut self, name: &str, bytes: &[u8]) {
+        for piece in bytes.chunks(self.chunk) {
+            self.client(name).input.extend_from_slice(piece);
+            self.settle();
+        }
+    }
+
+    /// The client's stream ends without a word.
+    pub(crate) fn cut(&mut self, name: &str) {
+        let connection = self.client(name).connection.take();
+        if let Some(mut connection) = connection {
+            connection.handle_close(&mut self.turn);
+        }
+        self.settle();
+    }
+
+    /// What the client has received and not taken yet.
+    pub(crate) fn received(&mut self, name: &str) -> &mut Vec<u8> {
+        &mut self.client(name).received
+    }
+
+    /// The clients that have received something that was not taken.
+    pub(crate) fn with_output(&self) -> Vec<String> {
+        let waiting = self.clients.iter().filter(|(_, c)| !c.received.is_empty());
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Time passes, with everything that is due on the way.
+    pub(crate) fn advance(&mut self, ms: u64) {
+        let end = self.turn.now.after_ms(ms);
+        for _ in 0..ROUNDS_MAX {
+            let deadlines = self.clients.values().filter_map(|client| {
+                let connection = client.connection.as_ref()?;
+                connection.poll_timeout()
+            });
+            let next = deadlines.chain(self.broker.poll_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.turn.now = end;
+                return;
+            };
+            self.turn.now = next.max(self.turn.now);
+            self.broker.handle_timeout(&mut self.turn);
+            for client in self.clients.values_mut() {
+                if let Some(connection) = &mut client.connection {
+                    connection.handle_timeout(&mut self.turn);
+                }
+            }
+            self.settle();
+        }
+        panic!("timeouts without end");
+    }
+
+    /// Drives everybody until nobody has anything to do.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let mut busy = false;
+            for client in self.clients.values_mut() {
+                busy |= client.drive(&mut self.turn, &self.passwords);
+            }
+            self.turn.ring();
+            if !busy {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+}
+
+impl Client {
+    /// One round of what a driver does for a connection; says whether anything happened.
+    fn drive(&mut self, turn: &mut Turn, passwords: &BTreeMap<String, String>) -> bool {
+        let Some(connection) = &mut self.connection else {
+            return false;
+        };
+        let mut busy = false;
+        if connection.doorbell().answer() {
+            connection.handle_wake(turn);
+            busy = true;
+        }
+        if !self.input.is_empty() && connection.wants_input() {
+            let taken = connection.handle_input(turn, &self.input);
+            self.input.drain(..taken);
+            busy |= taken > 0;
+        }
+        while let Some(Request::Login(credentials)) = connection.poll_request() {
+            let known = passwords.get(&*credentials.user);
+            let verdict = match known {
+                _ if &*credentials.user == "busy" => Verdict::Unavailable,
+                Some(password) if password.as_bytes() == &*credentials.password => {
+                    Verdict::Accepted
+                }
+                _ => Verdict::Refused,
+            };
+            connection.handle_reply(turn, Reply::Login(verdict));
+            busy = true;
+        }
+        let before = self.received.len();
+        connection.poll_output(&mut self.received);
+        busy |= self.received.len() > before;
+        if connection.is_closed() {
+            connection.handle_close(turn);
+            self.connection = None;
+            self.input.clear();
+            busy = true;
+        }
+        busy
+    }
+}
+
+fn read_options(overrides: &Value) -> (CoreOptions, Options) {
+    let (mut core, mut mqtt) = (CoreOptions::default(), Options::default());
+    for (name, value) in overrides.as_object().into_iter().flatten() {
+        let number = || value.as_u64().expect("a number");
+        let text = || value.as_str().expect("a text");
+        let yes = || value.as_bool().expect("true or false");
+        match name.as_str() {
+            "loopback_users" => {
+                let names = value.as_array().expect("a list").iter();
+                core.loopback_users = names
+                    .map(|name| name.as_str().expect("a name").into())
+                    .collect();
+            }
+            "retained_messages_max" => core.retained_messages_max = number() as usize,
+            "allow_anonymous" => mqtt.allow_anonymous = yes(),
+            "anonymous_login" => {
+                let login = value.as_str().and_then(|both| both.split_once(':'));
+                mqtt.anonymous_login = login.map(|(user, pass)| AnonymousLogin {
+                    user: user.to_owned(),
+                    pass: Secret::new(pass),
+                });
+            }
+            "vhost" => mqtt.vhost = text().to_owned(),
+            "exchange" => mqtt.exchange = text().to_owned(),
+            "session_expiry_max_ms" => mqtt.session_expiry_max_ms = value.as_u64(),
+            "prefetch" => mqtt.prefetch = number() as u16,
+            "topic_filters" if text() == "strict" => mqtt.topic_filters = TopicFilters::Strict,
+            "disconnect_on_unauthorized" => mqtt.disconnect_on_unauthorized = yes(),
+            "login_timeout_ms" => mqtt.login_timeout_ms = number(),
+            "packet_authenticated_bytes_max" => {
+                mqtt.packet_authenticated_bytes_max = number() as u32;
+            }
+            "topic_alias_max" => mqtt.topic_alias_max = number() as u16,
+            "output_bytes_max" => mqtt.output_bytes_max = number(),
+            "protocol_versions" => {
+                let has = |level: u64| {
+                    let levels = value.as_array().expect("a list");
+                    levels.iter().any(|held| held.as_u64() == Some(level))
+                };
+                mqtt.protocol_versions = ProtocolVersions {
+                    v3: has(3),
+                    v4: has(4),
+                    v5: has(5),
+                };
+            }
+            other => panic!("no option is called {other:?}"),
+        }
+    }
+    (core, mqtt)
+}
