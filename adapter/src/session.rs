@@ -52,6 +52,8 @@ pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
 
 /// What an absent client's session leaves beside its queues.
 pub(crate) struct Left {
+    /// The session ended with its connection: only the will and the memberships are left.
+    ended: bool,
     received: HashSet<u16>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
     /// Shared subscriptions of a session that lives on.
@@ -106,6 +108,7 @@ pub(crate) fn start<C: Core>(
         leave_groups(identity, left.map(Left::shared).unwrap_or_default());
         return Ok(false);
     }
+    let left = left.filter(|left| !left.ended);
     let mut present = left.is_some();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let name = queue_name(&identity.client_id, qos);
@@ -359,6 +362,7 @@ pub(crate) fn leave<C: Core>(
         .filter(|held| held.share().is_some())
         .collect();
     Left {
+        ended: ends,
         received: flow.received,
         resumed,
         shared,

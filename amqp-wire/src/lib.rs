@@ -9,10 +9,18 @@
 //! | frames may be 8 bytes above frame-max | RabbitMQ takes them | `frame::tests::size` |
 //! | short strings are UTF-8, else 502 | the core's names are text | `method::tests::malformed` |
 //! | `exchange.unbind-ok` is 40.51 | RabbitMQ, its clients | `method::tests::known_frames` |
-//! | routing keys above 255 bytes are cut | MQTT topics | `deliver::tests::long_keys` |
+//! | a key above 255 bytes is cut for consumers | below | `consume::long_keys_hurt_nobody` |
+//! | global `basic.qos` is the channel's | RabbitMQ to 4.2 | `consume::windows_of_consumer_or_channel` |
+//! | frame-max from 4,096; RabbitMQ 4.1: 8,192 | clients offer it | `handshake::tuning` |
+//! | CC, BCC, tx and others are refused: 540 | not served yet | `refused::what_is_not_served` |
 //!
 //! RabbitMQ takes any octets in a short string, and closes the channel of a consumer whose
-//! routing key, an MQTT topic, is above 255 bytes.
+//! routing key, an MQTT topic, is above 255 bytes. Here the whole key is the header
+//! `x-original-routing-key`, unless the header frame would outgrow frame-max by that.
+//!
+//! Refused with 540, since ignoring them would lose messages or order: tx, the headers CC and BCC,
+//! `connection.update-secret`, direct reply-to, and the consumer arguments `x-priority`,
+//! `x-consumer-timeout` and `x-stream-*`.
 
 mod channel;
 pub mod connection;

@@ -3,6 +3,7 @@
 //! | step | |
 //! |---|---|
 //! | `publish KEY BODY mode=2 ct= cid= ttl= h:NAME=TEXT n:NAME=NUMBER x=EXCHANGE vhost=` | |
+//! | `burst TOPIC N` | publishes bodies `1` to `N` with mode 2, and nobody is woken before the last |
 //! | `queue NAME`, `bind NAME KEY x=EXCHANGE`, `delete NAME`, `purge NAME` | owner's rights |
 //! | `exchange NAME KIND`, `unexchange NAME` | |
 //! | `get NAME` | shows key, body and properties of the first message, or nothing |
@@ -48,6 +49,13 @@ pub(crate) fn run(world: &mut World, step: &str) -> Vec<String> {
         ["get", queue] => get(world, &vhost, queue),
         ["publish", key, body, ref rest @ ..] => {
             publish(world, &vhost, &exchange, [key, body], rest);
+            Vec::new()
+        }
+        ["burst", key, count] => {
+            for body in 1..=number::<u32>(count) {
+                let body = body.to_string();
+                publish(world, &vhost, &exchange, [key, &body], &["mode=2"]);
+            }
             Vec::new()
         }
         ["queue" | "bind" | "delete" | "purge" | "exchange" | "unexchange", ..] => {

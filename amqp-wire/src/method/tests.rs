@@ -7,8 +7,11 @@ use crate::frame::{self, FrameKind};
 
 /// Frames of clients, on channel 1 unless of class connection.
 fn client_frames() -> Vec<(&'static [u8], ClientMethod<'static>)> {
+    [client_connection_frames(), client_channel_frames()].concat()
+}
+
+fn client_connection_frames() -> Vec<(&'static [u8], ClientMethod<'static>)> {
     let properties = RawTable::parse(b"\x07productS\0\0\0\x01x").expect("legal");
-    let arguments = RawTable::parse(b"\x0Dx-message-ttlI\0\0\xEA\x60").expect("legal");
     vec![
         (
             b"\x01\0\0\0\0\0\x2A\0\x0A\0\x0B\0\0\0\x0E\x07productS\0\0\0\x01x\
@@ -36,6 +39,12 @@ fn client_frames() -> Vec<(&'static [u8], ClientMethod<'static>)> {
                 insist: true,
             }),
         ),
+    ]
+}
+
+fn client_channel_frames() -> Vec<(&'static [u8], ClientMethod<'static>)> {
+    let arguments = RawTable::parse(b"\x0Dx-message-ttlI\0\0\xEA\x60").expect("legal");
+    vec![
         (
             b"\x01\0\x01\0\0\0\x05\0\x14\0\x0A\0\xCE",
             ClientMethod::ChannelOpen(ChannelOpen::default()),
@@ -97,6 +106,10 @@ fn client_frames() -> Vec<(&'static [u8], ClientMethod<'static>)> {
 
 /// Frames of servers, on channel 1 unless of class connection.
 fn server_frames() -> Vec<(&'static [u8], ServerMethod<'static>)> {
+    [server_connection_frames(), server_content_frames()].concat()
+}
+
+fn server_connection_frames() -> Vec<(&'static [u8], ServerMethod<'static>)> {
     vec![
         (
             b"\x01\0\0\0\0\0\x1C\0\x0A\0\x0A\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US\xCE",
@@ -133,6 +146,11 @@ fn server_frames() -> Vec<(&'static [u8], ServerMethod<'static>)> {
                 method_id: 10,
             }),
         ),
+    ]
+}
+
+fn server_content_frames() -> Vec<(&'static [u8], ServerMethod<'static>)> {
+    vec![
         // 40.51, not 40.41.
         (
             b"\x01\0\x01\0\0\0\x04\0\x28\0\x33\xCE",

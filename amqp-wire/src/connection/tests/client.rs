@@ -26,7 +26,10 @@ pub(super) const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 /// A node with nothing but defaults.
 pub(super) fn node() -> Arc<Node> {
-    node_over(Arc::new(Volatile::default()), Arc::new(MemoryJournal::default()))
+    node_over(
+        Arc::new(Volatile::default()),
+        Arc::new(MemoryJournal::default()),
+    )
 }
 
 pub(super) fn node_over(definitions: Arc<dyn Definitions>, journal: Arc<dyn Journal>) -> Arc<Node> {
@@ -102,7 +105,8 @@ impl Client {
             self.input.drain(..taken);
             let request = self.machine.poll_request();
             if let Some(Request::Login(_)) = request {
-                self.machine.handle_reply(&mut self.turn, Reply::Login(self.verdict));
+                self.machine
+                    .handle_reply(&mut self.turn, Reply::Login(self.verdict));
             } else if taken == 0 {
                 break;
             }
@@ -134,15 +138,27 @@ impl Client {
 
     pub(super) fn publish(&mut self, exchange: &str, key: &str, body: &str) {
         let mut bytes = Vec::new();
-        publish(&mut bytes, exchange, key, &BasicProperties::default(), body.as_bytes());
+        publish(
+            &mut bytes,
+            exchange,
+            key,
+            &BasicProperties::default(),
+            body.as_bytes(),
+        );
         self.feed(&bytes);
     }
 
     pub(super) fn declare(&mut self, queue: &str) {
-        let method = QueueDeclare { queue, ..QueueDeclare::default() };
+        let method = QueueDeclare {
+            queue,
+            ..QueueDeclare::default()
+        };
         let expected = format!("1 queue.declare-ok {queue} ");
         let lines = self.ask(1, ClientMethod::QueueDeclare(method));
-        assert!(lines.len() == 1 && lines[0].starts_with(&expected), "{lines:?}");
+        assert!(
+            lines.len() == 1 && lines[0].starts_with(&expected),
+            "{lines:?}"
+        );
     }
 
     pub(super) fn consume(&mut self, queue: &str, no_ack: bool) -> Vec<String> {
@@ -150,12 +166,26 @@ impl Client {
     }
 
     pub(super) fn bind(&mut self, queue: &str, exchange: &str, routing_key: &str) {
-        let method = QueueBind { queue, exchange, routing_key, ..QueueBind::default() };
-        assert_eq!(self.ask(1, ClientMethod::QueueBind(method)), ["1 queue.bind-ok"]);
+        let method = QueueBind {
+            queue,
+            exchange,
+            routing_key,
+            ..QueueBind::default()
+        };
+        assert_eq!(
+            self.ask(1, ClientMethod::QueueBind(method)),
+            ["1 queue.bind-ok"]
+        );
     }
 
     pub(super) fn ack(&mut self, delivery_tag: u64, multiple: bool) -> Vec<String> {
-        self.ask(1, ClientMethod::BasicAck(BasicAck { delivery_tag, multiple }))
+        self.ask(
+            1,
+            ClientMethod::BasicAck(BasicAck {
+                delivery_tag,
+                multiple,
+            }),
+        )
     }
 
     /// What came since the last time, with what others put there.
@@ -207,7 +237,10 @@ impl Client {
                 body.extend_from_slice(frame.payload);
             }
         }
-        if self.pending.as_ref().is_some_and(|(_, size, body)| *size == Some(body.len() as u64))
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|(_, size, body)| *size == Some(body.len() as u64))
             && let Some((line, _, body)) = self.pending.take()
         {
             let text = String::from_utf8_lossy(&body);
@@ -262,10 +295,17 @@ fn arguments(method: &ServerMethod<'_>) -> String {
         ServerMethod::BasicCancel(m) => format!(" {}", m.consumer_tag),
         ServerMethod::BasicCancelOk(m) => format!(" {}", m.consumer_tag),
         ServerMethod::BasicAck(m) => {
-            format!(" {}{}", m.delivery_tag, if m.multiple { " multiple" } else { "" })
+            format!(
+                " {}{}",
+                m.delivery_tag,
+                if m.multiple { " multiple" } else { "" }
+            )
         }
         ServerMethod::BasicReturn(m) => {
-            format!(" {} {} '{}' {}", m.reply_code, m.reply_text, m.exchange, m.routing_key)
+            format!(
+                " {} {} '{}' {}",
+                m.reply_code, m.reply_text, m.exchange, m.routing_key
+            )
         }
         ServerMethod::BasicDeliver(m) => format!(
             " {} {}{} '{}' {}",
@@ -297,7 +337,11 @@ pub(super) fn consume<'a>(queue: &'a str, consumer_tag: &'a str, no_ack: bool) -
 }
 
 pub(super) fn qos(prefetch_count: u16, global: bool) -> ClientMethod<'static> {
-    ClientMethod::BasicQos(BasicQos { prefetch_size: 0, prefetch_count, global })
+    ClientMethod::BasicQos(BasicQos {
+        prefetch_size: 0,
+        prefetch_count,
+        global,
+    })
 }
 
 /// Everything up to channel.open on channel 1.
@@ -305,7 +349,10 @@ pub(super) fn handshake(out: &mut Vec<u8>) {
     out.extend_from_slice(HEADER);
     start_ok(out, "PLAIN", b"\0guest\0guest");
     tune_ok(out, FRAME_MAX);
-    let open = ConnectionOpen { virtual_host: "/", ..ConnectionOpen::default() };
+    let open = ConnectionOpen {
+        virtual_host: "/",
+        ..ConnectionOpen::default()
+    };
     ClientMethod::ConnectionOpen(open).encode(0, out);
     ClientMethod::ChannelOpen(ChannelOpen::default()).encode(1, out);
 }
@@ -316,7 +363,9 @@ pub(super) fn start_ok(out: &mut Vec<u8>, mechanism: &str, response: &[u8]) {
         capabilities.insert(name, Value::Bool(true)).expect("short");
     }
     let mut properties = Table::new();
-    properties.insert("capabilities", Value::Table(capabilities)).expect("short");
+    properties
+        .insert("capabilities", Value::Table(capabilities))
+        .expect("short");
     let mut bytes = Vec::new();
     properties.encode(&mut bytes).expect("short");
     let method = ConnectionStartOk {
@@ -329,7 +378,11 @@ pub(super) fn start_ok(out: &mut Vec<u8>, mechanism: &str, response: &[u8]) {
 }
 
 pub(super) fn tune_ok(out: &mut Vec<u8>, frame_max: u32) {
-    let method = ConnectionTuneOk { channel_max: 2047, frame_max, heartbeat: 60 };
+    let method = ConnectionTuneOk {
+        channel_max: 2047,
+        frame_max,
+        heartbeat: 60,
+    };
     ClientMethod::ConnectionTuneOk(method).encode(0, out);
 }
 
@@ -341,7 +394,11 @@ pub(super) fn publish(
     properties: &BasicProperties<'_>,
     body: &[u8],
 ) {
-    let method = BasicPublish { exchange, routing_key, ..BasicPublish::default() };
+    let method = BasicPublish {
+        exchange,
+        routing_key,
+        ..BasicPublish::default()
+    };
     publish_as(out, method, properties, body);
 }
 

@@ -58,7 +58,10 @@ fn select(client: &mut Client) {
 }
 
 fn messages(count: usize, mode: u8) -> Vec<u8> {
-    let properties = BasicProperties { delivery_mode: Some(mode), ..BasicProperties::default() };
+    let properties = BasicProperties {
+        delivery_mode: Some(mode),
+        ..BasicProperties::default()
+    };
     let mut bytes = Vec::new();
     for _ in 0..count {
         publish(&mut bytes, "", "q", &properties, b"m");
@@ -84,7 +87,11 @@ fn durable_messages_are_confirmed_in_order_when_they_are_on_disk() {
     let disk = Arc::new(Disk::default());
     let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
     let mut client = Client::open(&node);
-    let queue = QueueDeclare { queue: "q", durable: true, ..QueueDeclare::default() };
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
     client.send(1, ClientMethod::QueueDeclare(queue));
     client.lines();
     select(&mut client);
@@ -106,7 +113,11 @@ fn returned_before_confirmed() {
     let mut client = Client::open(&node());
     select(&mut client);
     let mut bytes = Vec::new();
-    let method = BasicPublish { routing_key: "nobody", mandatory: true, ..BasicPublish::default() };
+    let method = BasicPublish {
+        routing_key: "nobody",
+        mandatory: true,
+        ..BasicPublish::default()
+    };
     publish_as(&mut bytes, method, &BasicProperties::default(), b"m");
     client.feed(&bytes);
     let expected = ["1 basic.return 312 NO_ROUTE '' nobody m", "1 basic.ack 1"];
@@ -119,7 +130,13 @@ fn a_channel_that_fails_confirms_what_it_has_taken() {
     client.declare("q");
     select(&mut client);
     let mut bytes = messages(2, 1);
-    publish(&mut bytes, "nowhere", "k", &BasicProperties::default(), b"m");
+    publish(
+        &mut bytes,
+        "nowhere",
+        "k",
+        &BasicProperties::default(),
+        b"m",
+    );
     client.feed(&bytes);
     let expected = [
         "1 basic.ack 2 multiple",
@@ -135,10 +152,20 @@ fn declarations_are_answered_when_they_are_on_disk() {
     let mut client = Client::open(&node);
     // What does not outlive the broker need not wait.
     client.declare("transient");
-    let queue = QueueDeclare { queue: "q", durable: true, ..QueueDeclare::default() };
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
     client.send(1, ClientMethod::QueueDeclare(queue));
     assert!(!client.machine.wants_input());
-    client.send(1, ClientMethod::BasicGet(BasicGet { queue: "q", ..BasicGet::default() }));
+    client.send(
+        1,
+        ClientMethod::BasicGet(BasicGet {
+            queue: "q",
+            ..BasicGet::default()
+        }),
+    );
     assert!(client.lines().is_empty());
     disk.sync();
     assert_eq!(client.lines(), ["1 queue.declare-ok q 0 0"]);

@@ -1,7 +1,7 @@
 //! Opening, tuning, logins, heartbeats and the ways a connection ends.
 
 use leveret_core::login::Verdict;
-use leveret_core::peer::{CloseReason, Peer as _};
+use leveret_core::peer::CloseReason;
 use leveret_core::time::Time;
 
 use super::client::*;
@@ -43,7 +43,11 @@ fn protocol_headers() {
 fn mechanisms() {
     let amq_plain = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05guest";
     let cases: &[(&str, &[u8], &str)] = &[
-        ("PLAIN", b"\0guest\0guest", "0 connection.tune 2047 131072 60"),
+        (
+            "PLAIN",
+            b"\0guest\0guest",
+            "0 connection.tune 2047 131072 60",
+        ),
         ("AMQPLAIN", amq_plain, "0 connection.tune 2047 131072 60"),
         ("ANONYMOUS", b"", "0 connection.tune 2047 131072 60"),
         (
@@ -113,15 +117,46 @@ fn a_client_that_cannot_be_told_hears_nothing_for_three_seconds() {
 
 #[test]
 fn tuning() {
-    let close = |what: &str| format!("0 connection.close 530 10.30 NOT_ALLOWED - negotiated {what}");
+    let close =
+        |what: &str| format!("0 connection.close 530 10.30 NOT_ALLOWED - negotiated {what}");
     let rows = [
         (2047, 131_072, None),
         (1, 4_096, None),
-        (0, 8_192, Some(close("channel_max = 0 is higher than the maximum allowed value (2047)"))),
-        (2_048, 8_192, Some(close("channel_max = 2048 is higher than the maximum allowed value (2047)"))),
-        (1, 4_095, Some(close("frame_max = 4095 is lower than the minimum allowed value (4096)"))),
-        (1, 0, Some(close("frame_max = 0 is higher than the maximum allowed value (131072)"))),
-        (1, 131_073, Some(close("frame_max = 131073 is higher than the maximum allowed value (131072)"))),
+        (
+            0,
+            8_192,
+            Some(close(
+                "channel_max = 0 is higher than the maximum allowed value (2047)",
+            )),
+        ),
+        (
+            2_048,
+            8_192,
+            Some(close(
+                "channel_max = 2048 is higher than the maximum allowed value (2047)",
+            )),
+        ),
+        (
+            1,
+            4_095,
+            Some(close(
+                "frame_max = 4095 is lower than the minimum allowed value (4096)",
+            )),
+        ),
+        (
+            1,
+            0,
+            Some(close(
+                "frame_max = 0 is higher than the maximum allowed value (131072)",
+            )),
+        ),
+        (
+            1,
+            131_073,
+            Some(close(
+                "frame_max = 131073 is higher than the maximum allowed value (131072)",
+            )),
+        ),
     ];
     for (channel_max, frame_max, expected) in rows {
         let mut client = Client::accepted(&node());
@@ -129,7 +164,11 @@ fn tuning() {
         start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
         client.feed(&bytes);
         client.lines();
-        let method = ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 };
+        let method = ConnectionTuneOk {
+            channel_max,
+            frame_max,
+            heartbeat: 0,
+        };
         let found = client.ask(0, ClientMethod::ConnectionTuneOk(method));
         assert_eq!(found.first(), expected.as_ref());
     }
@@ -140,9 +179,16 @@ fn channel_max_is_kept() {
     let mut client = Client::accepted(&node());
     let mut bytes = HEADER.to_vec();
     start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
-    let method = ConnectionTuneOk { channel_max: 2, frame_max: 8_192, heartbeat: 0 };
+    let method = ConnectionTuneOk {
+        channel_max: 2,
+        frame_max: 8_192,
+        heartbeat: 0,
+    };
     ClientMethod::ConnectionTuneOk(method).encode(0, &mut bytes);
-    let open = ConnectionOpen { virtual_host: "/", ..ConnectionOpen::default() };
+    let open = ConnectionOpen {
+        virtual_host: "/",
+        ..ConnectionOpen::default()
+    };
     ClientMethod::ConnectionOpen(open).encode(0, &mut bytes);
     for channel in [2, 1, 3] {
         ClientMethod::ChannelOpen(ChannelOpen::default()).encode(channel, &mut bytes);
@@ -160,7 +206,10 @@ fn channel_max_is_kept() {
 #[test]
 fn vhosts_refused() {
     let rows = [
-        ("nowhere", "0 connection.close 530 10.40 NOT_ALLOWED - vhost nowhere not found"),
+        (
+            "nowhere",
+            "0 connection.close 530 10.40 NOT_ALLOWED - vhost nowhere not found",
+        ),
         (
             "other",
             "0 connection.close 530 10.40 NOT_ALLOWED - access to vhost 'other' refused for user \
@@ -176,8 +225,14 @@ fn vhosts_refused() {
         tune_ok(&mut bytes, FRAME_MAX);
         client.feed(&bytes);
         client.lines();
-        let open = ConnectionOpen { virtual_host, ..ConnectionOpen::default() };
-        assert_eq!(client.ask(0, ClientMethod::ConnectionOpen(open)), [expected]);
+        let open = ConnectionOpen {
+            virtual_host,
+            ..ConnectionOpen::default()
+        };
+        assert_eq!(
+            client.ask(0, ClientMethod::ConnectionOpen(open)),
+            [expected]
+        );
     }
 }
 
@@ -228,15 +283,29 @@ fn input_that_makes_no_progress_is_no_sign_of_life() {
 fn client_closes() {
     let node = node();
     let mut client = Client::open(&node);
-    let queue = QueueDeclare { queue: "mine", exclusive: true, ..QueueDeclare::default() };
+    let queue = QueueDeclare {
+        queue: "mine",
+        exclusive: true,
+        ..QueueDeclare::default()
+    };
     client.send(1, ClientMethod::QueueDeclare(queue));
     client.lines();
-    let close = ConnectionClose { reply_code: 200, reply_text: "bye", ..Default::default() };
+    let close = ConnectionClose {
+        reply_code: 200,
+        reply_text: "bye",
+        ..Default::default()
+    };
     let found = client.ask(0, ClientMethod::ConnectionClose(close));
     assert_eq!(found, ["0 connection.close-ok"]);
     assert!(client.machine.is_closed());
     // Who hears that finds the exclusive queue gone.
-    assert!(node.broker.vhost("/").expect("the default").queue("mine").is_none());
+    assert!(
+        node.broker
+            .vhost("/")
+            .expect("the default")
+            .queue("mine")
+            .is_none()
+    );
     assert_eq!(node.broker.peer_count(), 1);
     client.hang_up();
     assert_eq!(node.broker.peer_count(), 0);
@@ -249,9 +318,18 @@ fn broker_closes() {
             CloseReason::Shutdown,
             "broker forced connection closure with reason 'shutdown'",
         ),
-        (CloseReason::Administrator("Closed via management".into()), "Closed via management"),
-        (CloseReason::VHostDeleted("v".into()), "vhost 'v' is deleted"),
-        (CloseReason::PluginDisabled, "the listener's plugin was disabled"),
+        (
+            CloseReason::Administrator("Closed via management".into()),
+            "Closed via management",
+        ),
+        (
+            CloseReason::VHostDeleted("v".into()),
+            "vhost 'v' is deleted",
+        ),
+        (
+            CloseReason::PluginDisabled,
+            "the listener's plugin was disabled",
+        ),
     ];
     for (why, text) in rows {
         let node = node();
@@ -287,9 +365,18 @@ fn listings() {
     client.consume("q", false);
     let (_, peer) = node.broker.peers().remove(0);
     let view = peer.view();
-    assert_eq!((&*view.user, &*view.vhost, view.state), ("guest", "/", "running"));
-    assert_eq!((view.channels, view.unacked, view.channel_max), (1, 1, 2047));
-    assert_eq!((view.frame_max, view.timeout_s, &*view.auth_mechanism), (131_072, 60, "PLAIN"));
+    assert_eq!(
+        (&*view.user, &*view.vhost, view.state),
+        ("guest", "/", "running")
+    );
+    assert_eq!(
+        (view.channels, view.unacked, view.channel_max),
+        (1, 1, 2047)
+    );
+    assert_eq!(
+        (view.frame_max, view.timeout_s, &*view.auth_mechanism),
+        (131_072, 60, "PLAIN")
+    );
     assert!(view.received_bytes > 0 && view.sent_bytes > 0);
     assert!(view.client_properties.lookup("capabilities").is_some());
 }

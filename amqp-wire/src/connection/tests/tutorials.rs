@@ -6,14 +6,21 @@ use super::client::*;
 use crate::method::*;
 
 fn exchange(client: &mut Client, exchange: &str, type_: &str) {
-    let method = ExchangeDeclare { exchange, type_, ..ExchangeDeclare::default() };
+    let method = ExchangeDeclare {
+        exchange,
+        type_,
+        ..ExchangeDeclare::default()
+    };
     let found = client.ask(1, ClientMethod::ExchangeDeclare(method));
     assert_eq!(found, ["1 exchange.declare-ok"]);
 }
 
 /// An exclusive queue with a name of the server's making.
 fn own_queue(client: &mut Client) -> String {
-    let method = QueueDeclare { exclusive: true, ..QueueDeclare::default() };
+    let method = QueueDeclare {
+        exclusive: true,
+        ..QueueDeclare::default()
+    };
     let found = client.ask(1, ClientMethod::QueueDeclare(method));
     let name = found[0].split(' ').nth(2).expect("a name").to_owned();
     assert!(name.starts_with("amq.gen-"), "{found:?}");
@@ -28,7 +35,10 @@ fn one_hello_world() {
     sender.publish("", "hello", "Hello World!");
     let mut receiver = Client::open(&node);
     receiver.declare("hello");
-    let expected = ["1 basic.consume-ok c", "1 basic.deliver c 1 '' hello Hello World!"];
+    let expected = [
+        "1 basic.consume-ok c",
+        "1 basic.deliver c 1 '' hello Hello World!",
+    ];
     assert_eq!(receiver.consume("hello", true), expected);
     sender.publish("", "hello", "again");
     assert_eq!(receiver.lines(), ["1 basic.deliver c 2 '' hello again"]);
@@ -38,21 +48,34 @@ fn one_hello_world() {
 fn two_work_queues() {
     let node = node();
     let mut sender = Client::open(&node);
-    let queue = QueueDeclare { queue: "tasks", durable: true, ..QueueDeclare::default() };
+    let queue = QueueDeclare {
+        queue: "tasks",
+        durable: true,
+        ..QueueDeclare::default()
+    };
     sender.send(1, ClientMethod::QueueDeclare(queue));
     let mut workers = [Client::open(&node), Client::open(&node)];
     for worker in &mut workers {
         assert_eq!(worker.ask(1, qos(1, false)), ["1 basic.qos-ok"]);
         worker.consume("tasks", false);
     }
-    let properties = BasicProperties { delivery_mode: Some(2), ..BasicProperties::default() };
+    let properties = BasicProperties {
+        delivery_mode: Some(2),
+        ..BasicProperties::default()
+    };
     let mut bytes = Vec::new();
     for task in ["t1", "t2", "t3"] {
         publish(&mut bytes, "", "tasks", &properties, task.as_bytes());
     }
     sender.feed(&bytes);
-    assert_eq!(workers[0].lines(), ["1 basic.deliver c 1 '' tasks mode=2 t1"]);
-    assert_eq!(workers[1].lines(), ["1 basic.deliver c 1 '' tasks mode=2 t2"]);
+    assert_eq!(
+        workers[0].lines(),
+        ["1 basic.deliver c 1 '' tasks mode=2 t1"]
+    );
+    assert_eq!(
+        workers[1].lines(),
+        ["1 basic.deliver c 1 '' tasks mode=2 t2"]
+    );
     let [first, second] = workers;
     let mut second = second;
     // A worker that dies leaves its task to the others.
@@ -60,7 +83,10 @@ fn two_work_queues() {
     assert!(second.lines().is_empty());
     let found = second.ack(1, false);
     assert_eq!(found, ["1 basic.deliver c 2 again '' tasks mode=2 t1"]);
-    assert_eq!(second.ack(2, false), ["1 basic.deliver c 3 '' tasks mode=2 t3"]);
+    assert_eq!(
+        second.ack(2, false),
+        ["1 basic.deliver c 3 '' tasks mode=2 t3"]
+    );
     assert!(second.ack(3, false).is_empty());
 }
 
@@ -79,7 +105,10 @@ fn three_publish_subscribe() {
     }
     sender.publish("logs", "", "all hear this");
     for receiver in &mut receivers {
-        assert_eq!(receiver.lines(), ["1 basic.deliver c 1 'logs'  all hear this"]);
+        assert_eq!(
+            receiver.lines(),
+            ["1 basic.deliver c 1 'logs'  all hear this"]
+        );
     }
 }
 
@@ -113,11 +142,20 @@ fn five_topics() {
         client.bind(&name, "topic_logs", key);
     }
     client.consume(&name, true);
-    for key in ["kern.info", "kern.critical", "cron.info", "lazy", "lazy.a.b"] {
+    for key in [
+        "kern.info",
+        "kern.critical",
+        "cron.info",
+        "lazy",
+        "lazy.a.b",
+    ] {
         client.publish("topic_logs", key, "m");
     }
     let found: Vec<_> = client.lines();
-    let keys: Vec<_> = found.iter().map(|line| line.split(' ').nth(5).unwrap_or("")).collect();
+    let keys: Vec<_> = found
+        .iter()
+        .map(|line| line.split(' ').nth(5).unwrap_or(""))
+        .collect();
     assert_eq!(keys, ["kern.info", "kern.critical", "lazy", "lazy.a.b"]);
 }
 
@@ -144,7 +182,7 @@ fn six_rpc() {
     server.publish("", &callback, "832040");
     server.ack(1, false);
     let expected = format!("1 basic.deliver c 1 '' {callback} 832040");
-    assert_eq!(client.lines(), ["1 basic.consume-ok c".to_owned(), expected]);
+    assert_eq!(client.lines(), [expected]);
 }
 
 #[test]
@@ -154,14 +192,34 @@ fn exchanges_are_bound_to_exchanges() {
     exchange(&mut client, "b", "fanout");
     client.declare("q");
     client.bind("q", "b", "");
-    let bind = ExchangeBind { destination: "b", source: "a", ..ExchangeBind::default() };
-    assert_eq!(client.ask(1, ClientMethod::ExchangeBind(bind)), ["1 exchange.bind-ok"]);
+    let bind = ExchangeBind {
+        destination: "b",
+        source: "a",
+        ..ExchangeBind::default()
+    };
+    assert_eq!(
+        client.ask(1, ClientMethod::ExchangeBind(bind)),
+        ["1 exchange.bind-ok"]
+    );
     client.publish("a", "k", "m");
-    let unbind = ExchangeUnbind { destination: "b", source: "a", ..ExchangeUnbind::default() };
-    assert_eq!(client.ask(1, ClientMethod::ExchangeUnbind(unbind)), ["1 exchange.unbind-ok"]);
+    let unbind = ExchangeUnbind {
+        destination: "b",
+        source: "a",
+        ..ExchangeUnbind::default()
+    };
+    assert_eq!(
+        client.ask(1, ClientMethod::ExchangeUnbind(unbind)),
+        ["1 exchange.unbind-ok"]
+    );
     client.publish("a", "k", "lost");
     let found = client.consume("q", true);
     assert_eq!(found[1..], ["1 basic.deliver c 1 'a' k m"]);
-    let delete = ExchangeDelete { exchange: "a", ..ExchangeDelete::default() };
-    assert_eq!(client.ask(1, ClientMethod::ExchangeDelete(delete)), ["1 exchange.delete-ok"]);
+    let delete = ExchangeDelete {
+        exchange: "a",
+        ..ExchangeDelete::default()
+    };
+    assert_eq!(
+        client.ask(1, ClientMethod::ExchangeDelete(delete)),
+        ["1 exchange.delete-ok"]
+    );
 }
