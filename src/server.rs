@@ -271,13 +271,14 @@ impl Server {
         let told = self.broker.close_peers(&CloseReason::Shutdown, |_| true);
         tracing::info!(connections = told, "stopping");
         wait_while(LEAVE_MS, || self.broker.peer_count() > 0).await;
-        // Connections that never logged in are not told anything, and have only this.
+        // What is left of them is streams that close.
         wait_while(CLOSE_MS, || self.listeners.connections() > 0).await;
         self.control.abort();
         // Cancelled, as it was asked to be; the socket's file went with the task.
         let _ = self.control.await;
         self.timers.abort();
         let _ = self.timers.await;
+        self.broker.stop();
         flush(&self.definitions).await;
         tracing::info!("stopped");
     }

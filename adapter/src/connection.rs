@@ -17,11 +17,12 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use leveret_core::broker::Broker;
+use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
 use leveret_core::exchange::Memo;
 use leveret_core::login::{Reply, Request};
 use leveret_core::message::Message;
-use leveret_core::peer::{Accepted, CloseReason};
+use leveret_core::peer::{Accepted, CloseReason, Peer};
 use leveret_core::queue::{Queue, Settle};
 use leveret_core::seam::{Core, Host};
 use leveret_core::time::Time;
@@ -29,13 +30,15 @@ use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 
 use crate::codec::{self, FixedHeader, PacketType};
+use crate::flow::Flow;
 use crate::handle;
 use crate::node::Node;
-use crate::outlet::{Identity, Nudge, Order, Outlet};
+use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet};
 use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
 use crate::reason_code::ReasonCode;
-use crate::session;
+use crate::session::{self, Left, Membership};
 use crate::violation::Violation;
+use crate::will::Will;
 
 use login::PendingLogin;
 pub(crate) use login::granted as granted_expiry;
@@ -64,8 +67,15 @@ pub(crate) struct Active<C: Core> {
     pub(crate) acks: VecDeque<PendingAck>,
     /// Answers that wait until the definitions are on disk.
     pub(crate) held: Option<Held<C>>,
-    /// Deliveries that the client acknowledged in this turn, settled in runs.
-    pub(crate) settled: Vec<(Arc<Queue>, u64, Message)>,
+    /// The journal's number that a wake-up was asked for.
+    pub(crate) acks_awaited: u64,
+}
+
+/// A delivery that the client has acknowledged.
+pub(crate) struct Settled {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) seq: u64,
+    pub(crate) message: Message,
 }
 
 /// A PUBACK or PUBREC that is not due yet.
@@ -82,6 +92,8 @@ pub(crate) struct Held<C> {
     pub(crate) bytes: Vec<u8>,
     pub(crate) replay: Vec<crate::flow::Replay>,
     pub(crate) then_close: Option<ReasonCode>,
+    /// The record that a wake-up was asked for.
+    pub(crate) awaited: u64,
 }
 
 /// One MQTT connection.
@@ -91,25 +103,33 @@ pub struct Connection<H: Host = Broker> {
     state: State<H>,
     /// The will is to be published when the connection ends: all ends but a normal DISCONNECT.
     will_due: bool,
-    registered: bool,
+    /// The session was started: what CONNECT found is the connection's to end.
+    started: bool,
+    /// Deliveries that the client acknowledged in this turn, settled in runs.
+    settled: Vec<Settled>,
     /// For how long the session outlives the connection; `None` is for ever.
     leave_expiry: Option<u64>,
 }
 
 impl<H: Host> Connection<H> {
-    /// A connection that was accepted at `now`.
+    /// A connection that was accepted at `now`. It is on the broker's list at once, so that it is
+    /// told to end with the others even before it has logged in.
     #[must_use]
     pub fn new(node: &Arc<Node<H>>, accepted: Accepted, now: Time) -> Self {
         let connection = node.host.new_connection();
         let output_bytes_max = usize::try_from(node.options.output_bytes_max).unwrap_or(usize::MAX);
+        let outlet = Arc::new(Outlet::new(connection, accepted, now, output_bytes_max));
+        node.host
+            .register(connection, Arc::clone(&outlet) as Arc<dyn Peer>);
         Self {
-            outlet: Arc::new(Outlet::new(connection, accepted, now, output_bytes_max)),
+            outlet,
             node: Arc::clone(node),
             state: State::ExpectConnect {
                 deadline: now.after_ms(node.options.login_timeout_ms),
             },
             will_due: true,
-            registered: false,
+            started: false,
+            settled: Vec::new(),
             leave_expiry: Some(0),
         }
     }
@@ -117,9 +137,10 @@ impl<H: Host> Connection<H> {
     /// Takes whole packets off `input`; says how many bytes they were. The rest comes again with
     /// more behind it.
     pub fn handle_input(&mut self, turn: &mut Turn, input: &[u8]) -> usize {
+        self.look_for_order();
         let mut consumed = 0;
         for _ in 0..PACKETS_PER_TURN_MAX {
-            if !self.wants_input() {
+            if !self.wants_input() || self.outlet.lock().evicted {
                 break;
             }
             let rest = &input[consumed..];
@@ -209,6 +230,7 @@ impl<H: Host> Connection<H> {
             outlet: &self.outlet,
             identity,
             active,
+            settled: &mut self.settled,
             version,
         };
         let end = match packet {
@@ -253,26 +275,30 @@ impl<H: Host> Connection<H> {
     /// the journal.
     fn after_input(&mut self, turn: &mut Turn, consumed: usize) {
         self.outlet.lock().received_bytes += consumed as u64;
-        let State::Active(active) = &mut self.state else {
+        self.settle(turn);
+        if !matches!(self.state, State::Active(_)) {
             return;
-        };
+        }
+        self.send_acks();
+        self.fill(turn);
+    }
+
+    /// Settles what the client has acknowledged, one run for each queue in a row.
+    fn settle(&mut self, turn: &mut Turn) {
         let Some(identity) = self.outlet.identity.get() else {
             return;
         };
-        let mut settled = std::mem::take(&mut active.settled).into_iter().peekable();
-        while let Some((queue, seq, message)) = settled.next() {
-            let mut run = vec![(seq, message)];
-            while let Some((_, seq, message)) =
-                settled.next_if(|(next, _, _)| Arc::ptr_eq(next, &queue))
-            {
-                run.push((seq, message));
+        let mut settled = std::mem::take(&mut self.settled).into_iter().peekable();
+        while let Some(first) = settled.next() {
+            let queue = first.queue;
+            let mut run = vec![(first.seq, first.message)];
+            while let Some(next) = settled.next_if(|next| Arc::ptr_eq(&next.queue, &queue)) {
+                run.push((next.seq, next.message));
             }
             identity
                 .core
                 .settle(turn, &queue, run.into_iter(), Settle::Ack);
         }
-        self.send_acks();
-        self.fill(turn);
     }
 
     /// Gives whoever waited for credit what it waited for.
@@ -305,10 +331,13 @@ impl<H: Host> Connection<H> {
         let Some(first) = active.acks.front() else {
             return;
         };
-        let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
-        let durable = identity.core.journal_durable();
-        if first.journaled > durable && identity.core.wait_journal(first.journaled, &nudge) {
-            return;
+        if first.journaled > identity.core.journal_durable() {
+            let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
+            let asked = first.journaled <= active.acks_awaited;
+            if asked || identity.core.wait_journal(first.journaled, &nudge) {
+                active.acks_awaited = active.acks_awaited.max(first.journaled);
+                return;
+            }
         }
         let durable = identity.core.journal_durable();
         let mut out = self.outlet.lock();
@@ -325,13 +354,19 @@ impl<H: Host> Connection<H> {
     /// Something was put into the out-buffer, a watermark moved, or somebody wants the connection
     /// closed.
     pub fn handle_wake(&mut self, turn: &mut Turn) {
+        self.look_for_order();
+        self.release_held(turn);
+        self.send_acks();
+        self.fill(turn);
+    }
+
+    /// Closes if others want it: nothing more is read then, and no session is touched that a newer
+    /// connection has.
+    fn look_for_order(&mut self) {
         let order = self.outlet.lock().order.clone();
         if let Some(order) = order {
             self.obey(&order);
         }
-        self.release_held(turn);
-        self.send_acks();
-        self.fill(turn);
     }
 
     fn obey(&mut self, order: &Order) {
@@ -346,6 +381,7 @@ impl<H: Host> Connection<H> {
             }
             Order::Close(_) => ReasonCode::AdministrativeAction,
             Order::QueueGone => ReasonCode::UnspecifiedError,
+            Order::Over => return,
         };
         tracing::info!(peer = %self.outlet.accepted.peer, ?order, "closing MQTT connection");
         self.close(Some(reason));
@@ -356,10 +392,13 @@ impl<H: Host> Connection<H> {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        let Some(held) = &active.held else { return };
+        let Some(held) = &mut active.held else {
+            return;
+        };
         if let Some(number) = held.core.uncommitted() {
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
-            if held.core.wait_committed(number, &nudge) {
+            if number <= held.awaited || held.core.wait_committed(number, &nudge) {
+                held.awaited = held.awaited.max(number);
                 return;
             }
         }
@@ -432,12 +471,11 @@ impl<H: Host> Connection<H> {
             return;
         };
         let Reply::Login(verdict) = reply;
+        self.leave_expiry = pending.expiry_ms;
         match login::finish(&self.node, &self.outlet, &pending, verdict, turn) {
             Ok(active) => {
                 self.state = State::Active(Box::new(active));
-                let peer = Arc::clone(&self.outlet);
-                self.node.host.register(self.outlet.connection, peer);
-                self.registered = true;
+                self.started = true;
                 self.release_held(turn);
             }
             Err(reason) => self.refuse(reason),
@@ -482,6 +520,8 @@ impl<H: Host> Connection<H> {
                 let _ = disconnect::encode(&mut out.buf, version, reason, &[]);
             }
         }
+        // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
+        self.outlet.lock().order.get_or_insert(Order::Over);
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Closed) {
             self.leave_expiry = active.expiry_ms;
         }
@@ -533,59 +573,62 @@ impl<H: Host> Connection<H> {
     /// The stream is gone: the session is left or ended, the will is sent. The last call.
     pub fn handle_close(&mut self, turn: &mut Turn) {
         self.close(None);
-        if self.registered {
-            self.node.host.deregister(self.outlet.connection);
-        }
+        self.node.host.deregister(self.outlet.connection);
+        self.settle(turn);
         let Some(identity) = self.outlet.identity.get() else {
             return;
         };
-        let (flow, evicted) = {
-            let mut out = self.outlet.lock();
-            let evicted = out.order == Some(Order::Evicted);
-            // From now on nothing is delivered here.
-            out.order.get_or_insert(Order::QueueGone);
-            (out.flow.take(), evicted)
-        };
-        if !evicted {
-            self.leave(identity, turn, flow.unwrap_or_default());
+        let mut leaving = self.outlet.leaving.lock();
+        if matches!(*leaving, Leaving::Here) {
+            let flow = self.outlet.lock().flow.take();
+            let rest = self.leave(identity, turn, flow.unwrap_or_default());
+            *leaving = Leaving::Gone(rest);
         }
+        drop(leaving);
         identity.core.close(turn);
     }
 
+    /// Leaves or ends the session. What comes back is for a successor that has the claim already.
     fn leave(
         &self,
         identity: &Identity<H::Core>,
         turn: &mut Turn,
-        mut flow: Box<crate::flow::Flow>,
-    ) {
+        mut flow: Box<Flow>,
+    ) -> Option<Box<dyn Leftover>> {
         let will = flow.will.take().filter(|_| self.will_due);
-        let ends = identity.clean || self.leave_expiry == Some(0);
+        let ends = self.started && (identity.clean || self.leave_expiry == Some(0));
         let left = session::leave(identity, ends, turn, flow);
-        let owner = Arc::clone(&self.outlet) as Arc<dyn leveret_core::claims::Owner>;
+        let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
+        let (core, id) = (&identity.core, &identity.client_id);
         if ends {
-            session::leave_groups(identity, left.shared());
+            session::leave_groups(&Membership::of(identity), left.shared());
             if let Some(will) = will {
-                will.publish(&*identity.core, turn, &identity.exchange);
+                will.publish(&**core, turn, &identity.exchange);
             }
-            identity
-                .core
-                .disown(turn, &identity.client_id, &owner, None, None);
-            return;
+            return core.disown(turn, id, &owner, None, None);
         }
-        match will {
-            Some(will) if will.delay_ms > 0 => {
-                let expiry_ms = self.leave_expiry;
-                let scheduled =
-                    will.publish_later(&identity.core, turn, &identity.exchange, expiry_ms);
-                left.set_scheduled(will, scheduled);
-            }
-            Some(will) => will.publish(&*identity.core, turn, &identity.exchange),
-            None => {}
+        if let Some(will) = will {
+            self.send_will(identity, turn, will, &left);
         }
-        let rest = Some(Box::new(left) as Box<dyn std::any::Any + Send + Sync>);
-        identity
-            .core
-            .disown(turn, &identity.client_id, &owner, rest, self.leave_expiry);
+        core.disown(turn, id, &owner, Some(Box::new(left)), self.leave_expiry)
+    }
+
+    /// Publishes the will of a session that lives on, or schedules it.
+    fn send_will(
+        &self,
+        identity: &Identity<H::Core>,
+        turn: &mut Turn,
+        will: Box<Will>,
+        left: &Left<H::Core>,
+    ) {
+        let (core, exchange) = (&identity.core, &identity.exchange);
+        if will.delay_ms > 0
+            && let Some(scheduled) = will.publish_later(core, turn, exchange, self.leave_expiry)
+        {
+            left.set_scheduled(will, scheduled);
+        } else {
+            will.publish(&**core, turn, exchange);
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! | Content Type | content_type, if ASCII and at most 255 bytes; dropped otherwise |
 //! | Correlation Data | correlation_id, if short text; else header `x-correlation-id` |
 //! | Response Topic | header `x-reply-to-topic`, in dotted form |
-//! | User Property | a header, the first of each name; names over 255 bytes are dropped |
+//! | User Property | a header, the first of each name; 64 KiB of them, names up to 255 bytes |
 //! | Message Expiry Interval | expiration in milliseconds, and timestamp |
 //!
 //! Back: long strings that are UTF-8, numbers, booleans and void become User Properties; tables,
@@ -22,6 +22,10 @@ use leveret_core::time::Time;
 use crate::limits::{STRING_BYTES_MAX, USER_PROPERTIES_MAX};
 use crate::property::{Properties, Property};
 use crate::topic;
+
+/// Bytes of headers that user properties become: a content header must fit one frame, and frames
+/// have 131,072 bytes unless a client asks for less. What is beyond is dropped.
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
 
 /// MQTT publishers, of all versions: the properties are a property block of 5.0, without Topic
 /// Alias.
@@ -74,7 +78,9 @@ impl Origin for MqttOrigin {
                     put_header(&mut headers, "x-reply-to-topic", key.as_bytes());
                 }
                 Property::UserProperty(name, value)
-                    if name.len() <= 255 && !names.contains(&name.as_bytes()) =>
+                    if name.len() <= 255
+                        && headers.len() + name.len() + value.len() <= HEADERS_BYTES_MAX
+                        && !names.contains(&name.as_bytes()) =>
                 {
                     names.push(name.as_bytes());
                     put_header(&mut headers, name, value.as_bytes());

@@ -16,6 +16,7 @@ use crate::outlet::{Order, Out, Outlet};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
 use crate::property::Property;
+use crate::session::SLOT_QOS1;
 use crate::topic;
 
 impl<C: Core> Sink for Outlet<C> {
@@ -51,10 +52,14 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Full;
         }
         let filter = if shared { Some(key) } else { None };
-        let flags = match wanted(flow, &message, self.connection, qos, filter) {
+        let flags = match wanted(flow, &message, self.publisher(), qos, filter) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };
+        if key == SLOT_QOS1 && !delivery.redelivered && !flow.resumed.is_empty() {
+            // What was in flight before comes first: whatever did not come is gone.
+            flow.resumed.clear();
+        }
         let ticket =
             (qos != QoS::AtMostOnce).then(|| flow.assign(delivery.queue.id(), delivery.seq));
         let sent = Sent {
@@ -126,12 +131,12 @@ pub(crate) struct Flags {
 fn wanted(
     flow: &Flow,
     message: &MessageRef<'_>,
-    connection: u64,
+    client: u64,
     qos: QoS,
     shared: Option<usize>,
 ) -> Result<Flags, Loss> {
     let mut flags = Flags::default();
-    let own = message.head.publisher == connection;
+    let own = message.head.publisher == client;
     let plain = |held: &&crate::flow::Subscription| {
         held.identifier.is_none()
             && !(held.options.no_local && own)
@@ -226,6 +231,10 @@ fn translate(flow: &mut Flow, key: &[u8]) -> Result<Box<(Vec<u8>, u32, String)>,
                 if topic::translate::restore(key, held.filter(), &mut memo.2) {
                     break;
                 }
+            }
+            // Bound by somebody else, or not subscribed to any more.
+            if memo.2.is_empty() && !key.starts_with('$') {
+                topic::translate::to_topic(key, &mut memo.2);
             }
         }
         let usable =

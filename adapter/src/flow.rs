@@ -28,6 +28,8 @@ pub(crate) struct Subscription {
     pub(crate) identifier: Option<NonZeroU32>,
     /// The consumer that serves it.
     pub(crate) slot: u32,
+    /// Its binding carries the options, as those of 5.0 do.
+    pub(crate) bound_with_options: bool,
 }
 
 impl Subscription {
@@ -85,6 +87,8 @@ pub(crate) struct Flow {
     /// Bytes of the largest packet that the client takes.
     pub(crate) packet_bytes_max: Option<NonZeroU32>,
     next_order: u64,
+    /// How many in flight have another packet id than their order gives, since they had it before.
+    displaced: usize,
     pub(crate) inflight: VecDeque<InFlight>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) subscriptions: Vec<Subscription>,
@@ -100,6 +104,11 @@ pub(crate) struct Flow {
     pub(crate) scratch: Vec<u8>,
 }
 
+/// The packet id that the delivery with this number gets unless it is taken.
+fn packet_id_of(order: u64) -> NonZeroU16 {
+    NonZeroU16::MIN.saturating_add((order % PACKET_IDS) as u16)
+}
+
 impl Flow {
     /// Whether another QoS 1 delivery may leave.
     pub(crate) fn has_window(&self) -> bool {
@@ -111,14 +120,15 @@ impl Flow {
         loop {
             let order = self.next_order;
             self.next_order += 1;
-            let number = (order % PACKET_IDS) as u16;
-            let packet_id = NonZeroU16::MIN.saturating_add(number);
-            // Ids are given in order: only after a whole round can one be in flight still.
+            let packet_id = packet_id_of(order);
+            // Ids are given in order: but for those of a former connection, only after a whole
+            // round can one be in flight still.
             let wrapped = self
                 .inflight
                 .front()
                 .is_some_and(|oldest| order - oldest.order >= PACKET_IDS);
-            let taken = (wrapped && self.inflight.iter().any(|held| held.packet_id == packet_id))
+            let scan = wrapped || self.displaced > 0;
+            let taken = (scan && self.inflight.iter().any(|held| held.packet_id == packet_id))
                 || (!self.resumed.is_empty()
                     && self.resumed.values().any(|held| *held == packet_id));
             if !taken {
@@ -146,6 +156,7 @@ impl Flow {
     }
 
     pub(crate) fn sent(&mut self, (order, packet_id): (u64, NonZeroU16), unacked: Option<Unacked>) {
+        self.displaced += usize::from(packet_id != packet_id_of(order));
         self.inflight.push_back(InFlight {
             order,
             packet_id,
@@ -155,14 +166,15 @@ impl Flow {
 
     /// Takes what the client acknowledges out of flight; `None` for an id that is not.
     pub(crate) fn acknowledged(&mut self, packet_id: NonZeroU16) -> Option<InFlight> {
-        if self.inflight.front()?.packet_id == packet_id {
-            return self.inflight.pop_front();
-        }
-        let place = self
-            .inflight
-            .iter()
-            .position(|held| held.packet_id == packet_id)?;
-        self.inflight.remove(place)
+        let place = if self.inflight.front()?.packet_id == packet_id {
+            0
+        } else {
+            let mut all = self.inflight.iter();
+            all.position(|held| held.packet_id == packet_id)?
+        };
+        let done = self.inflight.remove(place)?;
+        self.displaced -= usize::from(done.packet_id != packet_id_of(done.order));
+        Some(done)
     }
 
     /// Whether somebody waits for room in the out-buffer.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use leveret_core::seam::Core;
 
-use crate::connection::{Active, Held};
+use crate::connection::{Active, Held, Settled};
 use crate::flow::Replay;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
@@ -24,6 +24,8 @@ pub(crate) struct Context<'a, C: Core> {
     pub(crate) outlet: &'a Arc<Outlet<C>>,
     pub(crate) identity: &'a Identity<C>,
     pub(crate) active: &'a mut Active<C>,
+    /// Deliveries that the client acknowledged, settled in runs after the batch.
+    pub(crate) settled: &'a mut Vec<Settled>,
     pub(crate) version: ProtocolVersion,
 }
 
@@ -56,6 +58,7 @@ impl<C: Core> Context<'_, C> {
             bytes,
             replay,
             then_close,
+            awaited: 0,
         });
     }
 }

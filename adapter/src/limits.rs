@@ -13,12 +13,26 @@ pub const STRING_BYTES_MAX: usize = 65_535;
 /// header entry once the message crosses to AMQP.
 pub const USER_PROPERTIES_MAX: u32 = 1024;
 
-/// Most levels of a Topic Name or Topic Filter. The specification allows 65,536; a trie spends
+/// Most levels of a Topic Name, where a `.` ends a level too, as it does once the topic is a routing
+/// key. The specification allows 65,536; a trie spends
 /// one node and one step on each.
-pub const TOPIC_LEVELS_MAX: usize = 1024;
+pub const TOPIC_LEVELS_MAX: usize = 256;
+
+/// Most levels of a Topic Filter, counted as those of a Topic Name: what the core takes as a binding
+/// key.
+pub const FILTER_LEVELS_MAX: usize = leveret_core::limits::BINDING_WORDS_MAX;
+
+/// Retained messages that may wait for one client's window; a subscription that would make it more
+/// is refused.
+pub const REPLAYS_WAITING_MAX: usize = 1 << 20;
+
+/// Subscriptions of one session.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// Most `#` levels of a Topic Filter: the bound RabbitMQ 4.3 puts on a topic binding key.
 pub const MULTI_LEVEL_WILDCARDS_MAX: usize = 2;
 
+const _: () = assert!(TOPIC_LEVELS_MAX <= leveret_core::limits::KEY_WORDS_MAX);
+const _: () = assert!(FILTER_LEVELS_MAX <= TOPIC_LEVELS_MAX);
 const _: () = assert!(TOPIC_LEVELS_MAX <= STRING_BYTES_MAX);
 const _: () = assert!(STRING_BYTES_MAX < REMAINING_LENGTH_MAX as usize);

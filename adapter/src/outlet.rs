@@ -4,10 +4,9 @@
 //! Publishers deliver into it ([`crate::deliver`]), a newer connection of the same client takes the
 //! session out of it, administrators list and close it. Only the owner writes it to the socket.
 
-use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use leveret_core::claims::Owner;
+use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
 use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
 use leveret_core::seam::Core;
@@ -29,6 +28,8 @@ pub(crate) enum Order {
     Close(CloseReason),
     /// A queue that the session consumed is gone.
     QueueGone,
+    /// The connection itself has closed: nothing is delivered to it any more.
+    Over,
 }
 
 /// What the lock protects.
@@ -36,6 +37,8 @@ pub(crate) struct Out {
     pub(crate) buf: Vec<u8>,
     pub(crate) version: ProtocolVersion,
     pub(crate) order: Option<Order>,
+    /// Somebody else has taken the session, whatever the order is.
+    pub(crate) evicted: bool,
     /// Made by the first thing that needs it; a client that only publishes never does.
     pub(crate) flow: Option<Box<Flow>>,
     /// Deliveries that found no room and were dropped.
@@ -47,6 +50,8 @@ pub(crate) struct Out {
 /// Who the connection belongs to, known after login.
 pub(crate) struct Identity<C> {
     pub(crate) core: Arc<C>,
+    /// The number of the client: the same on each of its connections.
+    pub(crate) publisher: u64,
     pub(crate) client_id: Box<str>,
     pub(crate) user: Box<str>,
     pub(crate) vhost: Box<str>,
@@ -66,7 +71,28 @@ pub(crate) struct Outlet<C: Core> {
     /// Bytes that may wait before QoS 0 is dropped and QoS 1 stays in its queue.
     pub(crate) output_bytes_max: usize,
     pub(crate) identity: OnceLock<Identity<C>>,
+    /// Taken before the session is left, by the connection itself or by its successor, and held
+    /// until it has been: the other one waits.
+    pub(crate) leaving: Mutex<Leaving>,
     state: Mutex<Out>,
+}
+
+/// Whether the session was left already.
+pub(crate) enum Leaving {
+    /// Not yet.
+    Here,
+    /// It was; what it left found its claim taken, and waits for the successor here.
+    Gone(Option<Box<dyn Leftover>>),
+}
+
+impl Out {
+    /// The session's flow, made if there is none yet; `None` once somebody else has the session.
+    pub(crate) fn own_flow(&mut self) -> Option<&mut Flow> {
+        if self.evicted {
+            return None;
+        }
+        Some(self.flow.get_or_insert_default())
+    }
 }
 
 impl<C: Core> Outlet<C> {
@@ -83,16 +109,23 @@ impl<C: Core> Outlet<C> {
             connected_at,
             output_bytes_max,
             identity: OnceLock::new(),
+            leaving: Mutex::new(Leaving::Here),
             state: Mutex::new(Out {
                 buf: Vec::new(),
                 version: ProtocolVersion::V4,
                 order: None,
+                evicted: false,
                 flow: None,
                 dropped: 0,
                 sent_bytes: 0,
                 received_bytes: 0,
             }),
         }
+    }
+
+    /// The number of the client, 0 before login.
+    pub(crate) fn publisher(&self) -> u64 {
+        self.identity.get().map_or(0, |identity| identity.publisher)
     }
 
     /// Takes the lock. Nothing of the core is called while it is held.
@@ -126,21 +159,24 @@ impl<C: Core> Wake for Nudge<C> {
 }
 
 impl<C: Core> Owner for Outlet<C> {
-    fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Any + Send + Sync>> {
-        let flow = {
-            let mut out = self.lock();
-            out.order = Some(Order::Evicted);
-            out.flow.take()
-        };
-        let rest = self.identity.get().map(|identity| {
-            let left = session::leave(identity, identity.clean, turn, flow.unwrap_or_default());
-            if identity.clean {
-                session::leave_groups(identity, left.shared());
+    fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Leftover>> {
+        let mut leaving = self.leaving.lock();
+        let rest = match std::mem::replace(&mut *leaving, Leaving::Gone(None)) {
+            Leaving::Gone(rest) => rest,
+            Leaving::Here => {
+                let flow = {
+                    let mut out = self.lock();
+                    out.evicted = true;
+                    out.order.get_or_insert(Order::Evicted);
+                    out.flow.take()
+                };
+                let identity = self.identity.get();
+                identity.and_then(|held| session::hand_over(held, turn, flow.unwrap_or_default()))
             }
-            left
-        });
+        };
+        drop(leaving);
         self.bell.press_and_ring();
-        rest.map(|rest| Box::new(rest) as Box<dyn Any + Send + Sync>)
+        rest
     }
 }
 

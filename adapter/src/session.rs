@@ -7,16 +7,18 @@
 
 mod subscription;
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use leveret_core::claims::Previous;
+use leveret_core::claims::{Leftover, Previous};
 use leveret_core::key::Form;
 use leveret_core::link::{BindQueue, DeclareQueue, Link};
 use leveret_core::message::Message;
 use leveret_core::queue::{Consumer, Queue, QueueProperties, Settle};
 use leveret_core::refusal::Refusal;
+use leveret_core::reply_code::ReplyCode;
 use leveret_core::schedule::Scheduled;
 use leveret_core::seam::Core;
 use leveret_core::sink::Sink;
@@ -51,7 +53,8 @@ pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
 }
 
 /// What an absent client's session leaves beside its queues.
-pub(crate) struct Left {
+pub(crate) struct Left<C: Core> {
+    group: Option<Membership<C>>,
     /// The session ended with its connection: only the will and the memberships are left.
     ended: bool,
     received: HashSet<u16>,
@@ -62,7 +65,7 @@ pub(crate) struct Left {
     scheduled: Mutex<Option<Arc<Scheduled>>>,
 }
 
-impl Left {
+impl<C: Core> Left<C> {
     /// The will, for the connection that has just ended to publish or schedule.
     pub(crate) fn take_will(&self) -> Option<Box<Will>> {
         self.will.lock().take()
@@ -94,7 +97,7 @@ pub(crate) fn start<C: Core>(
     let left = previous
         .rest
         .as_ref()
-        .and_then(|rest| rest.0.downcast_ref::<Left>());
+        .and_then(|rest| rest.0.as_any().downcast_ref::<Left<C>>());
     if let Some(left) = left {
         settle_will(left, wish, previous.evicted, identity, turn);
     }
@@ -105,7 +108,10 @@ pub(crate) fn start<C: Core>(
                 core.delete(&name)?;
             }
         }
-        leave_groups(identity, left.map(Left::shared).unwrap_or_default());
+        leave_groups(
+            &Membership::of(identity),
+            left.map(Left::shared).unwrap_or_default(),
+        );
         return Ok(false);
     }
     let left = left.filter(|left| !left.ended);
@@ -116,20 +122,24 @@ pub(crate) fn start<C: Core>(
             continue;
         };
         present = true;
-        core.set_expires(&queue, wish.expiry_ms)?;
+        // Whoever may not consume it may not shorten its life either.
         resume_queue(outlet, identity, &queue, qos, turn)?;
+        if wish.expiry_ms != Some(0) {
+            // One that ends with its connection is deleted then.
+            core.set_expires(&queue, wish.expiry_ms)?;
+        }
     }
     if let Some(left) = left {
-        let mut out = outlet.lock();
-        let flow = out.flow.get_or_insert_default();
-        flow.received.clone_from(&left.received);
-        flow.resumed.clone_from(&left.resumed);
-        drop(out);
+        if let Some(flow) = outlet.lock().own_flow() {
+            flow.received.clone_from(&left.received);
+            flow.resumed.clone_from(&left.resumed);
+        }
         for held in &left.shared {
             let Some(group) = held.share() else { continue };
             let name = shared_queue_name(group, held.filter());
             if core.find_queue(&name).is_some() {
-                let slot = attach(outlet, identity, &name, held.options.qos, None, turn)?;
+                let qos = held.options.qos;
+                let slot = attach(outlet, identity, &name, qos, None, || Ok(()), turn)?;
                 add(
                     outlet,
                     Subscription {
@@ -145,7 +155,7 @@ pub(crate) fn start<C: Core>(
 
 /// What becomes of the will of the connection before ([MQTT-3.1.3-9], [MQTT-3.1.4-3]).
 fn settle_will<C: Core>(
-    left: &Left,
+    left: &Left<C>,
     wish: &Wish,
     evicted: bool,
     identity: &Identity<C>,
@@ -193,7 +203,9 @@ fn resume_queue<C: Core>(
 /// Remembers a subscription, in place of one with the same text.
 pub(crate) fn add<C: Core>(outlet: &Outlet<C>, new: Subscription) {
     let mut out = outlet.lock();
-    let flow = out.flow.get_or_insert_default();
+    let Some(flow) = out.own_flow() else {
+        return;
+    };
     match flow
         .subscriptions
         .iter_mut()
@@ -219,7 +231,7 @@ fn consume<C: Core>(
     consumer.no_ack = key == SLOT_QOS0;
     let window = {
         let mut out = outlet.lock();
-        let flow = out.flow.get_or_insert_default();
+        let flow = out.own_flow().ok_or_else(taken_over)?;
         while flow.slots.len() <= key {
             let (queue, starved, shared) = (None, false, false);
             flow.slots.push(Slot {
@@ -235,25 +247,33 @@ fn consume<C: Core>(
     };
     consumer.prefetch = u32::from(window);
     let queue = identity.core.consume(turn, name, consumer)?;
-    if let Some(slot) = outlet
-        .lock()
-        .flow
-        .as_mut()
-        .and_then(|flow| flow.slots.get_mut(key))
-    {
+    let mut out = outlet.lock();
+    if let Some(slot) = out.own_flow().and_then(|flow| flow.slots.get_mut(key)) {
         slot.queue = Some(queue);
+        return Ok(());
     }
-    Ok(())
+    drop(out);
+    // The successor has come in between, and does not know of this consumer.
+    identity.core.cancel(turn, &queue, key as u64);
+    Err(taken_over())
+}
+
+fn taken_over() -> Refusal {
+    Refusal::new(
+        ReplyCode::ResourceLocked,
+        "a newer connection has the client id",
+    )
 }
 
 /// Makes sure that the queue of a subscription is there and consumed. `expiry_ms` as in [`Wish`],
-/// `None` for a shared queue that is there already. Returns the slot.
+/// `None` for a shared queue that is there already; `bind` ties it to its filter. Returns the slot.
 pub(crate) fn attach<C: Core>(
     outlet: &Arc<Outlet<C>>,
     identity: &Identity<C>,
     shared_name: &str,
     qos: QoS,
     expiry_ms: Option<Option<u64>>,
+    bind: impl FnOnce() -> Result<(), Refusal>,
     turn: &mut Turn,
 ) -> Result<u32, Refusal> {
     let shared = !shared_name.is_empty();
@@ -273,14 +293,18 @@ pub(crate) fn attach<C: Core>(
             .unwrap_or_default();
         let consumed = |slot: &Slot| slot.queue.as_ref().is_some_and(|q| q.name() == name);
         if let Some(key) = slots.iter().position(consumed) {
-            return Ok(key as u32);
+            drop(out);
+            return bind().map(|()| key as u32);
         }
+        let free = |(_, slot): &(usize, &Slot)| slot.queue.is_none();
+        let free = || slots.iter().enumerate().skip(SLOT_QOS1 + 1).find(free);
         match (shared, qos) {
-            (true, _) => slots.len().max(SLOT_QOS1 + 1),
+            (true, _) => free().map_or(slots.len().max(SLOT_QOS1 + 1), |(key, _)| key),
             (false, QoS::AtMostOnce) => SLOT_QOS0,
             (false, _) => SLOT_QOS1,
         }
     };
+    let mut made = None;
     if let Some(expiry_ms) = expiry_ms {
         let properties = properties(identity.clean, shared, qos, expiry_ms);
         let journaled = properties.journaled;
@@ -295,6 +319,14 @@ pub(crate) fn attach<C: Core>(
             // The group outlives its connections from the first persistent member on.
             identity.core.set_journaled(&declared.queue);
         }
+        made = declared.created.then_some(declared.queue);
+    }
+    // Nothing is consumed, and nothing new stays, unless the binding is allowed.
+    if let Err(refusal) = bind() {
+        if let Some(queue) = made {
+            identity.core.drop_unbound(&queue);
+        }
+        return Err(refusal);
     }
     consume(outlet, identity, name, key, qos, turn)?;
     Ok(key as u32)
@@ -325,15 +357,18 @@ pub(crate) fn leave<C: Core>(
     ends: bool,
     turn: &mut Turn,
     flow: Box<Flow>,
-) -> Left {
+) -> Left<C> {
     let core = &identity.core;
     let mut flow = flow;
+    let mut own = Vec::new();
     for (key, slot) in flow.slots.iter_mut().enumerate() {
         if let Some(queue) = slot.queue.take() {
             core.cancel(turn, &queue, key as u64);
-            let own = key <= SLOT_QOS1;
-            if ends && own {
-                core.drop_queue(&queue);
+            if key <= SLOT_QOS1 {
+                own.push(queue.id());
+                if ends {
+                    core.drop_queue(&queue);
+                }
             }
         }
     }
@@ -343,7 +378,10 @@ pub(crate) fn leave<C: Core>(
         let Some(unacked) = held.unacked else {
             continue;
         };
-        resumed.insert((unacked.queue.id(), unacked.seq), held.packet_id);
+        if own.contains(&unacked.queue.id()) {
+            // What a group's queue takes back may go to another member.
+            resumed.insert((unacked.queue.id(), unacked.seq), held.packet_id);
+        }
         let entry = (unacked.seq, unacked.message);
         match back
             .iter_mut()
@@ -362,6 +400,7 @@ pub(crate) fn leave<C: Core>(
         .filter(|held| held.share().is_some())
         .collect();
     Left {
+        group: Some(Membership::of(identity)),
         ended: ends,
         received: flow.received,
         resumed,
@@ -371,37 +410,83 @@ pub(crate) fn leave<C: Core>(
     }
 }
 
+/// The session ends, or goes to the client's next connection, which gets what is left of it.
+pub(crate) fn hand_over<C: Core>(
+    identity: &Identity<C>,
+    turn: &mut Turn,
+    flow: Box<Flow>,
+) -> Option<Box<dyn Leftover>> {
+    let left = leave(identity, identity.clean, turn, flow);
+    if !identity.clean {
+        return Some(Box::new(left));
+    }
+    leave_groups(&Membership::of(identity), &left.shared);
+    if let Some(will) = left.take_will() {
+        // The session ended with its connection, and so did the will's delay.
+        will.publish(&*identity.core, turn, &identity.exchange);
+    }
+    None
+}
+
+/// Who is a member of groups, without the connection.
+#[derive(Clone)]
+pub(crate) struct Membership<C> {
+    core: Arc<C>,
+    client_id: Box<str>,
+    exchange: Box<str>,
+}
+
+impl<C: Core> Membership<C> {
+    pub(crate) fn of(identity: &Identity<C>) -> Self {
+        Self {
+            core: Arc::clone(&identity.core),
+            client_id: identity.client_id.clone(),
+            exchange: identity.exchange.clone(),
+        }
+    }
+}
+
 /// A session that ends for good gives up its membership in groups; the last member takes the queue
 /// along.
-pub(crate) fn leave_groups<C: Core>(identity: &Identity<C>, shared: &[Subscription]) {
+pub(crate) fn leave_groups<C: Core>(member: &Membership<C>, shared: &[Subscription]) {
     for held in shared {
-        leave_group(identity, held);
+        leave_group(member, held);
     }
 }
 
 /// Gives up one membership.
-pub(crate) fn leave_group<C: Core>(identity: &Identity<C>, held: &Subscription) {
+pub(crate) fn leave_group<C: Core>(member: &Membership<C>, held: &Subscription) {
     let Some(group) = held.share() else { return };
     let name = shared_queue_name(group, held.filter());
     let wish = BindQueue {
         queue: &name,
-        exchange: &identity.exchange,
+        exchange: &member.exchange,
         key: held.filter().as_bytes(),
         form: Form::Slashed,
-        arguments: member_arguments(&identity.client_id),
+        arguments: member_arguments(&member.client_id),
     };
-    let Some(queue) = identity.core.find_queue(&name) else {
+    let Some(queue) = member.core.find_queue(&name) else {
         return;
     };
-    match identity.core.unbind(&wish) {
-        Ok(_) => identity.core.drop_unbound(&queue),
-        Err(refusal) => tracing::warn!(%refusal, queue = name, "shared subscription not left"),
-    }
+    member.core.unbind_own(&wish);
+    member.core.drop_unbound(&queue);
 }
 
-impl Left {
+impl<C: Core> Left<C> {
     /// The shared subscriptions of the session.
     pub(crate) fn shared(&self) -> &[Subscription] {
         &self.shared
+    }
+}
+
+impl<C: Core> Leftover for Left<C> {
+    fn forgotten(&self, _turn: &mut Turn) {
+        if let Some(member) = &self.group {
+            leave_groups(member, &self.shared);
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

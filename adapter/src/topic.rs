@@ -6,10 +6,10 @@
 //! | input | here | elsewhere |
 //! |---|---|---|
 //! | `a/#/z` in [`FilterMode::Flexible`] | `#` is zero or more levels anywhere | OASIS refuses |
-//! | more than [`TOPIC_LEVELS_MAX`] levels | refused | OASIS allows 65,536 |
+//! | more than [`TOPIC_LEVELS_MAX`] or [`FILTER_LEVELS_MAX`] levels | refused | OASIS: 65,536 |
 //! | `a#`, `a+b` as filters | refused in both modes | RabbitMQ takes them literally |
 
-use crate::limits::{MULTI_LEVEL_WILDCARDS_MAX, TOPIC_LEVELS_MAX};
+use crate::limits::{FILTER_LEVELS_MAX, MULTI_LEVEL_WILDCARDS_MAX, TOPIC_LEVELS_MAX};
 use crate::violation::Violation;
 
 pub mod translate;
@@ -44,7 +44,7 @@ impl<'a> TopicName<'a> {
         let (mut illegal, mut separators) = (false, 0_usize);
         for &byte in bytes {
             illegal |= (byte == 0) | (byte == b'+') | (byte == b'#');
-            separators += usize::from(byte == b'/');
+            separators += usize::from((byte == b'/') | (byte == b'.'));
         }
         if illegal {
             // [MQTT-4.7.3-2]
@@ -145,17 +145,19 @@ fn check_filter(filter: &str, mode: FilterMode) -> Result<(), Violation> {
     if filter.is_empty() {
         return Err(Violation::TopicFilterEmpty);
     }
-    let levels = 1 + filter.bytes().filter(|&byte| byte == b'/').count();
-    if levels > TOPIC_LEVELS_MAX {
+    let separators = filter.bytes().filter(|byte| matches!(byte, b'/' | b'.'));
+    let levels = 1 + separators.count();
+    if levels > FILTER_LEVELS_MAX {
         return Err(Violation::FilterLevelsTooMany {
             levels,
-            max: TOPIC_LEVELS_MAX,
+            max: FILTER_LEVELS_MAX,
         });
     }
+    let last = filter.split('/').count() - 1;
     let mut count = 0;
     for (index, level) in filter.split('/').enumerate() {
         match level {
-            "#" if mode == FilterMode::Strict && index + 1 != levels => {
+            "#" if mode == FilterMode::Strict && index != last => {
                 // [MQTT-4.7.1-1]
                 return Err(Violation::MultiLevelWildcardNotLast);
             }

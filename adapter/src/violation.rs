@@ -170,7 +170,7 @@ pub enum Violation {
     /// Limit of this broker: [`crate::limits::MULTI_LEVEL_WILDCARDS_MAX`].
     #[error("topic filter: {count} '#' wildcards, at most {max} are allowed")]
     MultiLevelWildcardsTooMany { count: usize, max: usize },
-    /// Limit of this broker: [`crate::limits::TOPIC_LEVELS_MAX`].
+    /// Limit of this broker: [`crate::limits::FILTER_LEVELS_MAX`].
     #[error("topic filter: {levels} levels, at most {max} are allowed")]
     FilterLevelsTooMany { levels: usize, max: usize },
     /// [MQTT-4.8.2-1], [MQTT-4.8.2-2].

@@ -90,7 +90,7 @@ impl Will {
         turn: &mut Turn,
         exchange: &str,
         session_ms: Option<u64>,
-    ) -> Arc<Scheduled> {
+    ) -> Option<Arc<Scheduled>> {
         let delay_ms = session_ms.map_or(self.delay_ms, |ms| ms.min(self.delay_ms));
         let at = turn.now.after_ms(delay_ms);
         let message = self.message(exchange, turn.now);

@@ -16,6 +16,7 @@ use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use crate::definitions::{Change, Definitions, Fault};
+use crate::exchange::{Binding, Exchange};
 use crate::field::Value;
 use crate::journal::Journal;
 use crate::link::Link;
@@ -32,6 +33,9 @@ use crate::vhost::VHost;
 use crate::watermark::Wake;
 
 pub use admin::{PermissionView, TopicPermissionView, UserView};
+
+/// Due things that one call of [`Broker::handle_timeout`] does; its driver calls again at once.
+const DUE_PER_TURN_MAX: usize = 1_024;
 
 /// One node's broker.
 pub struct Broker {
@@ -284,6 +288,11 @@ impl Broker {
         self.timers.drive(driver);
     }
 
+    /// The broker stops: what is scheduled is dropped, and with it what it holds.
+    pub fn stop(&self) {
+        self.timers.clear();
+    }
+
     /// When [`Self::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
@@ -292,7 +301,10 @@ impl Broker {
 
     /// Does what is due at the turn's time.
     pub fn handle_timeout(self: &Arc<Self>, turn: &mut Turn) {
-        while let Some(due) = self.timers.take(turn.now) {
+        for _ in 0..DUE_PER_TURN_MAX {
+            let Some(due) = self.timers.take(turn.now) else {
+                return;
+            };
             match due {
                 Due::QueueExpiry(vhost, queue) => {
                     if let (Some(vhost), Some(queue)) = (vhost.upgrade(), queue.upgrade()) {
@@ -300,13 +312,15 @@ impl Broker {
                     }
                 }
                 Due::Publish(scheduled) => {
-                    if scheduled.claim() {
-                        scheduled.link.publish_scheduled(turn, &scheduled.message);
+                    if let Some((link, message)) = scheduled.take() {
+                        link.publish_scheduled(turn, &message);
                     }
                 }
-                Due::Forget(vhost, rest) => {
-                    if let (Some(vhost), Some(rest)) = (vhost.upgrade(), rest.upgrade()) {
-                        vhost.claims.forget(&rest);
+                Due::Forget(vhost, id, rest) => {
+                    if let (Some(vhost), Some(rest)) = (vhost.upgrade(), rest.upgrade())
+                        && vhost.claims.forget(&id, &rest)
+                    {
+                        rest.0.forgotten(turn);
                     }
                 }
             }
@@ -322,6 +336,7 @@ impl Broker {
                     .expires_ms
                     .is_some_and(|ms| held.unused_since.after_ms(ms) <= now)
         };
+        queue.disarm_expiry();
         if self.delete_queue_when(vhost, queue, unused).is_some() {
             tracing::debug!(queue = queue.name(), vhost = vhost.name(), "queue expired");
         } else {
@@ -331,7 +346,7 @@ impl Broker {
 
     /// Sets the timer of a queue that nobody uses now.
     pub(crate) fn arm_expiry(&self, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
-        if let Some(at) = queue.expiry() {
+        if let Some(at) = queue.arm_expiry() {
             self.timers.add(
                 at,
                 Due::QueueExpiry(Arc::downgrade(vhost), Arc::downgrade(queue)),
@@ -340,80 +355,72 @@ impl Broker {
     }
 
     /// Deletes a queue if a condition holds: consumers are told, bindings go, definitions forget.
-    /// Returns how many messages it had.
+    /// Returns how many messages it had, and the number of the record that says so.
     pub(crate) fn delete_queue_when(
         &self,
         vhost: &Arc<VHost>,
         queue: &Arc<Queue>,
         when: impl FnOnce(&Conditions) -> bool,
-    ) -> Option<u32> {
+    ) -> Option<(u32, u64)> {
+        let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
         let empty = vhost.remove_queue(queue, &retired);
+        let mut number = 0;
         if queue.journaled() {
             let mut changes = vec![load::forget_queue(vhost, queue)];
-            changes.extend(
-                retired
-                    .bindings
-                    .iter()
-                    .map(|held| load::forget_binding(vhost, held)),
-            );
-            self.submit(changes);
+            let bindings = retired.bindings.iter();
+            changes.extend(bindings.map(|held| load::forget_binding(vhost, held)));
+            number = self.submit(changes);
         }
+        drop(recording);
         for consumer in &retired.consumers {
             consumer.sink.cancelled(consumer.key);
         }
         for exchange in empty {
-            self.delete_exchange(vhost, &exchange);
+            number = number.max(self.delete_exchange(vhost, &exchange));
         }
-        Some(retired.ready)
+        Some((retired.ready, number))
     }
 
-    /// Deletes an exchange with its bindings.
-    pub(crate) fn delete_exchange(
-        &self,
-        vhost: &Arc<VHost>,
-        exchange: &Arc<crate::exchange::Exchange>,
-    ) {
-        let Some(gone) = vhost.remove_exchange(exchange) else {
-            return;
-        };
-        let mut changes = Vec::new();
-        if exchange.properties().durable {
-            changes.push(load::forget_exchange(vhost, exchange.name()));
+    /// Deletes an exchange with its bindings, and what goes with its last one. Returns the number
+    /// of the record that says so, 0 for none.
+    pub(crate) fn delete_exchange(&self, vhost: &Arc<VHost>, exchange: &Arc<Exchange>) -> u64 {
+        let mut number = 0;
+        let mut todo = vec![Arc::clone(exchange)];
+        while let Some(exchange) = todo.pop() {
+            let _recording = vhost.recording.lock();
+            let Some((gone, empty)) = vhost.remove_exchange(&exchange) else {
+                continue;
+            };
+            let mut changes = Vec::new();
+            if exchange.properties().durable {
+                changes.push(load::forget_exchange(vhost, exchange.name()));
+                changes.extend(gone.iter().map(|held| load::forget_binding(vhost, held)));
+            }
+            if !changes.is_empty() {
+                number = number.max(self.submit(changes));
+            }
+            todo.extend(empty);
         }
-        let recorded = gone.iter().filter(|held| load::is_recorded(held));
-        changes.extend(recorded.map(|held| load::forget_binding(vhost, held)));
-        if !changes.is_empty() {
-            self.submit(changes);
-        }
+        number
     }
 
     pub(crate) fn record_queue(&self, vhost: &VHost, queue: &Queue) -> u64 {
-        self.submit(vec![load::record_queue(vhost, queue)])
+        let number = self.submit(vec![load::record_queue(vhost, queue)]);
+        queue.set_record(number);
+        number
     }
 
-    pub(crate) fn record_exchange(
-        &self,
-        vhost: &VHost,
-        exchange: &crate::exchange::Exchange,
-    ) -> u64 {
+    pub(crate) fn record_exchange(&self, vhost: &VHost, exchange: &Exchange) -> u64 {
         self.submit(vec![load::record_exchange(vhost, exchange)])
     }
 
-    pub(crate) fn record_binding(
-        &self,
-        vhost: &VHost,
-        binding: &crate::exchange::Binding,
-    ) -> Option<u64> {
+    pub(crate) fn record_binding(&self, vhost: &VHost, binding: &Binding) -> Option<u64> {
         let recorded = load::is_recorded(binding);
         recorded.then(|| self.submit(vec![load::record_binding(vhost, binding)]))
     }
 
-    pub(crate) fn forget_binding(
-        &self,
-        vhost: &VHost,
-        binding: &crate::exchange::Binding,
-    ) -> Option<u64> {
+    pub(crate) fn forget_binding(&self, vhost: &VHost, binding: &Binding) -> Option<u64> {
         let recorded = load::is_recorded(binding);
         recorded.then(|| self.submit(vec![load::forget_binding(vhost, binding)]))
     }

@@ -19,11 +19,20 @@ use crate::turn::Turn;
 pub trait Owner: Send + Sync {
     /// Another connection has claimed the identifier: stop, give back what is unsettled, and hand
     /// over what the next owner should have. Runs on the claimant's thread.
-    fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Any + Send + Sync>>;
+    fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Leftover>>;
+}
+
+/// What an owner leaves for the next.
+pub trait Leftover: Any + Send + Sync {
+    /// Nobody came for it in time: whatever it keeps alive elsewhere must go.
+    fn forgotten(&self, turn: &mut Turn);
+
+    /// Itself, for the next owner to recognise.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// What an absent owner left.
-pub struct Rest(pub Box<dyn Any + Send + Sync>);
+pub struct Rest(pub Box<dyn Leftover>);
 
 enum Claim {
     Held(Arc<dyn Owner>),
@@ -74,22 +83,22 @@ impl Claims {
         })
     }
 
-    /// Gives `id` up, leaving `rest` if there is any. Changes nothing if somebody else owns it by
-    /// now.
+    /// Gives `id` up, leaving `rest` if there is any. If somebody else owns it by now, nothing is
+    /// changed and `rest` comes back.
     pub(crate) fn release(
         &self,
         id: &str,
         owner: &Arc<dyn Owner>,
-        rest: Option<Box<dyn Any + Send + Sync>>,
-    ) -> Option<Arc<Rest>> {
+        rest: Option<Box<dyn Leftover>>,
+    ) -> Result<Option<Arc<Rest>>, Option<Box<dyn Leftover>>> {
         let Entry::Occupied(mut entry) = self.0.entry(id.into()) else {
-            return None;
+            return Err(rest);
         };
         match entry.get() {
             Claim::Held(held) if Arc::ptr_eq(held, owner) => {}
-            _ => return None,
+            _ => return Err(rest),
         }
-        match rest {
+        Ok(match rest {
             None => {
                 entry.remove();
                 None
@@ -99,13 +108,13 @@ impl Claims {
                 entry.insert(Claim::Left(Arc::clone(&rest)));
                 Some(rest)
             }
-        }
+        })
     }
 
-    /// Drops what was left, if it still is what lies there.
-    pub(crate) fn forget(&self, rest: &Arc<Rest>) {
-        self.0
-            .retain(|_, claim| !matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest)));
+    /// Drops what was left, if it still is what lies there; says whether it was.
+    pub(crate) fn forget(&self, id: &str, rest: &Arc<Rest>) -> bool {
+        let same = |claim: &Claim| matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest));
+        self.0.remove_if(id, |_, claim| same(claim)).is_some()
     }
 
     /// Evicts every live owner: the vhost is going.

@@ -10,9 +10,11 @@ mod direct;
 mod headers;
 mod topic;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::field::Table;
 use crate::message::MessageRef;
@@ -77,6 +79,9 @@ pub struct Exchange {
     name: Arc<str>,
     properties: ExchangeProperties,
     router: RwLock<Router>,
+    /// Bindings from other exchanges that lead here.
+    incoming: Mutex<Vec<Arc<Binding>>>,
+    deleted: AtomicBool,
 }
 
 enum Router {
@@ -99,6 +104,8 @@ impl Exchange {
             name: name.into(),
             properties,
             router: RwLock::new(router),
+            incoming: Mutex::default(),
+            deleted: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +158,29 @@ impl Exchange {
         }
     }
 
+    /// Nothing is bound to it or from it any more.
+    pub(crate) fn retire(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn incoming(&self) -> Vec<Arc<Binding>> {
+        self.incoming.lock().clone()
+    }
+
+    pub(crate) fn add_incoming(&self, binding: &Arc<Binding>) {
+        self.incoming.lock().push(Arc::clone(binding));
+    }
+
+    pub(crate) fn remove_incoming(&self, binding: &Arc<Binding>) {
+        self.incoming
+            .lock()
+            .retain(|held| !Arc::ptr_eq(held, binding));
+    }
+
     /// Every binding, for listings and deletion.
     #[must_use]
     pub fn bindings(&self) -> Vec<Arc<Binding>> {
@@ -194,6 +224,7 @@ impl Exchange {
     pub(crate) fn resolve(self: &Arc<Self>, message: &MessageRef<'_>, dotted: &[u8]) -> Route {
         let mut queues: Vec<Arc<Queue>> = Vec::new();
         let mut exchanges = vec![Arc::clone(self)];
+        let mut seen = HashSet::from([self.id]);
         let mut visited = 0;
         let mut cacheable = true;
         while let Some(exchange) = exchanges.get(visited).cloned() {
@@ -204,7 +235,7 @@ impl Exchange {
                 Destination::Exchange(next) => {
                     let Some(next) = next.upgrade() else { return };
                     let room = exchanges.len() < crate::limits::EXCHANGE_HOPS_MAX;
-                    if room && !exchanges.iter().any(|held| Arc::ptr_eq(held, &next)) {
+                    if room && seen.insert(next.id) {
                         exchanges.push(next);
                     }
                 }

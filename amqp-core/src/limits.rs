@@ -17,7 +17,13 @@ pub const MULTI_WILDCARDS_MAX: usize = 2;
 
 /// Words of one binding key: bounds the depth of the topic trie and with it the recursion of a
 /// match.
-pub const BINDING_WORDS_MAX: usize = 1_024;
+pub const BINDING_WORDS_MAX: usize = 256;
+
+/// Words, separated by dots or slashes, of a key that is routed: bounds the width of a match with two `#`.
+pub const KEY_WORDS_MAX: usize = 1_024;
+
+/// Queues that one worker's route cache may point to: 8 MiB of pointers.
+pub const ROUTE_TARGETS_CACHED_MAX: usize = 1 << 20;
 
 /// Queues of one vhost.
 pub const QUEUES_MAX: usize = 10_000_000;

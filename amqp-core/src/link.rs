@@ -10,8 +10,8 @@ mod bindings;
 mod exchanges;
 mod queues;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -42,7 +42,36 @@ pub struct Link {
     /// The number of the last record that an answer must wait for.
     submitted: AtomicU64,
     /// Exclusive queues of this connection: they go with it.
-    exclusive: Mutex<Vec<Arc<Queue>>>,
+    exclusive: Mutex<Exclusive>,
+    /// Topic patterns with this link's variables, compiled; emptied when grants change.
+    patterns: Mutex<(u64, Vec<CompiledTopic>)>,
+}
+
+/// A topic pattern of one exchange, ready to match.
+struct CompiledTopic {
+    permission: Permission,
+    exchange: Box<str>,
+    pattern: Option<Pattern>,
+}
+
+/// Exchanges whose compiled patterns one link keeps.
+const PATTERNS_KEPT_MAX: usize = 16;
+
+/// The exclusive queues of a connection. Those deleted meanwhile are swept out as it grows.
+#[derive(Default)]
+struct Exclusive {
+    queues: Vec<Weak<Queue>>,
+    sweep_at: usize,
+}
+
+impl Exclusive {
+    fn add(&mut self, queue: &Arc<Queue>) {
+        if self.queues.len() >= self.sweep_at {
+            self.queues.retain(|held| held.strong_count() > 0);
+            self.sweep_at = (self.queues.len() * 2).max(16);
+        }
+        self.queues.push(Arc::downgrade(queue));
+    }
 }
 
 impl Link {
@@ -63,6 +92,7 @@ impl Link {
             grants: Mutex::new((u64::MAX, None)),
             submitted: AtomicU64::new(0),
             exclusive: Mutex::default(),
+            patterns: Mutex::new((u64::MAX, Vec::new())),
         })
     }
 
@@ -77,6 +107,7 @@ impl Link {
             grants: Mutex::new((u64::MAX, None)),
             submitted: AtomicU64::new(0),
             exclusive: Mutex::default(),
+            patterns: Mutex::new((u64::MAX, Vec::new())),
         })
     }
 
@@ -163,21 +194,25 @@ impl Link {
         if self.owner {
             return Ok(());
         }
-        let grants = self.grants();
-        // An exchange without patterns is open.
-        let Some(topics) = grants.as_ref().and_then(|held| held.topics.get(exchange)) else {
-            return Ok(());
+        let epoch = self.broker.users.epoch();
+        let mut known = self.patterns.lock();
+        if known.0 != epoch || known.1.len() > PATTERNS_KEPT_MAX {
+            *known = (epoch, Vec::new());
+        }
+        let same =
+            |held: &CompiledTopic| held.permission == permission && *held.exchange == *exchange;
+        let place = match known.1.iter().position(same) {
+            Some(place) => place,
+            None => {
+                known.1.push(self.compile_topic(permission, exchange));
+                known.1.len() - 1
+            }
         };
-        let text = match permission {
-            Permission::Read => &topics.read,
-            Permission::Write | Permission::Configure => &topics.write,
-        };
-        let variables = Variables {
-            username: &self.user,
-            vhost: self.vhost.name(),
-            client_id: self.client_id.as_deref().unwrap_or_default(),
-        };
-        let allowed = Pattern::new(&variables.expand(text)).is_ok_and(|held| held.matches(key));
+        let allowed = known.1[place]
+            .pattern
+            .as_ref()
+            .is_some_and(|held| held.matches(key));
+        drop(known);
         if allowed {
             return Ok(());
         }
@@ -189,6 +224,28 @@ impl Link {
             vhost,
             &self.user,
         ))
+    }
+
+    fn compile_topic(&self, permission: Permission, exchange: &str) -> CompiledTopic {
+        let grants = self.grants();
+        let topics = grants.as_ref().and_then(|held| held.topics.get(exchange));
+        let text = match (topics, permission) {
+            // Without any grant there is nothing to be had; an exchange without patterns is open.
+            (None, _) => grants.as_ref().map(|_| ".*"),
+            (Some(topics), Permission::Read) => Some(&*topics.read),
+            (Some(topics), Permission::Write | Permission::Configure) => Some(&*topics.write),
+        };
+        let variables = Variables {
+            username: &self.user,
+            vhost: self.vhost.name(),
+            client_id: self.client_id.as_deref().unwrap_or_default(),
+        };
+        let pattern = text.and_then(|text| Pattern::new(&variables.expand(text)).ok());
+        CompiledTopic {
+            permission,
+            exchange: exchange.into(),
+            pattern,
+        }
     }
 
     /// The queue with this name, unless it belongs to another connection alone.
@@ -209,7 +266,8 @@ impl Link {
     /// Ends the connection's part in the vhost: its exclusive queues go. Consumers were cancelled
     /// before.
     pub fn close(&self, _turn: &mut Turn) {
-        for queue in std::mem::take(&mut *self.exclusive.lock()) {
+        let exclusive = std::mem::take(&mut *self.exclusive.lock());
+        for queue in exclusive.queues.iter().filter_map(Weak::upgrade) {
             self.broker.delete_queue_when(&self.vhost, &queue, |_| true);
         }
     }

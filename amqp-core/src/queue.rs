@@ -58,6 +58,7 @@ pub struct Queue {
     journaled: AtomicBool,
     pub(crate) delivered: AtomicU64,
     pub(crate) lost: AtomicU64,
+    record: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -70,6 +71,8 @@ struct State {
     next_seq: u64,
     unacked: u32,
     unused_since: Time,
+    /// The timer that will look whether the queue has expired.
+    expiry_armed: Option<Time>,
     consumers: Vec<Consumer>,
     ready: VecDeque<Entry>,
     bindings: Vec<Arc<Binding>>,
@@ -152,6 +155,7 @@ impl Queue {
             journaled: AtomicBool::new(properties.journaled && properties.durable),
             delivered: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            record: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
                 arguments,
@@ -282,6 +286,39 @@ impl Queue {
         state.bindings.len()
     }
 
+    /// Whether a binding that leads here is the one that is looked for.
+    pub(crate) fn has_binding(&self, which: impl Fn(&Arc<Binding>) -> bool) -> bool {
+        self.state.lock().bindings.iter().any(which)
+    }
+
+    /// The binding that is looked for.
+    pub(crate) fn find_binding(
+        &self,
+        which: impl Fn(&Arc<Binding>) -> bool,
+    ) -> Option<Arc<Binding>> {
+        self.state
+            .lock()
+            .bindings
+            .iter()
+            .find(|held| which(held))
+            .cloned()
+    }
+
+    /// How many bindings lead here.
+    #[must_use]
+    pub fn binding_count(&self) -> usize {
+        self.state.lock().bindings.len()
+    }
+
+    /// The number of the last record about it: whoever says that the queue is there waits for it.
+    pub(crate) fn record(&self) -> u64 {
+        self.record.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_record(&self, number: u64) {
+        self.record.fetch_max(number, Ordering::AcqRel);
+    }
+
     /// The bindings that lead here, without the default exchange's.
     #[must_use]
     pub fn bindings(&self) -> Vec<Arc<Binding>> {
@@ -310,14 +347,24 @@ impl Queue {
         })
     }
 
-    /// When the queue expires if nobody uses it from now on.
-    pub(crate) fn expiry(&self) -> Option<Time> {
-        let state = self.state.lock();
+    /// When the queue expires if nobody uses it from now on, if no timer was set for that yet.
+    pub(crate) fn arm_expiry(&self) -> Option<Time> {
+        let mut state = self.state.lock();
         if state.deleted || !state.consumers.is_empty() {
             return None;
         }
         let expires_ms = state.arguments.as_ref()?.1.expires_ms?;
-        Some(state.unused_since.after_ms(expires_ms))
+        let at = state.unused_since.after_ms(expires_ms);
+        if state.expiry_armed.is_some_and(|armed| armed <= at) {
+            return None;
+        }
+        state.expiry_armed = Some(at);
+        Some(at)
+    }
+
+    /// A timer has rung.
+    pub(crate) fn disarm_expiry(&self) {
+        self.state.lock().expiry_armed = None;
     }
 
     /// Counts as a use for `x-expires`.

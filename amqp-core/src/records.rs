@@ -3,6 +3,7 @@
 
 use crate::definitions::{Change, Kind};
 use crate::field::{Table, Value};
+use crate::refusal::Refusal;
 
 /// A key from its parts, each with its length before it, so that no name can be mistaken for two.
 pub(crate) fn key(parts: &[&[u8]]) -> Box<[u8]> {
@@ -24,6 +25,14 @@ pub(crate) fn parts(mut key: &[u8]) -> Option<Vec<&[u8]>> {
         key = &rest[length..];
     }
     Some(parts)
+}
+
+/// Refuses arguments that a record could not hold: a record nests them one level deeper than the wire did.
+pub(crate) fn check_arguments(arguments: &Table) -> Result<(), Refusal> {
+    let wrapped = table([("arguments", Value::Table(arguments.clone()))]);
+    wrapped
+        .encode(&mut Vec::new())
+        .map_err(|why| Refusal::precondition(format!("arguments cannot be kept: {why}")))
 }
 
 /// A table from names and values that are known to be short enough.

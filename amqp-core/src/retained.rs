@@ -137,7 +137,7 @@ fn walk(node: &Node, levels: &[&str], first: bool, visit: &mut dyn FnMut(&Messag
     let visible = |name: &str| !(first && name.starts_with('$'));
     match *level {
         "#" => {
-            walk(node, rest, false, visit);
+            walk(node, rest, first, visit);
             for (name, child) in &node.children {
                 if visible(name) {
                     walk(child, levels, false, visit);

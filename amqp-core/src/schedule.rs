@@ -2,43 +2,37 @@
 //! cancelled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::link::Link;
 use crate::message::Message;
 
-/// A publication that waits for its time.
-pub struct Scheduled {
-    pub(crate) link: Arc<Link>,
-    pub(crate) message: Message,
-    done: AtomicBool,
-}
+/// A publication that waits for its time. It keeps its link, and with it the broker, only until it
+/// is taken or cancelled.
+pub struct Scheduled(Mutex<Option<(Arc<Link>, Message)>>);
 
 impl Scheduled {
     pub(crate) fn new(link: Arc<Link>, message: Message) -> Self {
-        Self {
-            link,
-            message,
-            done: AtomicBool::new(false),
-        }
+        Self(Mutex::new(Some((link, message))))
     }
 
-    /// Takes the right to publish it: `true` for exactly one caller, and none after
+    /// Takes what is to be published: something for exactly one caller, and nothing after
     /// [`Self::cancel`].
-    pub(crate) fn claim(&self) -> bool {
-        !self.done.swap(true, Ordering::AcqRel)
+    pub(crate) fn take(&self) -> Option<(Arc<Link>, Message)> {
+        self.0.lock().take()
     }
 
     /// It will not be published. `false` if it has been already.
     pub fn cancel(&self) -> bool {
-        self.claim()
+        self.take().is_some()
     }
 }
 
 impl std::fmt::Debug for Scheduled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scheduled")
-            .field("message", &self.message)
-            .finish_non_exhaustive()
+            .field("waits", &self.0.lock().is_some())
+            .finish()
     }
 }

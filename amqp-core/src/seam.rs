@@ -5,12 +5,11 @@
 //! the core in this process costs nothing for it. Implementors: [`Link`]; a gateway to another
 //! broker.
 
-use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::claims::{Owner, Previous};
+use crate::claims::{Leftover, Owner, Previous};
 use crate::exchange::{Binding, Memo};
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
 use crate::message::{Message, MessageRef};
@@ -37,9 +36,9 @@ pub trait Core: Send + Sync + Sized + 'static {
         turn: &Turn,
         id: &str,
         owner: &Arc<dyn Owner>,
-        rest: Option<Box<dyn Any + Send + Sync>>,
+        rest: Option<Box<dyn Leftover>>,
         keep_ms: Option<u64>,
-    );
+    ) -> Option<Box<dyn Leftover>>;
 
     /// The exchange is there: what CONNECT is refused without.
     fn has_exchange(&self, name: &str) -> bool;
@@ -86,6 +85,9 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// No permission.
     fn unbind(&self, wish: &BindQueue<'_>) -> Result<usize, Refusal>;
 
+    /// Removes a binding that the session itself made, whatever its user may do by now.
+    fn unbind_own(&self, wish: &BindQueue<'_>);
+
     /// The queue's bindings, to bring a session's subscriptions back.
     fn bindings(&self, queue: &Arc<Queue>) -> Vec<Arc<Binding>>;
 
@@ -121,13 +123,13 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// The retained messages that match a filter and may be read.
     fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message>;
 
-    /// Publishes a message later, unless it is cancelled.
+    /// Publishes a message later, unless it is cancelled. `None` if too many are scheduled already.
     fn schedule(
         self: &Arc<Self>,
         turn: &mut Turn,
         at: Time,
         message: &MessageRef<'_>,
-    ) -> Arc<Scheduled>;
+    ) -> Option<Arc<Scheduled>>;
 
     /// The record of definitions that the next answer must wait for, if it is not durable yet.
     fn uncommitted(&self) -> Option<u64>;
@@ -155,10 +157,10 @@ impl Core for Link {
         turn: &Turn,
         id: &str,
         owner: &Arc<dyn Owner>,
-        rest: Option<Box<dyn Any + Send + Sync>>,
+        rest: Option<Box<dyn Leftover>>,
         keep_ms: Option<u64>,
-    ) {
-        self.release(turn, id, owner, rest, keep_ms);
+    ) -> Option<Box<dyn Leftover>> {
+        self.release(turn, id, owner, rest, keep_ms)
     }
 
     fn has_exchange(&self, name: &str) -> bool {
@@ -201,6 +203,10 @@ impl Core for Link {
         self.queue_unbind(wish)
     }
 
+    fn unbind_own(&self, wish: &BindQueue<'_>) {
+        self.queue_unbind_own(wish);
+    }
+
     fn bindings(&self, queue: &Arc<Queue>) -> Vec<Arc<Binding>> {
         queue.bindings()
     }
@@ -241,7 +247,7 @@ impl Core for Link {
         turn: &mut Turn,
         at: Time,
         message: &MessageRef<'_>,
-    ) -> Arc<Scheduled> {
+    ) -> Option<Arc<Scheduled>> {
         Self::schedule(self, turn, at, message)
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Due {
     /// A publication was scheduled for now.
     Publish(Arc<Scheduled>),
     /// What an absent client left is no longer worth keeping.
-    Forget(Weak<VHost>, Weak<Rest>),
+    Forget(Weak<VHost>, Box<str>, Weak<Rest>),
 }
 
 struct Timer {
@@ -54,6 +54,7 @@ impl Ord for Timer {
 
 #[derive(Default)]
 struct State {
+    scheduled: usize,
     heap: BinaryHeap<Reverse<Timer>>,
     number: u64,
     driver: Option<Arc<dyn Wake>>,
@@ -70,6 +71,7 @@ impl Timers {
             let mut state = self.0.lock();
             let first = state.heap.peek().is_none_or(|Reverse(head)| at < head.at);
             state.number += 1;
+            state.scheduled += usize::from(matches!(due, Due::Publish(_)));
             let number = state.number;
             state.heap.push(Reverse(Timer { at, number, due }));
             first.then(|| state.driver.clone()).flatten()
@@ -85,7 +87,28 @@ impl Timers {
         if state.heap.peek().is_none_or(|Reverse(head)| head.at > now) {
             return None;
         }
-        state.heap.pop().map(|Reverse(timer)| timer.due)
+        let due = state.heap.pop().map(|Reverse(timer)| timer.due);
+        state.scheduled -= usize::from(matches!(due, Some(Due::Publish(_))));
+        due
+    }
+
+    /// Publications that are scheduled, cancelled ones included until their time.
+    pub(crate) fn scheduled(&self) -> usize {
+        self.0.lock().scheduled
+    }
+
+    /// Forgets everything; publications are cancelled, since others hold them too.
+    pub(crate) fn clear(&self) {
+        let dropped = {
+            let mut state = self.0.lock();
+            state.scheduled = 0;
+            std::mem::take(&mut state.heap)
+        };
+        for Reverse(timer) in dropped {
+            if let Due::Publish(scheduled) = timer.due {
+                scheduled.cancel();
+            }
+        }
     }
 
     /// When something is due.

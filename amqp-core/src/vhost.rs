@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
 use crate::exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeProperties};
@@ -37,6 +37,9 @@ pub struct VHost {
     topology: AtomicU64,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: DashMap<Box<str>, Arc<Queue>>,
+    /// Held while a durable thing changes and its record is submitted, so that both happen in one
+    /// order.
+    pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
     pub(crate) retained: Retained,
 }
@@ -61,6 +64,7 @@ impl VHost {
             topology: AtomicU64::new(1),
             exchanges: RwLock::new(exchanges),
             queues: DashMap::new(),
+            recording: Mutex::default(),
             claims: Claims::default(),
             retained: Retained::default(),
         }
@@ -163,29 +167,46 @@ impl VHost {
     }
 
     /// Removes an exchange with all bindings from and to it. Returns those for the definitions to
-    /// forget.
-    pub(crate) fn remove_exchange(&self, exchange: &Arc<Exchange>) -> Option<Vec<Arc<Binding>>> {
-        let removed = self.exchanges.write().remove(exchange.name())?;
-        let mut gone = removed.bindings();
-        for binding in &gone {
-            if let Destination::Queue(queue) = &binding.destination
-                && let Some(queue) = queue.upgrade()
-            {
-                queue.remove_binding(binding);
-            }
+    /// forget, and the exchanges that go because they have no binding left.
+    pub(crate) fn remove_exchange(
+        &self,
+        exchange: &Arc<Exchange>,
+    ) -> Option<(Vec<Arc<Binding>>, Vec<Arc<Exchange>>)> {
+        {
+            let mut exchanges = self.exchanges.write();
+            exchanges
+                .get(exchange.name())
+                .filter(|held| Arc::ptr_eq(held, exchange))?;
+            exchanges.remove(exchange.name());
         }
-        for source in self.exchanges() {
-            for binding in source.bindings() {
-                let leads_here = matches!(&binding.destination,
-                    Destination::Exchange(to) if std::ptr::eq(to.as_ptr(), &*removed));
-                if leads_here {
-                    source.remove(&binding);
-                    gone.push(binding);
+        exchange.retire();
+        let mut gone = exchange.bindings();
+        for binding in &gone {
+            match &binding.destination {
+                Destination::Queue(queue) => {
+                    if let Some(queue) = queue.upgrade() {
+                        queue.remove_binding(binding);
+                    }
+                }
+                Destination::Exchange(to) => {
+                    if let Some(to) = to.upgrade() {
+                        to.remove_incoming(binding);
+                    }
                 }
             }
         }
+        let mut empty = Vec::new();
+        for binding in exchange.incoming() {
+            if let Some(source) = binding.source.upgrade()
+                && !source.remove(&binding)
+                && source.properties().auto_delete
+            {
+                empty.push(source);
+            }
+            gone.push(binding);
+        }
         self.changed();
-        Some(gone)
+        Some((gone, empty))
     }
 
     /// Adds a queue; `Err` with the one that is there already.
@@ -219,31 +240,33 @@ impl VHost {
         empty
     }
 
-    /// Adds a binding unless an equal one is there; returns it if it is new.
+    /// Adds a binding unless an equal one is there; returns it if it is new. `None` as well if an
+    /// end has gone.
     pub(crate) fn bind(&self, binding: Binding) -> Option<Arc<Binding>> {
         let source = binding.source.upgrade()?;
         let equal =
             |held: &Arc<Binding>| held.is(&source, &binding.key, binding.form, &binding.arguments);
         let known = match &binding.destination {
-            Destination::Queue(queue) => queue.upgrade()?.bindings().iter().any(equal),
-            Destination::Exchange(to) => source.bindings().iter().any(|held| {
-                equal(held)
-                    && matches!(&held.destination,
-                        Destination::Exchange(other) if other.ptr_eq(to))
-            }),
+            Destination::Queue(queue) => queue.upgrade()?.has_binding(equal),
+            Destination::Exchange(to) => to.upgrade()?.incoming().iter().any(equal),
         };
         if known {
             return None;
         }
         let binding = Arc::new(binding);
         source.insert(&binding);
-        if let Destination::Queue(queue) = &binding.destination
-            && queue
+        let held = match &binding.destination {
+            Destination::Queue(queue) => queue
                 .upgrade()
-                .is_none_or(|queue| !queue.add_binding(&binding))
-        {
-            // The queue went meanwhile, and nobody else would take this binding out.
-            source.remove(&binding);
+                .is_some_and(|queue| queue.add_binding(&binding)),
+            Destination::Exchange(to) => to.upgrade().is_some_and(|to| {
+                to.add_incoming(&binding);
+                !to.is_deleted()
+            }),
+        };
+        if !held || source.is_deleted() {
+            // An end went meanwhile, and nobody else would take this binding out.
+            self.unbind(&binding);
             return None;
         }
         self.changed();
@@ -252,10 +275,17 @@ impl VHost {
 
     /// Removes a binding. Says whether its source has any left.
     pub(crate) fn unbind(&self, binding: &Arc<Binding>) -> bool {
-        if let Destination::Queue(queue) = &binding.destination
-            && let Some(queue) = queue.upgrade()
-        {
-            queue.remove_binding(binding);
+        match &binding.destination {
+            Destination::Queue(queue) => {
+                if let Some(queue) = queue.upgrade() {
+                    queue.remove_binding(binding);
+                }
+            }
+            Destination::Exchange(to) => {
+                if let Some(to) = to.upgrade() {
+                    to.remove_incoming(binding);
+                }
+            }
         }
         let left = binding
             .source

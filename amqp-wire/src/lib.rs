@@ -10,7 +10,7 @@
 //! | short strings are UTF-8, else 502 | the core's names are text | `method::tests::malformed` |
 //! | `exchange.unbind-ok` is 40.51 | RabbitMQ, its clients | `method::tests::known_frames` |
 //! | a key above 255 bytes is cut for consumers | below | `consume::long_keys_hurt_nobody` |
-//! | global `basic.qos` is the channel's | RabbitMQ to 4.2 | `consume::windows_of_consumer_or_channel` |
+//! | `basic.qos` global: per channel | RabbitMQ ≤ 4.2 | `consume::windows_of_consumer_or_channel` |
 //! | frame-max from 4,096; RabbitMQ 4.1: 8,192 | clients offer it | `handshake::tuning` |
 //! | CC, BCC, tx and others are refused: 540 | not served yet | `refused::what_is_not_served` |
 //!

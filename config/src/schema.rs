@@ -107,7 +107,9 @@ const NODE: &[Setting] = &[
         "data_dir",
         Kind::Path,
         "",
-        "Directory of what survives a restart; unset, the broker keeps nothing.",
+        "Directory of what survives a restart; unset, it is `/var/lib/leveret` for root and for \
+         whoever may write there, else `leveret-data` in the directory that the program is \
+         started in.",
     )
     .example("data_dir", "/var/lib/leveret"),
     setting(

@@ -91,9 +91,8 @@ impl Listeners {
             };
             tracing::info!(
                 listener = &*door.name,
-                protocol = protocol.name(),
-                %address,
-                "listening"
+                "started {} TCP listener on {address}",
+                protocol.name()
             );
             open.push(self.start(door, address, socket));
         }
@@ -145,9 +144,9 @@ impl Listeners {
             let _ = listener.accepting.await;
             tracing::info!(
                 listener = &*listener.door.name,
-                protocol = protocol.name(),
-                address = %listener.address,
-                "no longer listening"
+                "stopped {} TCP listener on {}",
+                protocol.name(),
+                listener.address
             );
         }
     }

@@ -87,7 +87,8 @@ impl Bench {
         let mut packet = Vec::new();
         let options = SubscriptionOptions::new(qos);
         let filters = [subscribe::Subscription { filter, options }];
-        subscribe::encode(&mut packet, ProtocolVersion::V4, NonZeroU16::MIN, &filters, &[])
+        let id = NonZeroU16::MIN;
+        subscribe::encode(&mut packet, ProtocolVersion::V4, id, &[], &filters)
             .expect("SUBSCRIBE fits");
         self.feed(client, &packet);
         client.received.clear();

@@ -1,1 +1,22 @@
-//! e2e
+//! End to end: the whole broker in this process, real clients over real sockets.
+//!
+//! Every test has a broker of its own, on ports that the system chooses, in a data directory that
+//! goes away. Tests wait for events, never for time: what has no event is asked for until it is so.
+
+mod amqp;
+mod amqp_tutorials;
+mod auth;
+mod bridge;
+mod broker;
+mod channels;
+mod confirms;
+mod connect;
+mod control;
+mod hostile;
+mod mqtt;
+mod plugins;
+mod publish;
+mod restart;
+mod second_client;
+mod sessions;
+mod start;

@@ -58,7 +58,10 @@ pub(crate) fn run(world: &mut World, step: &str) -> Vec<String> {
             }
             Vec::new()
         }
-        ["queue" | "bind" | "delete" | "purge" | "exchange" | "unexchange", ..] => {
+        [
+            "queue" | "bind" | "delete" | "purge" | "exchange" | "unexchange",
+            ..,
+        ] => {
             declare(world, &vhost, &exchange, &words);
             Vec::new()
         }
@@ -222,7 +225,10 @@ fn get(world: &mut World, vhost: &str, queue: &str) -> Vec<String> {
     let message = got.taken.message.view();
     let (mut key, mut raw) = (Vec::new(), Vec::new());
     message.append_routing_key(&mut key);
-    message.head.origin.append_basic_properties(&message, &mut raw);
+    message
+        .head
+        .origin
+        .append_basic_properties(&message, &mut raw);
     let properties = BasicProperties::parse(&raw).expect("properties are properties");
     let mut shown = format!("{} {}", word(&key), word(message.payload));
     if let Some(mode) = properties.delivery_mode {
@@ -254,7 +260,11 @@ fn queues(world: &mut World, vhost: &str) -> Vec<String> {
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let show = |view: &leveret_core::queue::QueueView| {
         let mut shown = word(view.name.as_bytes());
-        shown.push_str(if view.durable { " durable" } else { " transient" });
+        shown.push_str(if view.durable {
+            " durable"
+        } else {
+            " transient"
+        });
         for (flag, name) in [
             (view.auto_delete, " auto_delete"),
             (view.exclusive.is_some(), " exclusive"),
@@ -264,7 +274,10 @@ fn queues(world: &mut World, vhost: &str) -> Vec<String> {
                 shown.push_str(name);
             }
         }
-        let expires = view.arguments.lookup("x-expires").and_then(Value::as_integer);
+        let expires = view
+            .arguments
+            .lookup("x-expires")
+            .and_then(Value::as_integer);
         if let Some(ms) = expires {
             let _ = write!(shown, " expires={ms}");
         }
@@ -320,4 +333,3 @@ fn peers(world: &mut World) -> Vec<String> {
     };
     all.iter().map(|(_, peer)| show(peer.view())).collect()
 }
-

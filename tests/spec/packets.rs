@@ -63,7 +63,13 @@ pub(crate) fn encode(version: ProtocolVersion, text: &str) -> Vec<u8> {
         "UNSUBSCRIBE" => {
             let filters: Vec<String> = words[1..].iter().map(|filter| string(filter)).collect();
             let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-            unsubscribe::encode(&mut out, version, packet_id(words[0]), &properties, &filters)
+            unsubscribe::encode(
+                &mut out,
+                version,
+                packet_id(words[0]),
+                &properties,
+                &filters,
+            )
         }
         "PINGREQ" => put_header(&mut out, PacketType::PingReq.first_byte(), 0),
         "DISCONNECT" => disconnect::encode(&mut out, version, reason(&words, 0), &properties),
@@ -188,7 +194,10 @@ fn encode_publish(version: ProtocolVersion, words: &[&str], out: &mut Vec<u8>) {
     }
     let topic = rest.first().map(|topic| topic.trim_matches('\''));
     let topic = string(topic.expect("a topic"));
-    let payload = rest.get(1).map(|payload| bytes(payload)).unwrap_or_default();
+    let payload = rest
+        .get(1)
+        .map(|payload| bytes(payload))
+        .unwrap_or_default();
     assert!(rest.len() <= 2, "one topic, one payload");
     outgoing.topic = &topic;
     outgoing.payload = &payload;
@@ -285,7 +294,10 @@ fn describe(packet: &ServerPacket<'_>) -> String {
 }
 
 fn codes(codes: &[u8]) -> String {
-    codes.iter().map(|each| format!(" {}", code(*each))).collect()
+    codes
+        .iter()
+        .map(|each| format!(" {}", code(*each)))
+        .collect()
 }
 
 fn with(mut shown: String, properties: Properties<'_>) -> String {

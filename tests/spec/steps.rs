@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `a> PACKET ; PACKET` | client `a` sends packets in one piece; CONNECT opens its connection |
 //! | `a< PACKET`, `a< hex 30 00` | the next packet that `a` has received is this, or these bytes |
+//! | `a< packets 3` | `a` has received three packets more, whatever is in them |
 //! | `a< nothing` | `a` has received nothing (more) |
 //! | `a! open peer=1.2.3.4 port=1 vhost=v` | a listener accepts `a` |
 //! | `a! cut`, `a! closed`, `a! alive` | `a` vanishes; the broker has, or has not, closed it |
@@ -108,6 +109,14 @@ impl Run<'_> {
     fn expect(&mut self, name: &str, what: &str) -> Result<(), String> {
         let version = self.world.version(name);
         let received = self.world.received(name);
+        if let Some(count) = what.strip_prefix("packets ") {
+            for _ in 0..text::number::<usize>(count) {
+                let next = packets::show(version, received);
+                let (bytes, _) = next.ok_or("got: fewer packets")?;
+                received.drain(..bytes.len());
+            }
+            return Ok(());
+        }
         let Some((bytes, got)) = packets::show(version, received) else {
             return match what {
                 "nothing" => Ok(()),
@@ -150,7 +159,10 @@ impl Run<'_> {
             let version = self.world.version(name);
             let received = self.world.received(name);
             let got = packets::show(version, received).map(|(_, got)| got);
-            return Err(format!("before: {name} also got {}", got.unwrap_or_default()));
+            return Err(format!(
+                "before: {name} also got {}",
+                got.unwrap_or_default()
+            ));
         }
         for name in self.world.names() {
             if !self.world.is_open(&name) && !self.closed.contains(&name) {

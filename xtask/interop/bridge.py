@@ -253,13 +253,6 @@ def amqp_consumes_an_offline_session():
     Mqtt(device.client_id, version="3.1.1", clean=True).open().close()
 
 
-def cc_header_reaches_mqtt():
-    first, second = unique("cc"), unique("cc")
-    sent = pika.BasicProperties(headers={"CC": [second]}, delivery_mode=2)
-    message, *_ = to_mqtt(second, lambda c: c.basic_publish(TOPIC_EXCHANGE, first, b"x", sent))
-    expect("the topic is the primary key", (message.topic, message.payload), (first, b"x"))
-
-
 if __name__ == "__main__":
     run(
         [
@@ -278,6 +271,5 @@ if __name__ == "__main__":
             request_from_mqtt_answered_by_amqp,
             amqp_bindings_reach_a_subscription_queue,
             amqp_consumes_an_offline_session,
-            cc_header_reaches_mqtt,
         ]
     )

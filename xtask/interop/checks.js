@@ -6,8 +6,8 @@ const { randomBytes } = require("node:crypto");
 
 const DEADLINE_MS = 15000;
 
-exports.amqpUrl = `amqp://guest:guest@127.0.0.1:${process.env.LEVERET_AMQP_PORT}/`;
-exports.mqttUrl = `mqtt://127.0.0.1:${process.env.LEVERET_MQTT_PORT}`;
+exports.amqpUrl = `amqp://guest:guest@127.0.0.1:${process.env.INTEROP_AMQP_PORT}/`;
+exports.mqttUrl = `mqtt://127.0.0.1:${process.env.INTEROP_MQTT_PORT}`;
 
 /** A name that no other check uses. */
 exports.unique = (prefix) => `${prefix}-${randomBytes(4).toString("hex")}`;

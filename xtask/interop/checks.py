@@ -18,8 +18,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 HOST = "127.0.0.1"
-MQTT_PORT = int(os.environ["LEVERET_MQTT_PORT"])
-AMQP_PORT = int(os.environ["LEVERET_AMQP_PORT"])
+MQTT_PORT = int(os.environ["INTEROP_MQTT_PORT"])
+AMQP_PORT = int(os.environ["INTEROP_AMQP_PORT"])
 
 # How long anything may take before the script calls it lost: generous, for a busy machine.
 DEADLINE_S = 15.0
@@ -100,10 +100,10 @@ def end(code):
 def ctl(*arguments):
     """Runs `leveret ctl` on the broker's data directory and gives its JSON answer."""
     command = [
-        os.environ["LEVERET_CTL"],
-        "--data-dir",
-        os.environ["LEVERET_DATA_DIR"],
+        os.environ["INTEROP_BINARY"],
         "ctl",
+        "--data-dir",
+        os.environ["INTEROP_DATA_DIR"],
         *arguments,
         "--formatter",
         "json",

@@ -92,7 +92,7 @@ async function topicsAndExchangeBindings() {
   });
 }
 
-async function remoteProcedureCallByDirectReplyTo() {
+async function remoteProcedureCall() {
   await connected(async (connection) => {
     const channel = await connection.createChannel();
     const { queue } = await channel.assertQueue("", { exclusive: true });
@@ -104,9 +104,10 @@ async function remoteProcedureCallByDirectReplyTo() {
       },
       { noAck: true },
     );
-    const inbox = await consume(channel, "amq.rabbitmq.reply-to", { noAck: true });
+    const { queue: replies } = await channel.assertQueue("", { exclusive: true });
+    const inbox = await consume(channel, replies, { noAck: true });
     channel.sendToQueue(queue, Buffer.from("ping"), {
-      replyTo: "amq.rabbitmq.reply-to",
+      replyTo: replies,
       correlationId: "7",
     });
     const answer = await inbox.next();
@@ -148,7 +149,7 @@ run([
   prefetchHoldsBack,
   headersTravel,
   topicsAndExchangeBindings,
-  remoteProcedureCallByDirectReplyTo,
+  remoteProcedureCall,
   mandatoryReturn,
   missingQueueClosesTheChannel,
 ]);

@@ -3,6 +3,8 @@
 import time
 
 from checks import Mismatch, Mqtt, ctl, eventually, expect, properties, run, unique
+from own import Broker
+from vhosts import Client
 
 COLUMNS = ("name", "durable", "auto_delete", "arguments", "messages", "consumers")
 DEFAULT_TTL_MS = 86_400_000
@@ -160,6 +162,38 @@ def disconnect_changes_the_expiry():
     eventually("gone", lambda: listed(client.client_id, 1), None)
 
 
+def tables_before_and_after_disconnect():
+    """The four kinds of session side by side, as `leveret ctl list_queues` prints them."""
+    columns = ("name", "arguments", "durable", "auto_delete", "messages", "consumers")
+    kinds = {"clean QoS 0": (True, [0]), "clean QoS 1": (True, [1]),
+             "persistent QoS 1": (False, [1]), "mixed": (False, [0, 1])}
+    with Broker("mqtt.max_session_expiry_interval_seconds=2") as broker:
+        def show(title):
+            print(f"\n{title}\n{broker.ctl('list_queues', *columns, '--quiet')}", flush=True)
+
+        for kind, (clean, qualities) in kinds.items():
+            client = Client(broker.mqtt_ports[0], unique("dev"), version="3.1.1", clean=clean)
+            client.open()
+            for qos in qualities:
+                client.subscribe(f"{unique('topic')}/{qos}", qos)
+            names = [f"mqtt-subscription-{client.client_id}qos{qos}" for qos in qualities]
+            show(f"{kind}, connected:")
+            rows = [(row["name"], row["durable"], row["auto_delete"], row["consumers"],
+                     row["arguments"]) for row in broker.rows("list_queues", *columns)]
+            expires = [] if clean else [["x-expires", "long", 2000]]
+            want = [(name, not clean or name.endswith("qos1"), clean, 1, expires)
+                    for name in names]
+            expect(kind, sorted(rows), sorted(want))
+            client.close()
+            left = [] if clean else sorted(names)
+            eventually(f"{kind}, disconnected", lambda: sorted(
+                row["name"] for row in broker.rows("list_queues", "name", "consumers")
+                if row["consumers"] == 0), left)
+            show(f"{kind}, disconnected:")
+            eventually(f"{kind}, gone", lambda: broker.rows("list_queues", "name"), [])
+        show("2 s later:")
+
+
 if __name__ == "__main__":
     run(
         [
@@ -172,5 +206,6 @@ if __name__ == "__main__":
             takeover_keeps_the_session,
             session_expiry_of_2_seconds,
             disconnect_changes_the_expiry,
+            tables_before_and_after_disconnect,
         ]
     )

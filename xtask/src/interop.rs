@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Runs every script instead of the smoke.
     #[arg(long)]
     all: bool,
-    /// Runs only the script of this name.
+    /// Runs only the script of this name, and shows all that it prints.
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     only: Option<String>,
     /// Keeps the broker's data directory and log, and prints where they are.
@@ -41,7 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let toolbox = Toolbox::prepare(&root, &scripts)?;
     let binary = build(&root)?;
     let broker = Broker::start(&root, &binary)?;
-    let mut failed = run_all(&scripts, &toolbox, &broker)?;
+    let mut failed = run_all(&scripts, &toolbox, &broker, options.only.is_some())?;
     let passed = scripts.len() - failed;
     if failed > 0 {
         println!("the broker's last words:\n{}", broker.last_words());
@@ -67,11 +67,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-fn run_all(scripts: &[&Script], toolbox: &Toolbox, broker: &Broker) -> Result<usize> {
+/// Runs the scripts and says how many failed. What a script prints is shown if it fails, or if
+/// `told` all of it is wanted.
+fn run_all(
+    scripts: &[&Script],
+    toolbox: &Toolbox,
+    broker: &Broker,
+    told: bool,
+) -> Result<usize> {
     let mut failed = 0;
     for script in scripts {
         let outcome = script.run(toolbox, broker)?;
         if outcome.passed {
+            if told {
+                println!("{}", outcome.output.trim_end());
+            }
             println!("ok {} ({} checks)", script.name, outcome.checks);
         } else {
             println!("FAIL {}\n{}", script.name, outcome.output.trim_end());

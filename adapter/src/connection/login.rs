@@ -2,6 +2,7 @@
 //! RabbitMQ's order.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(super) struct PendingLogin {
     rule: Rule,
     clean_start: bool,
     /// `None`: never.
-    expiry_ms: Option<u64>,
+    pub(super) expiry_ms: Option<u64>,
     keep_alive_s: u16,
     receive_maximum: u16,
     packet_bytes_max: Option<NonZeroU32>,
@@ -277,6 +278,12 @@ pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
     }
 }
 
+/// The number that tells a client's own messages from others', on each of its connections; never
+/// the 0 of nobody.
+fn publisher(client_id: &str) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(client_id) | 1
+}
+
 /// Publish-only clients with nothing special have no flow at all.
 fn prepare_flow<H: Host>(node: &Node<H>, outlet: &Outlet<H::Core>, pending: &PendingLogin) {
     let mut out = outlet.lock();
@@ -301,6 +308,7 @@ fn start<H: Host>(
 ) -> Result<(Active<H::Core>, bool), Refusal> {
     let identity = outlet.identity.get_or_init(|| Identity {
         core: Arc::clone(&core),
+        publisher: publisher(&pending.client_id),
         client_id: pending.client_id.clone(),
         user: pending.user.clone(),
         vhost: pending.vhost.as_str().into(),
@@ -344,8 +352,9 @@ fn start<H: Host>(
             bytes,
             replay: Vec::new(),
             then_close: None,
+            awaited: 0,
         }),
-        settled: Vec::new(),
+        acks_awaited: 0,
     };
     Ok((active, present))
 }

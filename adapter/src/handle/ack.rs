@@ -1,9 +1,11 @@
 //! PUBACK, PUBREC and PUBREL from the client. MQTT 5.0 §3.4 to §3.6.
 
+use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
 
 use super::{Context, Next};
 use crate::codec::PacketType;
+use crate::connection::Settled;
 use crate::packet::ack::{self, Ack};
 use crate::reason_code::ReasonCode;
 
@@ -17,10 +19,16 @@ pub(crate) fn puback<C: Core>(context: &mut Context<'_, C>, ack: &Ack<'_>) -> Ne
             .and_then(|flow| flow.acknowledged(ack.packet_id))
     };
     if let Some(unacked) = done.and_then(|held| held.unacked) {
-        context
-            .active
-            .settled
-            .push((unacked.queue, unacked.seq, unacked.message));
+        let Unacked {
+            queue,
+            seq,
+            message,
+        } = unacked;
+        context.settled.push(Settled {
+            queue,
+            seq,
+            message,
+        });
     }
     Next::Continue
 }

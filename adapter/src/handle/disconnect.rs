@@ -21,11 +21,20 @@ pub(crate) fn handle<C: Core>(
         let expiry_ms = granted_expiry(asked_s, context.options.session_expiry_max_ms);
         if expiry_ms != context.active.expiry_ms {
             context.active.expiry_ms = expiry_ms;
-            set_expiry(context, expiry_ms);
+            if expiry_ms != Some(0) {
+                set_expiry(context, expiry_ms);
+            }
         }
     }
     // [MQTT-3.14.4-3]
     let with_will = disconnect.reason != ReasonCode::Success;
+    if !with_will && let Some(flow) = context.outlet.lock().flow.as_mut() {
+        flow.will = None;
+    }
+    if !with_will && let Some(flow) = context.outlet.lock().flow.as_mut() {
+        // Nobody who takes the session over now may find it either.
+        flow.will = None;
+    }
     Ok(Next::Disconnected { with_will })
 }
 

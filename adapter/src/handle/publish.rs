@@ -48,7 +48,7 @@ pub(crate) fn handle<C: Core>(
             form: Form::Slashed,
             persistent: publish.qos != QoS::AtMostOnce,
             retain: publish.retain,
-            publisher: context.outlet.connection,
+            publisher: context.identity.publisher,
             received: turn.now,
             expires: expires.map(|seconds| turn.now.after_ms(u64::from(seconds) * 1000)),
         },
@@ -68,6 +68,7 @@ pub(crate) fn handle<C: Core>(
                 (0, true) => ReasonCode::NoMatchingSubscribers,
                 _ => ReasonCode::Success,
             };
+            remember(context, publish);
             acknowledge(context, publish, reason, published.journaled);
             Ok(Next::Continue)
         }
@@ -75,18 +76,24 @@ pub(crate) fn handle<C: Core>(
     }
 }
 
-/// Whether a QoS 2 publish was routed before and not released since; remembers it if not
-/// ([MQTT-4.3.3-10]).
+/// Whether a QoS 2 publish was routed before and not released since ([MQTT-4.3.3-10]).
 fn is_known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> bool {
     let Some(packet_id) = publish.packet_id else {
         return false;
     };
-    let mut out = context.outlet.lock();
-    // There are 65,535 ids: the set is bounded by them.
-    !out.flow
-        .get_or_insert_default()
-        .received
-        .insert(packet_id.get())
+    let out = context.outlet.lock();
+    let flow = out.flow.as_ref();
+    flow.is_some_and(|flow| flow.received.contains(&packet_id.get()))
+}
+
+/// Remembers a QoS 2 publish that was routed, until it is released.
+fn remember<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) {
+    if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id)
+        && let Some(flow) = context.outlet.lock().own_flow()
+    {
+        // There are 65,535 ids: the set is bounded by them.
+        flow.received.insert(packet_id.get());
+    }
 }
 
 /// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).
@@ -158,21 +165,24 @@ fn refused<C: Core>(
     let client_id = &*context.identity.client_id;
     tracing::warn!(%peer, client_id, %refusal, "MQTT publish refused");
     let denied = refusal.code == ReplyCode::AccessRefused;
-    let reason = if denied {
-        ReasonCode::NotAuthorized
-    } else {
-        ReasonCode::ImplementationSpecificError
+    let reason = match refusal.code {
+        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
+        ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::ImplementationSpecificError,
     };
-    if !denied || context.options.disconnect_on_unauthorized {
+    let answered = match reason {
+        ReasonCode::NotAuthorized => !context.options.disconnect_on_unauthorized,
+        // A limit of the broker's is no reason to lose the connection, where it can be said.
+        ReasonCode::QuotaExceeded => context.version.is_v5() || publish.qos == QoS::AtMostOnce,
+        _ => false,
+    };
+    if !answered {
         return Next::Close(reason);
     }
-    if publish.qos == QoS::ExactlyOnce
-        && let (Some(id), Some(flow)) = (publish.packet_id, &mut context.outlet.lock().flow)
-        && context.version.is_v5()
-    {
-        // §4.3.3: a PUBREC with a failure ends the exchange.
-        flow.received.remove(&id.get());
-    }
+    debug_assert!(
+        denied || reason == ReasonCode::QuotaExceeded,
+        "nothing else is answered"
+    );
     acknowledge(context, publish, reason, 0);
     Next::Continue
 }

@@ -9,6 +9,7 @@ use leveret_core::turn::Turn;
 
 use super::{Context, Next};
 use crate::flow::{Replay, Subscription};
+use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX};
 use crate::options::TopicFilters;
 use crate::packet::subscribe::{self, RetainHandling, Subscribe};
 use crate::packet::{QoS, suback};
@@ -65,6 +66,15 @@ struct Refused {
     fatal: bool,
 }
 
+/// A limit of the broker's: the filter is refused, the connection stays.
+fn quota(why: String) -> Refused {
+    Refused {
+        reason: ReasonCode::QuotaExceeded,
+        why,
+        fatal: false,
+    }
+}
+
 fn subscribe<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -97,6 +107,17 @@ fn subscribe<C: Core>(
     let same = held
         .as_ref()
         .is_some_and(|h| h.options == options && h.identifier == identifier);
+    let count = context
+        .outlet
+        .lock()
+        .flow
+        .as_ref()
+        .map_or(0, |flow| flow.subscriptions.len());
+    if held.is_none() && count >= SUBSCRIPTIONS_MAX {
+        return Err(quota(format!(
+            "a session has at most {SUBSCRIPTIONS_MAX} subscriptions"
+        )));
+    }
     if !same {
         let new = Subscription {
             text: wanted.filter.into(),
@@ -104,6 +125,7 @@ fn subscribe<C: Core>(
             options,
             identifier,
             slot: 0,
+            bound_with_options: context.version.is_v5(),
         };
         attach(context, turn, &parsed, new, held.as_ref())
             .map_err(|refusal| refused(context, &refusal))?;
@@ -123,6 +145,17 @@ fn subscribe<C: Core>(
             .identity
             .core
             .retained(exchange, parsed.filter, turn.now);
+        let waiting = context
+            .outlet
+            .lock()
+            .flow
+            .as_ref()
+            .map_or(0, |flow| flow.replay.len());
+        if waiting + replay.len() + found.len() > REPLAYS_WAITING_MAX {
+            return Err(quota(
+                "too many retained messages wait for this client".to_owned(),
+            ));
+        }
         replay.extend(found.into_iter().map(|message| {
             let persistent = message.view().head.persistent;
             let qos = if persistent {
@@ -158,14 +191,6 @@ fn attach<C: Core>(
         .map(|group| session::shared_queue_name(group, parsed.filter));
     let name = shared.as_deref().unwrap_or_default();
     let expiry_ms = Some(context.active.expiry_ms);
-    new.slot = session::attach(
-        context.outlet,
-        identity,
-        name,
-        new.options.qos,
-        expiry_ms,
-        turn,
-    )?;
     let own = session::queue_name(&identity.client_id, new.options.qos);
     let queue = if name.is_empty() { own.as_str() } else { name };
     let arguments = binding_arguments(context, &new);
@@ -176,7 +201,9 @@ fn attach<C: Core>(
         form: Form::Slashed,
         arguments: arguments.clone(),
     };
-    identity.core.bind(&wish)?;
+    let bind = || identity.core.bind(&wish).map(|_| ());
+    let qos = new.options.qos;
+    new.slot = session::attach(context.outlet, identity, name, qos, expiry_ms, bind, turn)?;
     if shared.is_some() {
         // One binding tells the membership, whatever the options are; the slot delivers with the
         // newest QoS.
@@ -211,7 +238,7 @@ pub(crate) fn binding_arguments<C: Core>(
     if held.share().is_some() {
         return session::member_arguments(&context.identity.client_id);
     }
-    if !context.version.is_v5() {
+    if !held.bound_with_options {
         return leveret_core::field::Table::new();
     }
     let dotted = dotted_text(held.filter().as_bytes(), Form::Slashed);

@@ -61,7 +61,7 @@ fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -
         if let Some(queue) = queue {
             identity.core.cancel(turn, &queue, u64::from(held.slot));
         }
-        session::leave_group(identity, &held);
+        session::leave_group(&session::Membership::of(identity), &held);
         return ReasonCode::Success;
     }
     let queue = session::queue_name(&identity.client_id, held.options.qos);

@@ -95,11 +95,8 @@ pub fn encode(
     if !version.is_v5() || (reason == ReasonCode::Success && properties.is_empty()) {
         return codec::put_header(out, first, 0);
     }
-    if properties.is_empty() {
-        codec::put_header(out, first, 1)?;
-        out.push(reason as u8);
-        return Ok(());
-    }
+    // §3.14.2.2.1 lets the length of no properties be left out; it is written all the same, because
+    // clients exist that wait for it, and never learn the reason.
     codec::put_header(out, first, 1 + property::block_len(properties))?;
     out.push(reason as u8);
     property::put_block(out, properties);

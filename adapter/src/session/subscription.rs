@@ -58,7 +58,9 @@ pub(crate) fn restore(binding: &Binding, qos: QoS, slot: u32) -> Option<Subscrip
     let text = std::str::from_utf8(&binding.key).ok()?;
     let mut options = SubscriptionOptions::new(qos);
     let mut identifier = None;
+    let mut bound_with_options = false;
     if let Some(Value::Table(nested)) = binding.arguments.lookup(OPTIONS) {
+        bound_with_options = true;
         let flag = |name| {
             nested
                 .lookup(name)
@@ -84,5 +86,6 @@ pub(crate) fn restore(binding: &Binding, qos: QoS, slot: u32) -> Option<Subscrip
         options,
         identifier,
         slot,
+        bound_with_options,
     })
 }

@@ -89,8 +89,8 @@ fn mqtt_4_7_1_filters_in_both_modes() {
         assert_eq!(got(FilterMode::Flexible), flexible, "{filter:?}");
         assert_eq!(got(FilterMode::Strict), strict, "{filter:?}");
     }
-    let deep = "/".repeat(TOPIC_LEVELS_MAX);
-    let (levels, max) = (TOPIC_LEVELS_MAX + 1, TOPIC_LEVELS_MAX);
+    let deep = "/".repeat(FILTER_LEVELS_MAX);
+    let (levels, max) = (FILTER_LEVELS_MAX + 1, FILTER_LEVELS_MAX);
     let got = ParsedFilter::parse(&deep, FilterMode::Flexible);
     assert_eq!(got, Err(V::FilterLevelsTooMany { levels, max }));
 }

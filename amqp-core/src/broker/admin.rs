@@ -9,7 +9,7 @@ use crate::definitions::{Change, Kind};
 use crate::field::{Table, Value};
 use crate::limits;
 use crate::peer::CloseReason;
-use crate::permission::{Grants, Pattern, TopicGrants};
+use crate::permission::{Grants, Pattern, TopicGrants, Variables};
 use crate::records::{delete, put, table};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -120,15 +120,18 @@ impl Broker {
         for queue in vhost.queues() {
             self.delete_queue_when(&vhost, &queue, |_| true);
         }
-        let built_in = |name: &str| name.is_empty() || name.starts_with("amq.");
-        for exchange in vhost
-            .exchanges()
-            .iter()
-            .filter(|held| !built_in(held.name()))
-        {
-            self.delete_exchange(&vhost, exchange);
+        let mut changes = Vec::new();
+        for exchange in vhost.exchanges() {
+            // Built-in ones have no record, but their bindings may.
+            let bindings = exchange.bindings();
+            changes.extend(
+                bindings
+                    .iter()
+                    .map(|held| super::load::forget_binding(&vhost, held)),
+            );
+            self.delete_exchange(&vhost, &exchange);
         }
-        let mut changes = vec![delete(Kind::VHost, &[name.as_bytes()])];
+        changes.push(delete(Kind::VHost, &[name.as_bytes()]));
         for (user, grants) in self.users.clear_vhost(name) {
             changes.extend(forget_grants(&user, name, &grants));
         }
@@ -160,6 +163,8 @@ impl Broker {
     /// 404.
     pub fn delete_user(&self, name: &str) -> Result<(), Refusal> {
         let granted = self.users.remove(name).ok_or_else(|| no_user(name))?;
+        let why = CloseReason::Administrator(format!("user '{name}' is deleted").into());
+        self.close_peers(&why, |peer| peer.view().user == name);
         let mut changes = vec![delete(Kind::User, &[name.as_bytes()])];
         for (vhost, exchanges) in granted {
             changes.push(delete(
@@ -256,6 +261,11 @@ impl Broker {
         self.check_user_and_vhost(user, vhost)?;
         if let Some(grants) = self.users.clear_grants(user, vhost) {
             self.submit(forget_grants(user, vhost, &grants));
+            let text = format!("permissions of user '{user}' in vhost '{vhost}' are cleared");
+            self.close_peers(&CloseReason::Administrator(text.into()), |peer| {
+                let view = peer.view();
+                view.user == user && view.vhost == vhost
+            });
         }
         Ok(())
     }
@@ -285,8 +295,14 @@ impl Broker {
         [write, read]: [&str; 2],
     ) -> Result<(), Refusal> {
         self.check_user_and_vhost(user, vhost)?;
+        let nobody = Variables {
+            username: "",
+            vhost: "",
+            client_id: "",
+        };
         for text in [write, read] {
-            Pattern::new(text).map_err(|bad| Refusal::precondition(bad.to_string()))?;
+            Pattern::new(&nobody.expand(text))
+                .map_err(|bad| Refusal::precondition(bad.to_string()))?;
         }
         let topics = TopicGrants {
             write: write.into(),

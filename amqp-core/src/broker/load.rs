@@ -108,28 +108,49 @@ pub(super) fn forget_binding(vhost: &VHost, binding: &Binding) -> Change {
     records::delete(Kind::Binding, &parts)
 }
 
+/// What a record came to.
+enum Loaded {
+    /// It is an object again.
+    Made,
+    /// What it belongs to is gone: it is dropped, with a warning.
+    Orphan,
+    /// This version does not write such records: nothing is started on it.
+    Unknown,
+}
+
+impl From<Option<()>> for Loaded {
+    fn from(made: Option<()>) -> Self {
+        made.map_or(Self::Orphan, |()| Self::Made)
+    }
+}
+
 /// Brings back everything that is defined.
 pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
+    let mut orphans = Vec::new();
     for kind in Kind::ALL {
         let mut bad = None;
         broker.definitions.load(kind, &mut |key, value| {
-            let record = records::parts(key)
-                .and_then(|parts| {
-                    let parts: Option<Vec<&str>> = parts
-                        .iter()
-                        .map(|part| std::str::from_utf8(part).ok())
-                        .collect();
-                    parts
-                })
-                .zip(Table::decode(value).ok());
-            // A binding's key ends in bytes that need not be text: it reads its own.
-            let understood = match kind {
-                Kind::Node => Some(()),
+            let loaded = match kind {
+                Kind::Node => Loaded::Made,
+                // A binding's key ends in bytes that need not be text: it reads its own.
                 Kind::Binding => load_binding(broker, key),
-                _ => record.and_then(|(parts, value)| load_one(broker, kind, &parts, &value, now)),
+                _ => load_named(broker, kind, key, value, now),
             };
-            if understood.is_none() {
-                bad = Some(String::from_utf8_lossy(key).into_owned());
+            match loaded {
+                Loaded::Made => {}
+                Loaded::Orphan => {
+                    let key_text = String::from_utf8_lossy(key).into_owned();
+                    tracing::warn!(
+                        ?kind,
+                        key = key_text,
+                        "definition of something gone: dropped"
+                    );
+                    orphans.push(Change::Delete {
+                        kind,
+                        key: key.into(),
+                    });
+                }
+                Loaded::Unknown => bad = Some(String::from_utf8_lossy(key).into_owned()),
             }
         })?;
         if let Some(key) = bad {
@@ -139,12 +160,37 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
             });
         }
     }
+    if !orphans.is_empty() {
+        broker.submit(orphans);
+    }
     for vhost in broker.vhosts() {
         for queue in vhost.queues() {
             broker.arm_expiry(&vhost, &queue);
         }
     }
     Ok(())
+}
+
+fn load_named(broker: &Arc<Broker>, kind: Kind, key: &[u8], value: &[u8], now: Time) -> Loaded {
+    let parts = records::parts(key).and_then(|parts| {
+        let text = parts.iter().map(|part| std::str::from_utf8(part).ok());
+        text.collect::<Option<Vec<&str>>>()
+    });
+    let (Some(parts), Ok(value)) = (parts, Table::decode(value)) else {
+        return Loaded::Unknown;
+    };
+    let vhost = match kind {
+        Kind::Exchange | Kind::Queue => parts.first(),
+        Kind::Permission | Kind::TopicPermission => parts.get(1),
+        _ => None,
+    };
+    if vhost.is_some_and(|name| broker.vhost(name).is_none()) {
+        return Loaded::Orphan;
+    }
+    match load_one(broker, kind, &parts, &value, now) {
+        Some(()) => Loaded::Made,
+        None => Loaded::Unknown,
+    }
 }
 
 fn load_one(
@@ -233,11 +279,19 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
     broker.vhost(vhost)?.add_queue(queue).ok().map(|_| ())
 }
 
-fn load_binding(broker: &Broker, key: &[u8]) -> Option<()> {
-    let parts = records::parts(key)?;
-    let [vhost, source, kind, destination, form, key, arguments] = parts[..] else {
-        return None;
-    };
+fn load_binding(broker: &Broker, key: &[u8]) -> Loaded {
+    match records::parts(key).as_deref() {
+        Some([vhost, source, kind, destination, form, key, arguments]) => bind(
+            broker,
+            [vhost, source, kind, destination, form, key, arguments],
+        )
+        .into(),
+        _ => Loaded::Unknown,
+    }
+}
+
+fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
+    let [vhost, source, kind, destination, form, key, arguments] = parts;
     let name = |bytes| std::str::from_utf8(bytes).ok();
     let vhost = broker.vhost(name(vhost)?)?;
     let source = vhost.exchange(name(source)?)?;

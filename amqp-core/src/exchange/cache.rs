@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::Exchange;
 use crate::key::Form;
-use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTES_CACHED_MAX};
+use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTE_TARGETS_CACHED_MAX, ROUTES_CACHED_MAX};
 use crate::queue::Queue;
 
 /// The queues that a message goes to.
@@ -33,6 +33,8 @@ struct Entry {
 pub(crate) struct RouteCache {
     hasher: RandomState,
     entries: HashTable<Entry>,
+    /// Pointers to queues in all entries.
+    targets: usize,
 }
 
 impl RouteCache {
@@ -69,13 +71,16 @@ impl RouteCache {
         let hash = self.hash(exchange, form, key);
         let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
         if let Some(entry) = self.entries.find_mut(hash, same) {
+            self.targets = self.targets - entry.queues.len() + queues.len();
             entry.epoch = epoch;
             entry.queues = Arc::clone(queues);
             return;
         }
-        if self.entries.len() >= ROUTES_CACHED_MAX {
+        if self.entries.len() >= ROUTES_CACHED_MAX || self.targets > ROUTE_TARGETS_CACHED_MAX {
             self.entries.clear();
+            self.targets = 0;
         }
+        self.targets += queues.len();
         let entry = Entry {
             exchange,
             form,

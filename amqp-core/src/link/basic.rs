@@ -1,10 +1,9 @@
 //! Publishing, consuming, settling: the operations that messages pass through.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use super::Link;
-use crate::claims::{Owner, Previous};
+use crate::claims::{Leftover, Owner, Previous};
 use crate::exchange::{Exchange, ExchangeKind, Memo};
 use crate::key::{self, Form};
 use crate::limits;
@@ -49,6 +48,10 @@ impl Link {
         message: &MessageRef<'_>,
     ) -> Result<Published, Refusal> {
         let form = message.head.form;
+        if message.head.retain && form == Form::Slashed {
+            // Kept before it is routed: who subscribes in between gets it either way.
+            self.retain(turn, message)?;
+        }
         let epochs = (self.vhost.topology(), self.broker.users.epoch());
         let known = memo.find(message.exchange, form, message.key, epochs);
         let queues = match known {
@@ -64,9 +67,6 @@ impl Link {
         };
         for queue in queues.iter() {
             queue.offer(turn, &mut publication);
-        }
-        if message.head.retain && form == Form::Slashed {
-            self.retain(turn, message);
         }
         Ok(Published {
             routed: queues.len() as u32,
@@ -112,6 +112,13 @@ impl Link {
     }
 
     fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
+        let words = 1 + dotted.iter().filter(|byte| **byte == b'.').count();
+        if words > limits::KEY_WORDS_MAX {
+            return Err(Refusal::precondition(format!(
+                "routing key has {words} words, at most {} are allowed",
+                limits::KEY_WORDS_MAX
+            )));
+        }
         if exchange.properties().internal {
             return Err(Refusal::new(
                 ReplyCode::AccessRefused,
@@ -145,28 +152,46 @@ impl Link {
         (route.queues, route.cacheable)
     }
 
-    fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) {
+    fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<(), Refusal> {
+        self.check(Permission::Write, Resource::Exchange, message.exchange)?;
+        let exchange = self.vhost.find_exchange(message.exchange)?;
+        let mut dotted = std::mem::take(&mut turn.dotted);
+        dotted.clear();
+        message.append_routing_key(&mut dotted);
+        let checked = self.check_publish(&exchange, &dotted);
+        turn.dotted = dotted;
+        checked?;
         let max = self.broker.options().retained_messages_max;
         let Ok(topic) = std::str::from_utf8(message.key) else {
-            return;
+            return Ok(());
         };
-        let kept = self
+        match self
             .vhost
             .retained
-            .keep(topic, message, max, &mut turn.scratch);
-        if kept == Kept::NoRoom {
-            tracing::warn!(
-                vhost = self.vhost.name(),
-                topic,
-                max,
-                "not retained: the vhost has as many as it may, or the topic has too many levels"
-            );
+            .keep(topic, message, max, &mut turn.scratch)
+        {
+            Kept::Set | Kept::Cleared => Ok(()),
+            // Nothing that is refused here was acknowledged.
+            Kept::NoRoom => Err(Refusal::new(
+                ReplyCode::ResourceError,
+                format!(
+                    "vhost '{}' holds {max} retained messages already \
+                     (mqtt.retained_messages_max), or the topic has too many levels",
+                    self.vhost.name()
+                ),
+            )),
         }
     }
 
     /// The retained messages that a slashed filter matches and this user may read.
     #[must_use]
     pub fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message> {
+        if self
+            .check(Permission::Read, Resource::Exchange, exchange)
+            .is_err()
+        {
+            return Vec::new();
+        }
         let mut found = self.vhost.retained.matching(filter, now);
         found.retain(|message| {
             let key = key::dotted_text(message.view().key, Form::Slashed);
@@ -175,26 +200,30 @@ impl Link {
         found
     }
 
-    /// Publishes a message at `at` unless it is cancelled before.
+    /// Publishes a message at `at` unless it is cancelled before. `None`: the node has
+    /// [`limits::SCHEDULED_MAX`] already.
     pub fn schedule(
         self: &Arc<Self>,
         turn: &mut Turn,
         at: Time,
         message: &MessageRef<'_>,
-    ) -> Arc<Scheduled> {
+    ) -> Option<Arc<Scheduled>> {
+        if self.broker.timers.scheduled() >= limits::SCHEDULED_MAX {
+            return None;
+        }
         let message = message.to_message(&mut turn.scratch);
         let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message));
         self.broker
             .timers
             .add(at, Due::Publish(Arc::clone(&scheduled)));
-        scheduled
+        Some(scheduled)
     }
 
     /// Publishes a message whose time has come.
     pub(crate) fn publish_scheduled(&self, turn: &mut Turn, message: &Message) {
         let view = message.view();
         let mut head = view.head;
-        // Its life starts now: expiry counts from publication ([MQTT-3.1.3.2.4]).
+        // Its life starts now: expiry counts from publication (MQTT 5.0 §3.1.3.2.4).
         head.expires = head
             .expires
             .map(|at| turn.now.after_ms(at.since_ms(head.received)));
@@ -269,21 +298,27 @@ impl Link {
     }
 
     /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for
-    /// ever).
+    /// ever). If there is a next owner already, what is left comes back.
     pub fn release(
         &self,
         turn: &Turn,
         id: &str,
         owner: &Arc<dyn Owner>,
-        rest: Option<Box<dyn Any + Send + Sync>>,
+        rest: Option<Box<dyn Leftover>>,
         keep_ms: Option<u64>,
-    ) {
-        let left = self.vhost.claims.release(id, owner, rest);
-        if let (Some(rest), Some(keep_ms)) = (left, keep_ms) {
-            let due = Due::Forget(Arc::downgrade(&self.vhost), Arc::downgrade(&rest));
-            self.broker
-                .timers
-                .add(turn.now.after_ms(keep_ms.min(limits::TTL_MS_MAX)), due);
+    ) -> Option<Box<dyn Leftover>> {
+        match self.vhost.claims.release(id, owner, rest) {
+            Err(rest) => rest,
+            Ok(left) => {
+                if let (Some(rest), Some(keep_ms)) = (left, keep_ms) {
+                    let at = turn.now.after_ms(keep_ms.min(limits::TTL_MS_MAX));
+                    let (vhost, rest) = (Arc::downgrade(&self.vhost), Arc::downgrade(&rest));
+                    self.broker
+                        .timers
+                        .add(at, Due::Forget(vhost, id.into(), rest));
+                }
+                None
+            }
         }
     }
 }

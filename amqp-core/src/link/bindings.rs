@@ -43,13 +43,15 @@ impl Link {
     pub fn queue_bind(&self, wish: &BindQueue<'_>) -> Result<BindingMade, Refusal> {
         let (queue, source) = self.ends(wish)?;
         check_key(&source, wish.key, wish.form)?;
-        if queue.bindings().len() >= limits::BINDINGS_PER_DESTINATION_MAX {
+        check_match(&source, &wish.arguments)?;
+        if queue.binding_count() >= limits::BINDINGS_PER_DESTINATION_MAX {
             return Err(Refusal::precondition(format!(
                 "queue '{}' has {} bindings already",
                 wish.queue,
                 limits::BINDINGS_PER_DESTINATION_MAX
             )));
         }
+        let _recording = queue.journaled().then(|| self.vhost.recording.lock());
         let made = self.vhost.bind(Binding {
             source: Arc::downgrade(&source),
             destination: Destination::Queue(Arc::downgrade(&queue)),
@@ -60,6 +62,7 @@ impl Link {
         if let Some(binding) = &made {
             self.record(binding);
         }
+        self.recorded(queue.record());
         Ok(BindingMade {
             queue,
             created: made.is_some(),
@@ -73,14 +76,25 @@ impl Link {
     /// 403, 404, 405.
     pub fn queue_unbind(&self, wish: &BindQueue<'_>) -> Result<usize, Refusal> {
         let (queue, source) = self.ends(wish)?;
-        let bindings = queue.bindings();
-        let found = bindings
-            .iter()
-            .find(|held| held.is(&source, wish.key, wish.form, &wish.arguments));
-        if let Some(binding) = found {
-            self.remove(binding, &source);
+        self.unbind(&queue, &source, wish);
+        Ok(queue.binding_count())
+    }
+
+    /// Removes a binding that the connection itself made, whatever its user may do by now.
+    pub fn queue_unbind_own(&self, wish: &BindQueue<'_>) {
+        if let (Some(queue), Some(source)) = (
+            self.vhost.queue(wish.queue),
+            self.vhost.exchange(wish.exchange),
+        ) {
+            self.unbind(&queue, &source, wish);
         }
-        Ok(queue.bindings().len())
+    }
+
+    fn unbind(&self, queue: &Arc<Queue>, source: &Arc<Exchange>, wish: &BindQueue<'_>) {
+        let wanted = |held: &Arc<Binding>| held.is(source, wish.key, wish.form, &wish.arguments);
+        if let Some(binding) = queue.find_binding(wanted) {
+            self.remove(&binding, source);
+        }
     }
 
     /// The queue and exchange of a binding, if the user may connect them.
@@ -109,6 +123,14 @@ impl Link {
     ) -> Result<(), Refusal> {
         let (to, from) = self.exchange_ends(destination, source, key)?;
         check_key(&from, key, Form::Dotted)?;
+        check_match(&from, &arguments)?;
+        if to.incoming().len() >= limits::EXCHANGE_HOPS_MAX {
+            return Err(Refusal::precondition(format!(
+                "exchange '{destination}' has {} bindings already",
+                limits::EXCHANGE_HOPS_MAX
+            )));
+        }
+        let _recording = to.properties().durable.then(|| self.vhost.recording.lock());
         let made = self.vhost.bind(Binding {
             source: Arc::downgrade(&from),
             destination: Destination::Exchange(Arc::downgrade(&to)),
@@ -134,14 +156,10 @@ impl Link {
         arguments: &Table,
     ) -> Result<(), Refusal> {
         let (to, from) = self.exchange_ends(destination, source, key)?;
-        let leads_there = |held: &Binding| {
-            matches!(&held.destination,
-                Destination::Exchange(other) if std::ptr::eq(other.as_ptr(), &*to))
-        };
-        let bindings = from.bindings();
+        let bindings = to.incoming();
         let found = bindings
             .iter()
-            .find(|held| held.is(&from, key, Form::Dotted, arguments) && leads_there(held));
+            .find(|held| held.is(&from, key, Form::Dotted, arguments));
         if let Some(binding) = found {
             self.remove(binding, &from);
         }
@@ -183,14 +201,31 @@ impl Link {
     }
 
     fn remove(&self, binding: &Arc<Binding>, source: &Arc<Exchange>) {
+        let recording = self.vhost.recording.lock();
         if let Some(number) = self.broker.forget_binding(&self.vhost, binding) {
             self.recorded(number);
         }
         let left = self.vhost.unbind(binding);
+        drop(recording);
         if !left && source.properties().auto_delete {
             self.delete_exchange(source);
         }
     }
+}
+
+/// Refuses a headers binding whose `x-match` nobody knows.
+fn check_match(source: &Exchange, arguments: &Table) -> Result<(), Refusal> {
+    let Some(value) = arguments.lookup("x-match") else {
+        return Ok(());
+    };
+    let known = ["all", "any", "all-with-x", "any-with-x"];
+    let usable = value.as_str().is_some_and(|word| known.contains(&word));
+    if source.properties().kind != ExchangeKind::Headers || usable {
+        return Ok(());
+    }
+    Err(Refusal::precondition(
+        "Invalid x-match field value; expected all, any, all-with-x, or any-with-x",
+    ))
 }
 
 /// Refuses what would make matching expensive.
@@ -206,7 +241,12 @@ fn check_key(source: &Exchange, key: &[u8], form: Form) -> Result<(), Refusal> {
             limits::MULTI_WILDCARDS_MAX
         )));
     }
-    if form.words(key).count() > limits::BINDING_WORDS_MAX {
+    // Both separators count: a slashed key stands under its dotted form as well.
+    let separators = key
+        .iter()
+        .filter(|byte| matches!(byte, b'.' | b'/'))
+        .count();
+    if separators >= limits::BINDING_WORDS_MAX {
         return Err(Refusal::precondition(format!(
             "Topic binding key has more than {} words",
             limits::BINDING_WORDS_MAX

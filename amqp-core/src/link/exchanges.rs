@@ -48,6 +48,7 @@ impl Link {
             )));
         };
         self.check(Permission::Configure, Resource::Exchange, wish.name)?;
+        crate::records::check_arguments(&wish.arguments)?;
         if let Some(held) = self.vhost.exchange(wish.name) {
             return equivalent(&held, kind, wish, vhost);
         }
@@ -74,6 +75,10 @@ impl Link {
             arguments: wish.arguments.clone(),
         };
         let id = self.broker.next_id();
+        let _recording = self.vhost.recording.lock();
+        if self.vhost.is_deleted() {
+            return Err(self.vhost_gone());
+        }
         match self
             .vhost
             .add_exchange(Exchange::new(id, wish.name, properties))
@@ -117,7 +122,7 @@ impl Link {
     }
 
     pub(super) fn delete_exchange(&self, exchange: &Arc<Exchange>) {
-        self.broker.delete_exchange(&self.vhost, exchange);
+        self.recorded(self.broker.delete_exchange(&self.vhost, exchange));
     }
 
     /// Whether the user has any permission on it at all: what a passive declaration needs.

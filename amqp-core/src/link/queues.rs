@@ -50,6 +50,7 @@ impl Link {
             self.check_any(Resource::Queue, wish.name)?;
             let queue = self.usable_queue(wish.name)?;
             queue.touch(turn.now);
+            self.recorded(queue.record());
             return Ok(Declared {
                 queue,
                 created: false,
@@ -63,6 +64,7 @@ impl Link {
             wish.name
         };
         self.check(Permission::Configure, Resource::Queue, name)?;
+        crate::records::check_arguments(&wish.properties.arguments)?;
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         if let Some(held) = self.vhost.queue(name) {
             return self.declared_before(turn, held, wish);
@@ -87,14 +89,22 @@ impl Link {
             ..wish.properties.clone()
         };
         let queue = Queue::new(self.broker.next_id(), name, properties, parsed, turn.now);
+        let recording = self.vhost.recording.lock();
+        if self.vhost.is_deleted() {
+            return Err(self.vhost_gone());
+        }
         match self.vhost.add_queue(queue) {
-            Err(held) => self.declared_before(turn, held, wish),
+            Err(held) => {
+                drop(recording);
+                self.declared_before(turn, held, wish)
+            }
             Ok(queue) => {
                 if queue.journaled() {
                     self.recorded(self.broker.record_queue(&self.vhost, &queue));
                 }
+                drop(recording);
                 if wish.exclusive {
-                    self.exclusive.lock().push(Arc::clone(&queue));
+                    self.exclusive.lock().add(&queue);
                 }
                 self.broker.arm_expiry(&self.vhost, &queue);
                 Ok(Declared {
@@ -140,6 +150,7 @@ impl Link {
             }
         }
         queue.touch(turn.now);
+        self.recorded(queue.record());
         Ok(Declared {
             queue,
             created: false,
@@ -176,7 +187,9 @@ impl Link {
                 self.vhost.name()
             )));
         }
-        Ok(deleted.unwrap_or_default())
+        let (messages, number) = deleted.unwrap_or_default();
+        self.recorded(number);
+        Ok(messages)
     }
 
     /// Deletes exactly this queue, if it is still there: for those who made it themselves.
@@ -236,6 +249,7 @@ impl Link {
     /// From now on the queue's definition is kept on disk: a session that outlives its connection
     /// uses it.
     pub fn queue_set_journaled(&self, queue: &Arc<Queue>) {
+        let _recording = self.vhost.recording.lock();
         if queue.durable() && queue.set_journaled() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));
             for binding in queue.bindings() {

@@ -69,6 +69,7 @@ impl Queue {
         turn: &mut Turn,
         offer: &mut Offer<'_>,
     ) -> bool {
+        let mut refusals = 0;
         while let Some(index) = state.next_ready_consumer() {
             let consumer = &state.consumers[index];
             let mut delivery = Delivery {
@@ -93,9 +94,14 @@ impl Queue {
                     return true;
                 }
                 Outcome::Full => state.consumers[index].blocked = true,
-                Outcome::Discarded(Loss::NoLocal) => return true,
-                Outcome::Discarded(_) => {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
+                Outcome::Discarded(loss) => {
+                    // What one consumer cannot have, another may: only all of them together drop it.
+                    refusals += 1;
+                    if loss != Loss::Expired && refusals < state.consumers.len() {
+                        continue;
+                    }
+                    let counts = u64::from(loss != Loss::NoLocal);
+                    self.lost.fetch_add(counts, Ordering::Relaxed);
                     return true;
                 }
             }

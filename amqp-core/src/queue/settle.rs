@@ -37,15 +37,33 @@ impl Queue {
         how: Settle,
     ) {
         let mut state = self.state.lock();
+        let mut back = Vec::new();
         for (seq, message) in unacked {
             state.unacked = state.unacked.saturating_sub(1);
             if how == Settle::Requeue && !state.deleted {
-                let place = state.ready.partition_point(|held| held.seq() < seq);
-                state.ready.insert(place, Entry::new(message, seq, true));
+                back.push(Entry::new(message, seq, true));
             }
         }
-        if how == Settle::Requeue {
-            self.dispatch(&mut state, turn);
+        if back.is_empty() {
+            return;
         }
+        back.sort_by_key(Entry::seq);
+        // Nearly always all of it goes before everything that waits; else both are merged, once.
+        let last = back.last().map(Entry::seq);
+        if state
+            .ready
+            .front()
+            .is_none_or(|head| last.is_some_and(|last| last < head.seq()))
+        {
+            for entry in back.into_iter().rev() {
+                state.ready.push_front(entry);
+            }
+        } else {
+            let mut ready: Vec<Entry> = std::mem::take(&mut state.ready).into();
+            ready.append(&mut back);
+            ready.sort_by_key(Entry::seq);
+            state.ready = ready.into();
+        }
+        self.dispatch(&mut state, turn);
     }
 }

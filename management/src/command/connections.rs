@@ -23,8 +23,10 @@ pub(super) fn list_amqp(context: &Context) -> Answer {
     list(context, |view| !is_mqtt(view), view::amqp_connection)
 }
 
+/// Those that have logged in, as in RabbitMQ.
 pub(super) fn list_mqtt(context: &Context) -> Answer {
-    list(context, is_mqtt, view::mqtt_connection)
+    let logged_in = |view: &PeerView| is_mqtt(view) && view.client_id.is_some();
+    list(context, logged_in, view::mqtt_connection)
 }
 
 fn list(

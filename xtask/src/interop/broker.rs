@@ -88,10 +88,10 @@ impl Broker {
     /// The environment that tells a script where the broker is.
     pub(crate) fn describe(&self, command: &mut Command) {
         command
-            .env("LEVERET_MQTT_PORT", self.mqtt_port.to_string())
-            .env("LEVERET_AMQP_PORT", self.amqp_port.to_string())
-            .env("LEVERET_CTL", &self.binary)
-            .env("LEVERET_DATA_DIR", self.directory.join("data"));
+            .env("INTEROP_MQTT_PORT", self.mqtt_port.to_string())
+            .env("INTEROP_AMQP_PORT", self.amqp_port.to_string())
+            .env("INTEROP_BINARY", &self.binary)
+            .env("INTEROP_DATA_DIR", self.directory.join("data"));
     }
 
     /// Where its data, its log and the scripts' output are.

@@ -49,6 +49,8 @@ pub(crate) const SCRIPTS: &[Script] = &[
     node("node_amqplib", "node_amqplib.js", true),
     python("paho_v5", "paho_v5.py", true),
     python("sessions", "sessions.py", false),
+    python("vhosts", "vhosts.py", false),
+    python("plugins", "plugins.py", false),
     node("node_mqtt", "node_mqtt.js", false),
     python("asyncio_clients", "asyncio_clients.py", false),
 ];

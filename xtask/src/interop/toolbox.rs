@@ -17,6 +17,7 @@ const DEBIAN: &[(&str, &str, Language)] = &[
     ("mosquitto_sub", "mosquitto-clients", Language::Python),
     ("mosquitto_pub", "mosquitto-clients", Language::Python),
     ("python3", "python3", Language::Python),
+    ("ip", "iproute2", Language::Python),
     ("node", "nodejs", Language::Node),
     ("npm", "npm", Language::Node),
 ];

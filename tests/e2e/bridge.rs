@@ -1,0 +1,298 @@
+//! The heart of the product: MQTT clients and AMQP clients on the same messages.
+
+use lapin::BasicProperties;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use rumqttc::v5::mqttbytes::v5::PublishProperties;
+
+use crate::amqp::{
+    ack, bound_queue, channel, connect, consume, consume_no_ack, declare, next, next_text, publish,
+    publish_with, text,
+};
+use crate::broker::{TestBroker, eventually};
+use crate::mqtt::{Mqtt4, Mqtt5, options4, options5};
+
+fn header<'a>(delivery: &'a lapin::message::Delivery, name: &str) -> Option<&'a [u8]> {
+    let headers = delivery.properties.headers().as_ref()?;
+    match headers.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+/// FEATURES M2, I1: `cities/london` is `cities.london`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m2_topic_reaches_amqp_consumer_as_routing_key() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let queue = bound_queue(&channel, "amq.topic", "cities.*").await;
+    let mut consumer = consume_no_ack(&channel, &queue).await;
+
+    let mut four = Mqtt4::connect(options4(broker.mqtt(), "four"))
+        .await
+        .expect("connects");
+    four.publish("towns/ely", 1, b"nobody wants it").await;
+    for (qos, delivery_mode) in [(0, 1), (1, 2), (2, 2)] {
+        four.publish("cities/london", qos, b"rain").await;
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.exchange.as_str(), "amq.topic");
+        assert_eq!(delivery.routing_key.as_str(), "cities.london");
+        assert_eq!(text(&delivery), "rain");
+        assert_eq!(
+            *delivery.properties.delivery_mode(),
+            Some(delivery_mode),
+            "QoS {qos}"
+        );
+    }
+}
+
+/// FEATURES I1: the properties of MQTT 5.0 in AMQP's words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_mqtt_properties_become_amqp_properties() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let queue = bound_queue(&channel, "amq.topic", "cities.#").await;
+    let mut consumer = consume_no_ack(&channel, &queue).await;
+    let mut five = Mqtt5::connect(options5(broker.mqtt(), "five"))
+        .await
+        .expect("connects");
+    let properties = PublishProperties {
+        content_type: Some("application/json".to_owned()),
+        correlation_data: Some(b"id-7".to_vec().into()),
+        response_topic: Some("answers/five".to_owned()),
+        message_expiry_interval: Some(30),
+        user_properties: vec![
+            ("unit".to_owned(), "mm".to_owned()),
+            ("station".to_owned(), "kew".to_owned()),
+        ],
+        ..PublishProperties::default()
+    };
+    five.publish_with("cities/london", b"{}", properties).await;
+
+    let delivery = next(&mut consumer).await;
+    let said = |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
+    let properties = &delivery.properties;
+    assert_eq!(
+        said(properties.content_type()).as_deref(),
+        Some("application/json")
+    );
+    assert_eq!(said(properties.correlation_id()).as_deref(), Some("id-7"));
+    assert_eq!(said(properties.expiration()).as_deref(), Some("30000"));
+    assert_eq!(header(&delivery, "unit"), Some(&b"mm"[..]));
+    assert_eq!(header(&delivery, "station"), Some(&b"kew"[..]));
+    assert_eq!(
+        header(&delivery, "x-reply-to-topic"),
+        Some(&b"answers.five"[..])
+    );
+}
+
+/// FEATURES I2: and back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_amqp_message_reaches_mqtt_subscribers() {
+    let broker = TestBroker::start().await;
+    let mut four = Mqtt4::connect(options4(broker.mqtt(), "four"))
+        .await
+        .expect("connects");
+    four.subscribe("cities/+", 1).await;
+    let mut five = Mqtt5::connect(options5(broker.mqtt(), "five"))
+        .await
+        .expect("connects");
+    five.subscribe("cities/#", 1).await;
+
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let mut headers = FieldTable::default();
+    headers.insert("unit".into(), AMQPValue::LongString("mm".into()));
+    headers.insert("count".into(), AMQPValue::LongInt(3));
+    headers.insert(
+        "nested".into(),
+        AMQPValue::FieldTable(FieldTable::default()),
+    );
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("text/plain".into())
+        .with_correlation_id("id-9".into())
+        .with_expiration("45000".into())
+        .with_headers(headers);
+    publish_with(&channel, "amq.topic", "cities.london", b"sun", properties).await;
+    publish(&channel, "amq.topic", "cities.paris", b"fog").await;
+
+    let message = four.next().await;
+    assert_eq!(
+        (&*message.topic, &*message.text(), message.qos),
+        ("cities/london", "sun", 1)
+    );
+    let message = four.next().await;
+    assert_eq!(
+        (&*message.topic, &*message.text(), message.qos),
+        ("cities/paris", "fog", 0)
+    );
+
+    let message = five.next().await;
+    assert_eq!(
+        (&*message.topic, &*message.text(), message.qos),
+        ("cities/london", "sun", 1)
+    );
+    let properties = message.properties;
+    assert_eq!(properties.content_type.as_deref(), Some("text/plain"));
+    assert_eq!(properties.correlation_data.as_deref(), Some(&b"id-9"[..]));
+    assert!((1..=45).contains(&properties.message_expiry_interval.expect("it expires")));
+    let mut user = properties.user_properties;
+    user.sort();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(user, [pair("count", "3"), pair("unit", "mm")]);
+    assert_eq!(five.next().await.topic, "cities/paris");
+}
+
+/// FEATURES M2: between MQTT clients a dot is a dot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m2_dots_and_slashes_survive_between_mqtt_clients() {
+    let broker = TestBroker::start().await;
+    let mut client = Mqtt4::connect(options4(broker.mqtt(), "c"))
+        .await
+        .expect("connects");
+    client.subscribe("#", 1).await;
+    for topic in ["a.b/c", "/leading", "trailing/", "a//b", "v1.2/x.y"] {
+        client.publish(topic, 1, b"x").await;
+        assert_eq!(client.next().await.topic, topic);
+    }
+}
+
+/// FEATURES M5: a subscription is a queue that AMQP clients see and bind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m5_subscription_is_a_queue_for_amqp() {
+    let broker = TestBroker::start().await;
+    let mut subscriber = Mqtt4::connect(options4(broker.mqtt(), "dev"))
+        .await
+        .expect("connects");
+    subscriber.subscribe("cities/+", 1).await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let name = "mqtt-subscription-devqos1";
+    let queue = QueueDeclareOptions::durable().passive();
+    assert_eq!(declare(&channel, name, queue).await, name);
+    crate::amqp::bind(&channel, name, "amq.topic", "extra.key").await;
+    publish(&channel, "amq.topic", "extra.key", b"by a binding of AMQP").await;
+    let message = subscriber.next().await;
+    assert_eq!(
+        (&*message.topic, &*message.text()),
+        ("extra/key", "by a binding of AMQP")
+    );
+    // The default exchange reaches it by its name, too.
+    publish(&channel, "", name, b"by its name").await;
+    assert_eq!(subscriber.next().await.text(), "by its name");
+}
+
+/// FEATURES M14: MQTT members and AMQP workers share one queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m14_amqp_worker_joins_a_shared_subscription() {
+    let broker = TestBroker::start().await;
+    let mut member = Mqtt5::connect(options5(broker.mqtt(), "m"))
+        .await
+        .expect("connects");
+    assert_eq!(
+        member.subscribe("$share/crew/jobs/+", 1).await,
+        "[Success(AtLeastOnce)]"
+    );
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let mut worker = consume(&channel, "mqtt-shared-crew/jobs/+").await;
+    let mut publisher = Mqtt5::connect(options5(broker.mqtt(), "p"))
+        .await
+        .expect("connects");
+    for number in 0..2 {
+        publisher
+            .publish(&format!("jobs/{number}"), 1, b"job")
+            .await;
+    }
+    // One each: neither has acknowledged when the other's is given out.
+    let delivery = next(&mut worker).await;
+    let message = member.next().await;
+    let mut topics = [
+        delivery.routing_key.as_str().replace('.', "/"),
+        message.topic,
+    ];
+    topics.sort();
+    assert_eq!(topics, ["jobs/0", "jobs/1"]);
+    ack(&delivery).await;
+    let queue = broker
+        .queue("mqtt-shared-crew/jobs/+")
+        .expect("it is there");
+    eventually("all jobs are settled", || queue.view().unacked == 0).await;
+}
+
+/// FEATURES I6: an MQTT client asks, an AMQP worker answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_request_of_mqtt_is_answered_by_amqp() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let queue = bound_queue(&channel, "amq.topic", "requests.square").await;
+    let mut requests = consume_no_ack(&channel, &queue).await;
+
+    let mut asking = Mqtt5::connect(options5(broker.mqtt(), "asking"))
+        .await
+        .expect("connects");
+    asking.subscribe("answers/asking", 1).await;
+    let properties = PublishProperties {
+        response_topic: Some("answers/asking".to_owned()),
+        correlation_data: Some(b"call-1".to_vec().into()),
+        ..PublishProperties::default()
+    };
+    asking
+        .publish_with("requests/square", b"12", properties)
+        .await;
+
+    let request = next(&mut requests).await;
+    let key = header(&request, "x-reply-to-topic").expect("where to answer");
+    let key = String::from_utf8_lossy(key).into_owned();
+    let id = request.properties.correlation_id().clone().expect("an id");
+    let properties = BasicProperties::default().with_correlation_id(id);
+    publish_with(&channel, "amq.topic", &key, b"144", properties).await;
+    let answer = asking.next().await;
+    assert_eq!((&*answer.topic, &*answer.text()), ("answers/asking", "144"));
+    assert_eq!(
+        answer.properties.correlation_data.as_deref(),
+        Some(&b"call-1"[..])
+    );
+}
+
+/// FEATURES M2: an MQTT wildcard matches AMQP keys, an AMQP wildcard matches MQTT topics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m3_wildcards_mean_the_same_on_both_sides() {
+    // Filter, binding key, a topic that matches, one that does not.
+    let table = [
+        ("a/+/c", "a.*.c", "a/b/c", "a/b/b/c"),
+        ("a/#", "a.#", "a/b/b/c", "b/a"),
+        ("a/#/z", "a.#.z", "a/b/z", "a/b"),
+        ("+/b", "*.b", "x/b", "x/y/b"),
+    ];
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    for (row, (filter, key, matching, other)) in table.into_iter().enumerate() {
+        let queue = bound_queue(&channel, "amq.topic", key).await;
+        let mut consumer = consume_no_ack(&channel, &queue).await;
+        let id = format!("row-{row}");
+        let mut client = Mqtt5::connect(options5(broker.mqtt(), &id))
+            .await
+            .expect("connects");
+        client.subscribe(filter, 1).await;
+        client.publish(other, 1, b"mqtt").await;
+        client.publish(matching, 1, b"mqtt").await;
+        publish(&channel, "amq.topic", &other.replace('/', "."), b"amqp").await;
+        publish(&channel, "amq.topic", &matching.replace('/', "."), b"amqp").await;
+        for expected in ["mqtt", "amqp"] {
+            let message = client.next().await;
+            assert_eq!(
+                (&*message.topic, &*message.text()),
+                (matching, expected),
+                "{filter}"
+            );
+            assert_eq!(next_text(&mut consumer).await, expected, "{key}");
+        }
+        client.disconnect().await;
+    }
+}
