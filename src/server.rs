@@ -40,8 +40,9 @@ use crate::plugins::{MQTT, Switches};
 /// Time that clients have to take their leave when the broker stops, in milliseconds.
 pub const LEAVE_MS: u64 = 8_000;
 
-/// Time for streams to close behind them, in milliseconds.
-pub const CLOSE_MS: u64 = 1_000;
+/// Time for streams to close behind them, in milliseconds: longer than a peer has to close its
+/// side.
+pub const CLOSE_MS: u64 = 1_200;
 
 /// Time that the disk has for what was changed last, in milliseconds.
 pub const FLUSH_MS: u64 = 500;
@@ -325,6 +326,7 @@ impl Wake for Bell {
 /// How often somebody looks whether the last connection has gone.
 const LOOK_MS: u64 = 10;
 
+const _: () = assert!(CLOSE_MS > leveret_net::driver::DRAIN_MS);
 const _: () = assert!(LEAVE_MS + CLOSE_MS + FLUSH_MS < 10_000);
 
 #[cfg(test)]
@@ -380,6 +382,27 @@ mod tests {
         // O1: a plugin that is not enabled has no listeners.
         assert_eq!(protocols(&server), [Protocol::Amqp]);
         server.shutdown().await;
+    }
+
+    /// A 5.0 client whose session and will outlive the connection by an hour.
+    const CONNECT: &[u8] = b"\x10\x1e\0\x04MQTT\x05\x06\0\x3c\x05\x11\0\0\x0e\x10\0\x01c\
+        \x05\x18\0\0\x0e\x10\0\x01t\0\0";
+
+    #[tokio::test]
+    async fn nothing_that_waits_keeps_the_broker_alive() {
+        let directory = tempfile::tempdir().expect("directory");
+        let server = start(config(directory.path())).await.expect("starts");
+        let broker = Arc::downgrade(server.broker());
+        let mqtt = server.listeners()[1].address;
+        let silent = tokio::net::TcpStream::connect(mqtt).await.expect("open");
+let mut connack=[0;64];
+        let stopping = tokio::spawn(server.shutdown());
+        // It never said CONNECT, and is told to go like the rest.
+        silent.readable().await.expect("open");
+        assert_eq!(silent.try_read(&mut connack).ok(), Some(0));
+        drop(silent);
+        stopping.await.expect("stops");
+        assert_eq!(broker.strong_count(), 0);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use leveret_core::time::Time;
 
 use crate::codec;
 use crate::convert;
-use crate::flow::{Aliases, Flow};
+use crate::flow::{Aliases, Flow, Slot};
 use crate::outlet::{Order, Out, Outlet};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
@@ -35,12 +35,8 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Full;
         };
         let message = delivery.message;
-        let qos = if message.head.persistent {
-            slot.qos
-        } else {
-            QoS::AtMostOnce
-        };
-        let (direct, shared) = (delivery.queue.is_direct(), slot.shared);
+        let qos = slot.qos_of(&message);
+        let direct = delivery.queue.is_direct();
         if direct && !room {
             // R§2.4: QoS 0 is dropped where the client does not keep up; the rest waits in its
             // queue.
@@ -51,8 +47,7 @@ impl<C: Core> Sink for Outlet<C> {
             flow.starved(key);
             return Outcome::Full;
         }
-        let filter = if shared { Some(key) } else { None };
-        let flags = match wanted(flow, &message, self.publisher(), qos, filter) {
+        let flags = match wanted(flow, &message, self.publisher(), key) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };
@@ -110,6 +105,17 @@ impl<C: Core> Sink for Outlet<C> {
     }
 }
 
+impl Slot {
+    /// The lower of what was published and what was granted.
+    fn qos_of(&self, message: &MessageRef<'_>) -> QoS {
+        if message.head.persistent {
+            self.qos
+        } else {
+            QoS::AtMostOnce
+        }
+    }
+}
+
 impl Flow {
     fn starved(&mut self, key: usize) {
         if let Some(slot) = self.slots.get_mut(key) {
@@ -128,13 +134,7 @@ pub(crate) struct Flags {
 
 /// Whether the session wants the message, and how. Most sessions have no options that matter, and
 /// pay one pass over their subscriptions for messages that could be affected.
-fn wanted(
-    flow: &Flow,
-    message: &MessageRef<'_>,
-    client: u64,
-    qos: QoS,
-    shared: Option<usize>,
-) -> Result<Flags, Loss> {
+fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Result<Flags, Loss> {
     let mut flags = Flags::default();
     let own = message.head.publisher == client;
     let plain = |held: &&crate::flow::Subscription| {
@@ -149,11 +149,8 @@ fn wanted(
     let mut matched = 0;
     let mut no_local = 0;
     for held in &flow.subscriptions {
-        let same_queue = match shared {
-            Some(key) => held.slot as usize == key,
-            None => held.share().is_none() && served_together(held.options.qos, qos, message),
-        };
-        if !same_queue || !fits(held.filter(), message) {
+        // The subscriptions that another queue serves have a copy of their own.
+        if held.slot as usize != key || !fits(held.filter(), message) {
             continue;
         }
         matched += 1;
@@ -167,12 +164,6 @@ fn wanted(
         return Err(Loss::NoLocal);
     }
     Ok(flags)
-}
-
-/// Whether a subscription of this QoS uses the queue that a delivery with `qos` came from. A QoS 0
-/// message in the QoS 1 queue cannot be told from one in the QoS 0 queue: then both count.
-fn served_together(granted: QoS, qos: QoS, message: &MessageRef<'_>) -> bool {
-    !message.head.persistent || granted == qos
 }
 
 fn fits(filter: &str, message: &MessageRef<'_>) -> bool {

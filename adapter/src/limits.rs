@@ -13,13 +13,12 @@ pub const STRING_BYTES_MAX: usize = 65_535;
 /// header entry once the message crosses to AMQP.
 pub const USER_PROPERTIES_MAX: u32 = 1024;
 
-/// Most levels of a Topic Name, where a `.` ends a level too, as it does once the topic is a routing
-/// key. The specification allows 65,536; a trie spends
-/// one node and one step on each.
+/// Most levels of a Topic Name, where a `.` ends a level too, as it does once the topic is a
+/// routing key. The specification allows 65,536; a trie spends one node and one step on each.
 pub const TOPIC_LEVELS_MAX: usize = 256;
 
-/// Most levels of a Topic Filter, counted as those of a Topic Name: what the core takes as a binding
-/// key.
+/// Most levels of a Topic Filter, counted as those of a Topic Name: what the core takes as a
+/// binding key.
 pub const FILTER_LEVELS_MAX: usize = leveret_core::limits::BINDING_WORDS_MAX;
 
 /// Retained messages that may wait for one client's window; a subscription that would make it more

@@ -57,6 +57,8 @@ pub(crate) struct Left<C: Core> {
     group: Option<Membership<C>>,
     /// The session ended with its connection: only the will and the memberships are left.
     ended: bool,
+    /// How many queues of its own the session had.
+    queues: usize,
     received: HashSet<u16>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
     /// Shared subscriptions of a session that lives on.
@@ -115,7 +117,8 @@ pub(crate) fn start<C: Core>(
         return Ok(false);
     }
     let left = left.filter(|left| !left.ended);
-    let mut present = left.is_some();
+    // Without the queues it had, a session is not what the client believes ([MQTT-3.2.2-3]).
+    let mut present = left.is_some_and(|left| left.queues == 0);
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let name = queue_name(&identity.client_id, qos);
         let Some(queue) = core.find_queue(&name) else {
@@ -402,6 +405,7 @@ pub(crate) fn leave<C: Core>(
     Left {
         group: Some(Membership::of(identity)),
         ended: ends,
+        queues: own.len(),
         received: flow.received,
         resumed,
         shared,

@@ -131,15 +131,6 @@ pub enum Violation {
     /// [MQTT-3.3.4-6].
     #[error("PUBLISH: a subscription identifier from a client")]
     SubscriptionIdentifierFromClient,
-    /// [MQTT-3.3.4-7].
-    #[error("PUBLISH: more than {max} unacknowledged, the receive maximum")]
-    ReceiveMaximumExceeded { max: u16 },
-    /// [MQTT-3.2.2-11].
-    #[error("PUBLISH: QoS {qos}, the maximum is {max}")]
-    QoSAboveMaximum { qos: u8, max: u8 },
-    /// [MQTT-3.2.2-14].
-    #[error("PUBLISH: RETAIN, which is not available")]
-    RetainNotAvailable,
     /// MQTT 5.0 §3.3.2.3.2: Payload Format Indicator 1 promises UTF-8.
     #[error("PUBLISH: the payload is not the UTF-8 its format indicator promises")]
     PayloadNotUtf8,
@@ -195,15 +186,6 @@ pub enum Violation {
     /// MQTT 5.0 §3.15.2.2.2.
     #[error("AUTH: no authentication method")]
     AuthenticationMethodMissing,
-    /// [MQTT-4.12.0-7].
-    #[error("AUTH: CONNECT named no authentication method")]
-    AuthNotNegotiated,
-    /// [MQTT-4.12.1-1].
-    #[error("AUTH: the authentication method differs from the one of CONNECT")]
-    AuthenticationMethodChanged,
-    /// [MQTT-3.1.2-30].
-    #[error("{packet} before the authentication exchange ended")]
-    PacketDuringAuthentication { packet: PacketType },
 }
 
 impl Violation {
@@ -242,15 +224,12 @@ impl Violation {
             Self::TopicNameHasWildcard { .. } | Self::TopicLevelsTooMany { .. } => {
                 ReasonCode::TopicNameInvalid
             }
-            Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasZero | Self::TopicAliasAboveMaximum { .. } => {
                 ReasonCode::TopicAliasInvalid
             }
             Self::PacketTooLarge { .. } => ReasonCode::PacketTooLarge,
             Self::UserPropertiesTooMany { .. } => ReasonCode::QuotaExceeded,
             Self::PayloadNotUtf8 => ReasonCode::PayloadFormatInvalid,
-            Self::RetainNotAvailable => ReasonCode::RetainNotSupported,
-            Self::QoSAboveMaximum { .. } => ReasonCode::QoSNotSupported,
             _ => ReasonCode::ProtocolError,
         }
     }

@@ -288,9 +288,13 @@ impl Broker {
         self.timers.drive(driver);
     }
 
-    /// The broker stops: what is scheduled is dropped, and with it what it holds.
+    /// The broker stops: what is scheduled and what absent clients left is dropped, and with it
+    /// what it holds.
     pub fn stop(&self) {
         self.timers.clear();
+        for vhost in self.vhosts() {
+            vhost.claims.clear();
+        }
     }
 
     /// When [`Self::handle_timeout`] has something to do.

@@ -117,6 +117,11 @@ impl Claims {
         self.0.remove_if(id, |_, claim| same(claim)).is_some()
     }
 
+    /// Drops everything without a word to anybody: the broker stops.
+    pub(crate) fn clear(&self) {
+        self.0.clear();
+    }
+
     /// Evicts every live owner: the vhost is going.
     pub(crate) fn evict_all(&self, turn: &mut Turn) {
         let held: Vec<Arc<dyn Owner>> = self

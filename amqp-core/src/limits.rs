@@ -19,7 +19,8 @@ pub const MULTI_WILDCARDS_MAX: usize = 2;
 /// match.
 pub const BINDING_WORDS_MAX: usize = 256;
 
-/// Words, separated by dots or slashes, of a key that is routed: bounds the width of a match with two `#`.
+/// Words, separated by dots or slashes, of a key that is routed: bounds the width of a match with
+/// two `#`.
 pub const KEY_WORDS_MAX: usize = 1_024;
 
 /// Queues that one worker's route cache may point to: 8 MiB of pointers.

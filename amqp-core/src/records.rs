@@ -27,7 +27,8 @@ pub(crate) fn parts(mut key: &[u8]) -> Option<Vec<&[u8]>> {
     Some(parts)
 }
 
-/// Refuses arguments that a record could not hold: a record nests them one level deeper than the wire did.
+/// Refuses arguments that a record could not hold: a record nests them one level deeper than the
+/// wire did.
 pub(crate) fn check_arguments(arguments: &Table) -> Result<(), Refusal> {
     let wrapped = table([("arguments", Value::Table(arguments.clone()))]);
     wrapped

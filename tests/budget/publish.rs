@@ -14,8 +14,8 @@ fn batch(qos: QoS) -> Vec<u8> {
     (0..BATCH).flat_map(|n| publish("cities/london", qos, id(n))).collect()
 }
 
-/// FEATURES M5: a QoS 0 message to a connected subscriber is encoded from the read buffer into the subscriber's
-/// out-buffer. A batch allocates that out-buffer, and nothing for each message.
+/// FEATURES M5: a QoS 0 message to a connected subscriber is encoded from the read buffer into the
+/// subscriber's out-buffer. A batch allocates that out-buffer, and nothing for each message.
 #[test]
 fn m5_qos0_batch_allocates_per_batch_not_per_message() {
     let mut bench = Bench::new();
@@ -51,7 +51,8 @@ fn m5_a_batch_wakes_each_subscriber_once() {
     assert_eq!(bench.turn.wakes_rung() - before, 10);
 }
 
-/// FEATURES M8: a QoS 1 message costs the message itself, shared by all who hold it, and no more than that each.
+/// FEATURES M8: a QoS 1 message costs the message itself, shared by all who hold it, and no more
+/// than that each.
 #[test]
 fn m8_qos1_message_is_one_allocation() {
     let mut bench = Bench::new();
@@ -70,6 +71,7 @@ fn m8_qos1_message_is_one_allocation() {
         subscriber.drain();
         bench.feed(&mut subscriber, &ack(4));
     });
-    // The message, the out-buffers of both sides with their growth, and the run of settled deliveries.
+    // The message, the out-buffers of both sides with their growth, and the run of settled
+    // deliveries.
     assert!(info.count_total <= 9, "{} allocations for one message", info.count_total);
 }

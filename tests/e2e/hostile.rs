@@ -52,7 +52,7 @@ async fn works(broker: &TestBroker) {
 async fn d7_garbage_closes_one_connection() {
     let broker = TestBroker::start().await;
     let random: Vec<u8> = (0..4_096_u32)
-        .map(|at| (at * 2_654_435_761 >> 13) as u8)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
     let table: [(Protocol, &[&[u8]]); 13] = [
         (Protocol::Amqp, &[b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]),

@@ -3,7 +3,7 @@
 //! | step | |
 //! |---|---|
 //! | `publish KEY BODY mode=2 ct= cid= ttl= h:NAME=TEXT n:NAME=NUMBER x=EXCHANGE vhost=` | |
-//! | `burst TOPIC N` | publishes bodies `1` to `N` with mode 2, and nobody is woken before the last |
+//! | `burst TOPIC N` | publishes bodies `1` to `N` with mode 2 before anybody is woken |
 //! | `queue NAME`, `bind NAME KEY x=EXCHANGE`, `delete NAME`, `purge NAME` | owner's rights |
 //! | `exchange NAME KIND`, `unexchange NAME` | |
 //! | `get NAME` | shows key, body and properties of the first message, or nothing |

@@ -56,10 +56,10 @@ impl Run<'_> {
         if let Some(line) = text.strip_prefix("= ") {
             return self.line(line);
         }
-        if let Some((name, what)) = text.split_once("< ") {
+        if let Some((name, what)) = said(text, "< ") {
             return self.expect(name, what);
         }
-        if let Some((name, "closed" | "alive")) = text.split_once("! ") {
+        if let Some((name, "closed" | "alive")) = said(text, "! ") {
             let open = self.world.is_open(name);
             self.closed.push(name.to_owned());
             let wanted = text.ends_with("alive");
@@ -69,11 +69,11 @@ impl Run<'_> {
             };
         }
         self.all_taken()?;
-        if let Some((name, what)) = text.split_once("> ") {
+        if let Some((name, what)) = said(text, "> ") {
             self.send(name, what);
         } else if let Some(time) = text.strip_prefix('+') {
             self.world.advance(milliseconds(time));
-        } else if let Some((name, what)) = text.split_once("! ") {
+        } else if let Some((name, what)) = said(text, "! ") {
             match what.split_once(' ').unwrap_or((what, "")) {
                 ("open", words) => self.world.open(name, words),
                 ("cut", _) => {
@@ -171,6 +171,12 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// A client's name in front of a mark, and what is behind it.
+fn said<'t>(text: &'t str, mark: &str) -> Option<(&'t str, &'t str)> {
+    text.split_once(mark)
+        .filter(|(name, _)| !name.contains(' '))
 }
 
 fn milliseconds(time: &str) -> u64 {

@@ -54,7 +54,9 @@ class Broker:
         end = time.monotonic() + DEADLINE_S
         while "  ready " not in self.log():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise Mismatch(f"the broker does not start:\n{self.log()}")
+                log = self.log()
+                shutil.rmtree(self.directory)
+                raise Mismatch(f"the broker does not start:\n{log}")
             time.sleep(0.05)
         return self
 

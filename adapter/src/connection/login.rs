@@ -18,6 +18,7 @@ use super::{Active, Held, State};
 use crate::codec::FixedHeader;
 use crate::flow::{Aliases, Flow};
 use crate::node::Node;
+use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::connect::Connect;
 use crate::packet::{self, ProtocolVersion, connack};
@@ -101,30 +102,8 @@ fn pending<H: Host>(
     connect: &Connect<'_>,
 ) -> Result<PendingLogin, Refused> {
     let options = &node.options;
-    if !options.protocol_versions.allows(connect.version as u8) {
-        return Err(Refused::new(
-            ReasonCode::UnsupportedProtocolVersion,
-            format!(
-                "protocol level {} is not allowed here",
-                connect.version as u8
-            ),
-        ));
-    }
-    if connect.properties.authentication_method.is_some() {
-        return Err(Refused::new(
-            ReasonCode::BadAuthenticationMethod,
-            "no enhanced authentication method is served",
-        ));
-    }
-    let v5 = connect.version.is_v5();
+    check(options, connect)?;
     let assigned = connect.client_id.is_empty();
-    if assigned && !v5 && !connect.clean_start {
-        // 3.1.1 [MQTT-3.1.3-8]
-        return Err(Refused::new(
-            ReasonCode::ClientIdentifierNotValid,
-            "an empty client id needs a clean session",
-        ));
-    }
     let client_id = if assigned {
         node.host.unique_name().into()
     } else {
@@ -170,6 +149,34 @@ fn pending<H: Host>(
             .min(options.topic_alias_max),
         will: connect.will.as_ref().map(|will| Box::new(Will::new(will))),
     })
+}
+
+/// What a CONNECT can be refused for without asking anybody.
+fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
+    if !options.protocol_versions.allows(connect.version as u8) {
+        return Err(Refused::new(
+            ReasonCode::UnsupportedProtocolVersion,
+            format!(
+                "protocol level {} is not allowed here",
+                connect.version as u8
+            ),
+        ));
+    }
+    if connect.properties.authentication_method.is_some() {
+        return Err(Refused::new(
+            ReasonCode::BadAuthenticationMethod,
+            "no enhanced authentication method is served",
+        ));
+    }
+    let v5 = connect.version.is_v5();
+    if connect.client_id.is_empty() && !v5 && !connect.clean_start {
+        // 3.1.1 [MQTT-3.1.3-8]
+        return Err(Refused::new(
+            ReasonCode::ClientIdentifierNotValid,
+            "an empty client id needs a clean session",
+        ));
+    }
+    Ok(())
 }
 
 /// R§4.2: whose credentials count.

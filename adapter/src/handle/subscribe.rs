@@ -1,5 +1,7 @@
 //! SUBSCRIBE: queues, bindings, retained messages. MQTT 5.0 §3.8; R§2.6 has the order of things.
 
+use std::num::NonZeroU32;
+
 use leveret_core::key::{Form, dotted_text};
 use leveret_core::link::BindQueue;
 use leveret_core::refusal::Refusal;
@@ -93,31 +95,10 @@ fn subscribe<C: Core>(
     options.qos = options.qos.min(QoS::AtLeastOnce);
     let filter_at = (wanted.filter.len() - parsed.filter.len()) as u32;
     let identifier = packet.subscription_identifier;
-    let held = {
-        let out = context.outlet.lock();
-        let all = out
-            .flow
-            .as_ref()
-            .map(|flow| &flow.subscriptions[..])
-            .unwrap_or_default();
-        all.iter()
-            .find(|held| *held.text == *wanted.filter)
-            .cloned()
-    };
+    let held = held(context, wanted.filter)?;
     let same = held
         .as_ref()
         .is_some_and(|h| h.options == options && h.identifier == identifier);
-    let count = context
-        .outlet
-        .lock()
-        .flow
-        .as_ref()
-        .map_or(0, |flow| flow.subscriptions.len());
-    if held.is_none() && count >= SUBSCRIPTIONS_MAX {
-        return Err(quota(format!(
-            "a session has at most {SUBSCRIPTIONS_MAX} subscriptions"
-        )));
-    }
     if !same {
         let new = Subscription {
             text: wanted.filter.into(),
@@ -140,40 +121,61 @@ fn subscribe<C: Core>(
     };
     // §3.8.4: no retained messages for shared subscriptions.
     if wants_retained && parsed.share.is_none() {
-        let exchange = &context.identity.exchange;
-        let found = context
-            .identity
-            .core
-            .retained(exchange, parsed.filter, turn.now);
-        let waiting = context
-            .outlet
-            .lock()
-            .flow
-            .as_ref()
-            .map_or(0, |flow| flow.replay.len());
-        if waiting + replay.len() + found.len() > REPLAYS_WAITING_MAX {
-            return Err(quota(
-                "too many retained messages wait for this client".to_owned(),
-            ));
-        }
-        replay.extend(found.into_iter().map(|message| {
-            let persistent = message.view().head.persistent;
-            let qos = if persistent {
-                options.qos
-            } else {
-                QoS::AtMostOnce
-            };
-            Replay {
-                message,
-                qos,
-                identifier,
-            }
-        }));
+        add_retained(
+            context,
+            turn,
+            parsed.filter,
+            (options.qos, identifier),
+            replay,
+        )?;
     }
     Ok(match options.qos {
         QoS::AtMostOnce => ReasonCode::Success,
         _ => ReasonCode::GrantedQoS1,
     })
+}
+
+/// The session's subscription with this text. Without one, there must be room for another.
+fn held<C: Core>(context: &Context<'_, C>, text: &str) -> Result<Option<Subscription>, Refused> {
+    let out = context.outlet.lock();
+    let flow = out.flow.as_ref();
+    let all = flow.map(|flow| &flow.subscriptions[..]).unwrap_or_default();
+    let held = all.iter().find(|held| *held.text == *text).cloned();
+    if held.is_none() && all.len() >= SUBSCRIPTIONS_MAX {
+        let why = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
+        return Err(quota(why));
+    }
+    Ok(held)
+}
+
+/// Adds the retained messages of a filter to those that follow the answer.
+fn add_retained<C: Core>(
+    context: &Context<'_, C>,
+    turn: &Turn,
+    filter: &str,
+    (granted, identifier): (QoS, Option<NonZeroU32>),
+    replay: &mut Vec<Replay>,
+) -> Result<(), Refused> {
+    let identity = context.identity;
+    let found = identity.core.retained(&identity.exchange, filter, turn.now);
+    let waiting = {
+        let out = context.outlet.lock();
+        out.flow.as_ref().map_or(0, |flow| flow.replay.len())
+    };
+    if waiting + replay.len() + found.len() > REPLAYS_WAITING_MAX {
+        let why = "too many retained messages wait for this client";
+        return Err(quota(why.to_owned()));
+    }
+    replay.extend(found.into_iter().map(|message| {
+        let persistent = message.view().head.persistent;
+        let qos = if persistent { granted } else { QoS::AtMostOnce };
+        Replay {
+            message,
+            qos,
+            identifier,
+        }
+    }));
+    Ok(())
 }
 
 /// Makes the queue and its binding; takes the old binding of the same filter away afterwards, so

@@ -81,6 +81,17 @@ impl Link {
                 limits::QUEUES_MAX
             )));
         }
+        self.make_queue(turn, wish, name, parsed)
+    }
+
+    /// Makes a queue that was not there a moment ago.
+    fn make_queue(
+        &self,
+        turn: &mut Turn,
+        wish: &DeclareQueue<'_>,
+        name: &str,
+        parsed: QueueArguments,
+    ) -> Result<Declared, Refusal> {
         let exclusive = wish.exclusive.then_some(self.connection);
         let properties = QueueProperties {
             // Exclusive queues go with their connection: never durable, whatever was asked.

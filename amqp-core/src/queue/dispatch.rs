@@ -95,7 +95,8 @@ impl Queue {
                 }
                 Outcome::Full => state.consumers[index].blocked = true,
                 Outcome::Discarded(loss) => {
-                    // What one consumer cannot have, another may: only all of them together drop it.
+                    // What one consumer cannot have, another may: only all of them together drop
+                    // it.
                     refusals += 1;
                     if loss != Loss::Expired && refusals < state.consumers.len() {
                         continue;
