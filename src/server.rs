@@ -40,8 +40,7 @@ use crate::plugins::{MQTT, Switches};
 /// Time that clients have to take their leave when the broker stops, in milliseconds.
 pub const LEAVE_MS: u64 = 8_000;
 
-/// Time for streams to close behind them, in milliseconds: longer than a peer has to close its
-/// side.
+/// Time for streams to close behind them, in milliseconds: longer than a peer has to close its side.
 pub const CLOSE_MS: u64 = 1_200;
 
 /// Time that the disk has for what was changed last, in milliseconds.
@@ -395,7 +394,16 @@ mod tests {
         let broker = Arc::downgrade(server.broker());
         let mqtt = server.listeners()[1].address;
         let silent = tokio::net::TcpStream::connect(mqtt).await.expect("open");
-let mut connack=[0;64];
+        let client = tokio::net::TcpStream::connect(mqtt).await.expect("open");
+        client.writable().await.expect("open");
+        assert_eq!(client.try_write(CONNECT).ok(), Some(CONNECT.len()));
+        client.readable().await.expect("open");
+        let mut connack = [0; 64];
+        assert!(client.try_read(&mut connack).is_ok_and(|count| count > 4));
+        // [MQTT-3.2.2-8]: success.
+        assert_eq!((connack[0], connack[3]), (0x20, 0));
+        drop(client);
+
         let stopping = tokio::spawn(server.shutdown());
         // It never said CONNECT, and is told to go like the rest.
         silent.readable().await.expect("open");

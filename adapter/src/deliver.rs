@@ -137,13 +137,10 @@ pub(crate) struct Flags {
 fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Result<Flags, Loss> {
     let mut flags = Flags::default();
     let own = message.head.publisher == client;
-    let plain = |held: &&crate::flow::Subscription| {
-        held.identifier.is_none()
-            && !(held.options.no_local && own)
-            && !(held.options.retain_as_published && message.head.retain)
-    };
-    let asking = || flow.subscriptions.iter().filter(|held| !plain(held));
-    if asking().next().is_none() {
+    let asked = flow.asking.identifier
+        || (flow.asking.no_local && own)
+        || (flow.asking.retain_as_published && message.head.retain);
+    if !asked {
         return Ok(flags);
     }
     let mut matched = 0;

@@ -79,6 +79,15 @@ pub(crate) struct Aliases {
     pub(crate) topics: HashMap<Box<str>, NonZeroU16>,
 }
 
+/// Which of the options that a delivery depends on any subscription has: most sessions have none,
+/// and pay for none.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Asking {
+    pub(crate) identifier: bool,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Flow {
@@ -92,6 +101,8 @@ pub(crate) struct Flow {
     pub(crate) inflight: VecDeque<InFlight>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) subscriptions: Vec<Subscription>,
+    /// Which options any of the subscriptions has.
+    pub(crate) asking: Asking,
     pub(crate) replay: VecDeque<Replay>,
     /// Packet ids of messages that were in flight when the session was left, by queue and number.
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
@@ -110,6 +121,17 @@ fn packet_id_of(order: u64) -> NonZeroU16 {
 }
 
 impl Flow {
+    /// The subscriptions have changed.
+    pub(crate) fn resubscribed(&mut self) {
+        self.translated = None;
+        let all = &self.subscriptions;
+        self.asking = Asking {
+            identifier: all.iter().any(|held| held.identifier.is_some()),
+            no_local: all.iter().any(|held| held.options.no_local),
+            retain_as_published: all.iter().any(|held| held.options.retain_as_published),
+        };
+    }
+
     /// Whether another QoS 1 delivery may leave.
     pub(crate) fn has_window(&self) -> bool {
         self.inflight.len() < usize::from(self.window)

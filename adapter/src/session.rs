@@ -217,7 +217,7 @@ pub(crate) fn add<C: Core>(outlet: &Outlet<C>, new: Subscription) {
         Some(held) => *held = new,
         None => flow.subscriptions.push(new),
     }
-    flow.translated = None;
+    flow.resubscribed();
 }
 
 /// Starts the consumer of a slot; it gets nothing before it is pulled.

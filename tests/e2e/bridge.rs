@@ -4,12 +4,14 @@ use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::amqp::{
     ack, bound_queue, channel, connect, consume, consume_no_ack, declare, next, next_text, publish,
     publish_with, text,
 };
-use crate::broker::{TestBroker, eventually};
+use crate::broker::{TestBroker, eventually, within};
 use crate::mqtt::{Mqtt4, Mqtt5, options4, options5};
 
 fn header<'a>(delivery: &'a lapin::message::Delivery, name: &str) -> Option<&'a [u8]> {
@@ -294,4 +296,32 @@ async fn m3_wildcards_mean_the_same_on_both_sides() {
         }
         client.disconnect().await;
     }
+}
+
+/// FEATURES M3: `#` in the middle, which rumqttc refuses to send: byte by byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m3_multi_level_wildcard_in_the_middle() {
+    let broker = TestBroker::start().await;
+    let mut client = within(TcpStream::connect(broker.mqtt()))
+        .await
+        .expect("it listens");
+    let connect_and_subscribe =
+        b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01m\x82\x0a\0\x01\0\x05a/#/z\0";
+    client.write_all(connect_and_subscribe).await.expect("room");
+    let mut answers = [0; 9];
+    within(client.read_exact(&mut answers))
+        .await
+        .expect("CONNACK and SUBACK");
+    assert_eq!(answers, [0x20, 2, 0, 0, 0x90, 3, 0, 1, 0]);
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    for key in ["a.b", "a.z", "a.b.c.z"] {
+        publish(&channel, "amq.topic", key, b"!").await;
+    }
+    let expected = b"\x30\x06\0\x03a/z!\x30\x0a\0\x07a/b/c/z!";
+    let mut arrived = vec![0; expected.len()];
+    within(client.read_exact(&mut arrived))
+        .await
+        .expect("two messages");
+    assert_eq!(arrived, expected);
 }

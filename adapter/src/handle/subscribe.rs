@@ -9,7 +9,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::turn::Turn;
 
-use super::{Context, Next};
+use super::{Context, Next, unsubscribe};
 use crate::flow::{Replay, Subscription};
 use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX};
 use crate::options::TopicFilters;
@@ -121,13 +121,12 @@ fn subscribe<C: Core>(
     };
     // §3.8.4: no retained messages for shared subscriptions.
     if wants_retained && parsed.share.is_none() {
-        add_retained(
-            context,
-            turn,
-            parsed.filter,
-            (options.qos, identifier),
-            replay,
-        )?;
+        let wish = (options.qos, identifier);
+        if let Err(refused) = add_retained(context, turn, parsed.filter, wish, replay) {
+            // The client takes a filter that is refused for one that it does not have.
+            unsubscribe::end_text(context, turn, wanted.filter);
+            return Err(refused);
+        }
     }
     Ok(match options.qos {
         QoS::AtMostOnce => ReasonCode::Success,

@@ -22,27 +22,35 @@ pub(crate) fn handle<C: Core>(
 ) -> Next {
     let mut reasons = Vec::new();
     for text in packet.filters() {
-        let held = {
-            let mut out = context.outlet.lock();
-            out.flow.as_mut().and_then(|flow| {
-                let place = flow
-                    .subscriptions
-                    .iter()
-                    .position(|held| *held.text == *text)?;
-                flow.translated = None;
-                Some(flow.subscriptions.remove(place))
-            })
-        };
-        reasons.push(match held {
-            None => ReasonCode::NoSubscriptionExisted,
-            Some(held) => end(context, turn, held),
-        });
+        reasons.push(end_text(context, turn, text));
     }
     let mut bytes = Vec::new();
     // At most 65,535 / 2 codes: they always fit.
     let _ = unsuback::encode(&mut bytes, context.version, packet.packet_id, &reasons, &[]);
     context.hold(bytes, Vec::new(), None);
     Next::Continue
+}
+
+/// Ends the subscription with this text.
+pub(super) fn end_text<C: Core>(
+    context: &Context<'_, C>,
+    turn: &mut Turn,
+    text: &str,
+) -> ReasonCode {
+    let held = {
+        let mut out = context.outlet.lock();
+        out.flow.as_mut().and_then(|flow| {
+            let mut all = flow.subscriptions.iter();
+            let place = all.position(|held| *held.text == *text)?;
+            let held = flow.subscriptions.remove(place);
+            flow.resubscribed();
+            Some(held)
+        })
+    };
+    match held {
+        None => ReasonCode::NoSubscriptionExisted,
+        Some(held) => end(context, turn, held),
+    }
 }
 
 fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -> ReasonCode {
