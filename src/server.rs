@@ -40,7 +40,8 @@ use crate::plugins::{MQTT, Switches};
 /// Time that clients have to take their leave when the broker stops, in milliseconds.
 pub const LEAVE_MS: u64 = 8_000;
 
-/// Time for streams to close behind them, in milliseconds: longer than a peer has to close its side.
+/// Time for streams to close behind them, in milliseconds: longer than a peer has to close its
+/// side.
 pub const CLOSE_MS: u64 = 1_200;
 
 /// Time that the disk has for what was changed last, in milliseconds.

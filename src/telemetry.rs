@@ -67,7 +67,9 @@ mod tests {
         ];
         for (message, expected) in table {
             let mut out = Vec::new();
-            OneLine(&mut out).write_all(message.as_bytes()).expect("memory");
+            OneLine(&mut out)
+                .write_all(message.as_bytes())
+                .expect("memory");
             assert_eq!(String::from_utf8(out).expect("text"), expected);
         }
     }

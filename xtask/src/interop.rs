@@ -1,7 +1,8 @@
 //! `cargo xtask interop`: builds the broker, starts it, and drives other projects' clients at it.
 //!
 //! Owns the list of scripts and the verdict. It never skips: what is missing is installed, said so,
-//! or a failure. It ends only processes that it started.
+//! or a failure: the script that connects from another host makes a network namespace, which takes
+//! root. It ends only processes that it started.
 
 mod broker;
 mod process;
@@ -69,12 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// Runs the scripts and says how many failed. What a script prints is shown if it fails, or if
 /// `told` all of it is wanted.
-fn run_all(
-    scripts: &[&Script],
-    toolbox: &Toolbox,
-    broker: &Broker,
-    told: bool,
-) -> Result<usize> {
+fn run_all(scripts: &[&Script], toolbox: &Toolbox, broker: &Broker, told: bool) -> Result<usize> {
     let mut failed = 0;
     for script in scripts {
         let outcome = script.run(toolbox, broker)?;
