@@ -39,14 +39,21 @@ impl Bench {
         )
         .expect("an empty broker opens");
         let options = leveret_mqtt::options::Options::default();
-        Self { node: Node::new(broker, options), turn: Turn::new() }
+        Self {
+            node: Node::new(broker, options),
+            turn: Turn::new(),
+        }
     }
 
     /// A client that is logged in.
     pub(crate) fn connect(&mut self, client_id: &str) -> Client {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
-        let accepted =
-            Accepted { peer: address, local: address, listener: "test".into(), vhost: None };
+        let accepted = Accepted {
+            peer: address,
+            local: address,
+            listener: "test".into(),
+            vhost: None,
+        };
         let mut connection = Connection::new(&self.node, accepted, Time(1));
         let mut packet = Vec::new();
         connect::Connect {
@@ -61,10 +68,16 @@ impl Bench {
         }
         .encode(&mut packet)
         .expect("CONNECT fits");
-        assert_eq!(connection.handle_input(&mut self.turn, &packet), packet.len());
+        assert_eq!(
+            connection.handle_input(&mut self.turn, &packet),
+            packet.len()
+        );
         assert!(connection.poll_request().is_some());
         connection.handle_reply(&mut self.turn, Reply::Login(Verdict::Accepted));
-        let mut client = Client { connection, received: Vec::with_capacity(1 << 16) };
+        let mut client = Client {
+            connection,
+            received: Vec::with_capacity(1 << 16),
+        };
         client.drain();
         assert_eq!(client.received, [0x20, 2, 0, 0]);
         client.received.clear();

@@ -11,7 +11,9 @@ const BATCH: usize = 16;
 
 fn batch(qos: QoS) -> Vec<u8> {
     let id = |n: usize| (qos != QoS::AtMostOnce).then(|| NonZeroU16::MIN.saturating_add(n as u16));
-    (0..BATCH).flat_map(|n| publish("cities/london", qos, id(n))).collect()
+    (0..BATCH)
+        .flat_map(|n| publish("cities/london", qos, id(n)))
+        .collect()
 }
 
 /// FEATURES M5: a QoS 0 message to a connected subscriber is encoded from the read buffer into the
@@ -31,9 +33,16 @@ fn m5_qos0_batch_allocates_per_batch_not_per_message() {
         bench.feed(&mut publisher, &packets);
         subscriber.drain();
     });
-    assert_eq!(subscriber.received, packets, "the bytes are the publisher's own");
+    assert_eq!(
+        subscriber.received, packets,
+        "the bytes are the publisher's own"
+    );
     // The out-buffer grows by doubling from nothing: five steps at most for this batch.
-    assert!(info.count_total <= 6, "{} allocations for {BATCH} messages", info.count_total);
+    assert!(
+        info.count_total <= 6,
+        "{} allocations for {BATCH} messages",
+        info.count_total
+    );
 }
 
 /// DESIGN "Path of one PUBLISH": each connection that got something is woken once for a batch.
@@ -41,8 +50,9 @@ fn m5_qos0_batch_allocates_per_batch_not_per_message() {
 fn m5_a_batch_wakes_each_subscriber_once() {
     let mut bench = Bench::new();
     let mut publisher = bench.connect("publisher");
-    let mut subscribers: Vec<_> =
-        (0..10).map(|n| bench.connect(&format!("subscriber-{n}"))).collect();
+    let mut subscribers: Vec<_> = (0..10)
+        .map(|n| bench.connect(&format!("subscriber-{n}")))
+        .collect();
     for subscriber in &mut subscribers {
         bench.subscribe(subscriber, "cities/london", QoS::AtMostOnce);
     }
@@ -73,5 +83,9 @@ fn m8_qos1_message_is_one_allocation() {
     });
     // The message, the out-buffers of both sides with their growth, and the run of settled
     // deliveries.
-    assert!(info.count_total <= 9, "{} allocations for one message", info.count_total);
+    assert!(
+        info.count_total <= 9,
+        "{} allocations for one message",
+        info.count_total
+    );
 }
