@@ -56,7 +56,7 @@ impl Default for Options {
             packet_authenticated_bytes_max: 16_777_216,
             topic_alias_max: 16,
             connections_max: None,
-            output_bytes_max: 1_048_576,
+            output_bytes_max: 4_194_304,
             protocol_versions: ProtocolVersions::default(),
         }
     }

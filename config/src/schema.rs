@@ -389,7 +389,7 @@ const MQTT: &[Setting] = &[
             max: 1_073_741_824,
             unit: "bytes",
         },
-        "1048576",
+        "4194304",
         "How much may wait for one MQTT client before QoS 0 messages to it are dropped.",
     ),
     setting(
