@@ -548,12 +548,13 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Whether bytes are wanted: not while a login or a commit is awaited.
+    /// Whether bytes are wanted: not while a login or a commit is awaited, nor while the client does
+    /// not read what it is answered.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.state {
             State::ExpectConnect { .. } => true,
-            State::Active(active) => active.held.is_none(),
+            State::Active(active) => active.held.is_none() && !self.outlet.is_full(),
             State::AwaitLogin(_) | State::Closed => false,
         }
     }

@@ -25,6 +25,10 @@ pub const FILTER_LEVELS_MAX: usize = leveret_core::limits::BINDING_WORDS_MAX;
 /// is refused.
 pub const REPLAYS_WAITING_MAX: usize = 1 << 20;
 
+/// Bytes of acknowledgements and other answers that may wait beyond the limit for deliveries
+/// before nothing more is read from the client.
+pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
 /// Subscriptions of one session.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 

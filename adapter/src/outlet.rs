@@ -16,6 +16,7 @@ use leveret_core::watermark::Wake;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::flow::Flow;
+use crate::limits::ANSWERS_BYTES_MAX;
 use crate::packet::ProtocolVersion;
 use crate::session;
 
@@ -121,6 +122,12 @@ impl<C: Core> Outlet<C> {
                 received_bytes: 0,
             }),
         }
+    }
+
+    /// What waits exceeds what deliveries may fill by [`ANSWERS_BYTES_MAX`]: the client does not
+    /// read the answers to what it sends.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().buf.len() > self.output_bytes_max + ANSWERS_BYTES_MAX
     }
 
     /// The number of the client, 0 before login.

@@ -82,7 +82,8 @@ impl Broker {
         Ok(broker)
     }
 
-    fn make_defaults(self: &Arc<Self>, password_hash: String) {
+    /// The default vhost, the default user and its permissions, in one record: all or nothing.
+    fn make_defaults(&self, password_hash: String) {
         let options = &self.options;
         let user = User {
             password_hash: password_hash.into(),
@@ -94,13 +95,23 @@ impl Broker {
         };
         let grants = &options.default_permissions;
         let patterns = [&*grants.configure, &*grants.write, &*grants.read];
-        // The options were validated when they were read; what is refused is logged and missing.
-        let made = self.add_vhost(&options.default_vhost).and_then(|()| {
-            self.put_user(&options.default_user, user)?;
-            self.set_permissions(&options.default_user, &options.default_vhost, patterns)
+        let (name, vhost) = (&*options.default_user, &*options.default_vhost);
+        let changes = self.take_vhost(vhost).and_then(|made| {
+            let user = self.take_user(name, user)?;
+            Ok(vec![
+                made,
+                user,
+                self.take_permissions(name, vhost, patterns)?,
+            ])
         });
-        if let Err(refusal) = made {
-            tracing::error!(%refusal, "the default vhost and user could not be made");
+        match changes {
+            Ok(changes) => {
+                self.submit(changes);
+            }
+            // The options were validated when they were read.
+            Err(refusal) => {
+                tracing::error!(%refusal, "the default vhost and user could not be made");
+            }
         }
     }
 
@@ -416,7 +427,9 @@ impl Broker {
     }
 
     pub(crate) fn record_exchange(&self, vhost: &VHost, exchange: &Exchange) -> u64 {
-        self.submit(vec![load::record_exchange(vhost, exchange)])
+        let number = self.submit(vec![load::record_exchange(vhost, exchange)]);
+        exchange.record.fetch_max(number, Ordering::AcqRel);
+        number
     }
 
     pub(crate) fn record_binding(&self, vhost: &VHost, binding: &Binding) -> Option<u64> {

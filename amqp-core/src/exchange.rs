@@ -12,7 +12,7 @@ mod topic;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -82,6 +82,8 @@ pub struct Exchange {
     /// Bindings from other exchanges that lead here.
     incoming: Mutex<Vec<Arc<Binding>>>,
     deleted: AtomicBool,
+    /// The number of its record: whoever says that the exchange is there waits for it.
+    pub(crate) record: AtomicU64,
 }
 
 enum Router {
@@ -106,6 +108,7 @@ impl Exchange {
             router: RwLock::new(router),
             incoming: Mutex::default(),
             deleted: AtomicBool::new(false),
+            record: AtomicU64::new(0),
         }
     }
 

@@ -91,6 +91,15 @@ impl Value {
         }
     }
 
+    /// Equal by value: integers of whatever type are one class, as RabbitMQ compares them.
+    #[must_use]
+    pub fn equivalent(&self, other: &Self) -> bool {
+        match (self.as_integer(), other.as_integer()) {
+            (Some(one), Some(other)) => one == other,
+            _ => self == other,
+        }
+    }
+
     /// The text of a long string that is UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         match self {

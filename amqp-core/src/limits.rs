@@ -26,6 +26,10 @@ pub const KEY_WORDS_MAX: usize = 1_024;
 /// Queues that one worker's route cache may point to: 8 MiB of pointers.
 pub const ROUTE_TARGETS_CACHED_MAX: usize = 1 << 20;
 
+/// Bytes of the arguments of a queue, an exchange or a binding: a binding's are part of its
+/// record's key.
+pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+
 /// Queues of one vhost.
 pub const QUEUES_MAX: usize = 10_000_000;
 

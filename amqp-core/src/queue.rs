@@ -286,6 +286,11 @@ impl Queue {
         state.bindings.len()
     }
 
+    /// It takes and gives nothing any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.state.lock().deleted
+    }
+
     /// Whether a binding that leads here is the one that is looked for.
     pub(crate) fn has_binding(&self, which: impl Fn(&Arc<Binding>) -> bool) -> bool {
         self.state.lock().bindings.iter().any(which)

@@ -3,6 +3,7 @@
 
 use crate::definitions::{Change, Kind};
 use crate::field::{Table, Value};
+use crate::limits::ARGUMENTS_BYTES_MAX;
 use crate::refusal::Refusal;
 
 /// A key from its parts, each with its length before it, so that no name can be mistaken for two.
@@ -30,10 +31,21 @@ pub(crate) fn parts(mut key: &[u8]) -> Option<Vec<&[u8]>> {
 /// Refuses arguments that a record could not hold: a record nests them one level deeper than the
 /// wire did.
 pub(crate) fn check_arguments(arguments: &Table) -> Result<(), Refusal> {
+    if arguments.is_empty() {
+        return Ok(());
+    }
     let wrapped = table([("arguments", Value::Table(arguments.clone()))]);
+    let mut encoded = Vec::new();
     wrapped
-        .encode(&mut Vec::new())
-        .map_err(|why| Refusal::precondition(format!("arguments cannot be kept: {why}")))
+        .encode(&mut encoded)
+        .map_err(|why| Refusal::precondition(format!("arguments cannot be kept: {why}")))?;
+    if encoded.len() > ARGUMENTS_BYTES_MAX {
+        return Err(Refusal::precondition(format!(
+            "arguments have {} bytes, at most {ARGUMENTS_BYTES_MAX} can be kept",
+            encoded.len()
+        )));
+    }
+    Ok(())
 }
 
 /// A table from names and values that are known to be short enough.

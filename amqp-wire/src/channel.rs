@@ -43,7 +43,6 @@ pub(crate) struct Channel {
     last_queue: Box<str>,
     /// `basic.qos` without global: for consumers started from now on.
     prefetch: u16,
-    next_consumer: u32,
     consumers: HashMap<Box<str>, Consuming, RandomState>,
     memo: Memo,
     assembly: Option<Box<Assembly>>,

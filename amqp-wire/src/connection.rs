@@ -222,11 +222,12 @@ impl Connection {
         if !self.is_beating() {
             return;
         }
-        // Input that is not read because of a slow disk is not the peer's silence.
+        // Input that is not read because of a slow disk is not the peer's silence. A peer that does
+        // not read its answers is another matter.
         if self
             .session
             .as_ref()
-            .is_some_and(|session| session.is_held())
+            .is_some_and(|session| session.is_held() || self.are_confirms_full(session))
         {
             self.heart.received(turn.now);
         }

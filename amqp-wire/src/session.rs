@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) frame_max: u32,
     /// Bytes of unfinished bodies on all channels.
     pub(crate) assembling_bytes: usize,
+    /// The number of the next consumer.
+    pub(crate) next_consumer: u32,
     /// Bytes of answers since the last flush.
     pub(crate) replied_bytes: usize,
     /// An answer that waits for the definitions.
@@ -58,6 +60,7 @@ impl Session {
             bell,
             frame_max,
             assembling_bytes: 0,
+            next_consumer: 0,
             replied_bytes: 0,
             uncommitted: None,
             acked: Vec::new(),

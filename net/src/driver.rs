@@ -39,9 +39,6 @@ use worker::Worker;
 /// How often one turn reads, handles and writes before others have theirs.
 pub const ROUNDS_MAX: usize = 4;
 
-/// Bytes that may wait for the socket before nothing more is read: the peer is to read first.
-pub const UNWRITTEN_BYTES_MAX: usize = 64 * 1_024;
-
 /// Bytes of a frame that is not complete: the largest of either protocol, 256 MiB of MQTT, with its
 /// header. Machines have lower limits, and close; beyond this one the machine is wrong.
 pub const CARRY_BYTES_MAX: usize = 256 * 1_024 * 1_024 + 16;
@@ -242,8 +239,9 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
 
     /// Reads once, unless the machine has something left over or wants nothing.
     fn read(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Read {
-        let unwritten = self.output.len() - self.written;
-        if unwritten > UNWRITTEN_BYTES_MAX || !self.machine.wants_input() {
+        // A peer that does not read its deliveries may still have acknowledgements to send: only
+        // the machine knows when it has answered enough.
+        if !self.machine.wants_input() {
             return Read::None;
         }
         if self.again {

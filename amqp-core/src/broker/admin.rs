@@ -86,6 +86,13 @@ impl Broker {
     /// # Errors
     /// 406: it exists, or the name or number of vhosts is not possible.
     pub fn add_vhost(&self, name: &str) -> Result<(), Refusal> {
+        let change = self.take_vhost(name)?;
+        self.submit(vec![change]);
+        Ok(())
+    }
+
+    /// Creates a vhost; its record is the caller's to submit.
+    pub(super) fn take_vhost(&self, name: &str) -> Result<Change, Refusal> {
         name_is_usable("vhost", name)?;
         let mut vhosts = self.vhosts.write();
         if vhosts.contains_key(name) {
@@ -98,8 +105,7 @@ impl Broker {
         }
         vhosts.insert(name.into(), Arc::new(VHost::new(name, &self.next_id)));
         drop(vhosts);
-        self.submit(vec![put(Kind::VHost, &[name.as_bytes()], &Table::new())]);
-        Ok(())
+        Ok(put(Kind::VHost, &[name.as_bytes()], &Table::new()))
     }
 
     /// Deletes a vhost with everything in it; its connections are closed.
@@ -144,6 +150,13 @@ impl Broker {
     /// # Errors
     /// 406: the name or number of users is not possible.
     pub fn put_user(&self, name: &str, user: User) -> Result<(), Refusal> {
+        let change = self.take_user(name, user)?;
+        self.submit(vec![change]);
+        Ok(())
+    }
+
+    /// Creates or replaces a user; its record is the caller's to submit.
+    pub(super) fn take_user(&self, name: &str, user: User) -> Result<Change, Refusal> {
         name_is_usable("user", name)?;
         let tags = user.tags.iter().map(|tag| Value::from(&**tag)).collect();
         let record = table([
@@ -153,8 +166,7 @@ impl Broker {
         if !self.users.put(name, user) {
             return Err(Refusal::precondition("too many users"));
         }
-        self.submit(vec![put(Kind::User, &[name.as_bytes()], &record)]);
-        Ok(())
+        Ok(put(Kind::User, &[name.as_bytes()], &record))
     }
 
     /// Deletes a user with all permissions.
@@ -230,6 +242,18 @@ impl Broker {
         vhost: &str,
         [configure, write, read]: [&str; 3],
     ) -> Result<(), Refusal> {
+        let change = self.take_permissions(user, vhost, [configure, write, read])?;
+        self.submit(vec![change]);
+        Ok(())
+    }
+
+    /// Sets a user's permissions; their record is the caller's to submit.
+    pub(super) fn take_permissions(
+        &self,
+        user: &str,
+        vhost: &str,
+        [configure, write, read]: [&str; 3],
+    ) -> Result<Change, Refusal> {
         self.check_user_and_vhost(user, vhost)?;
         let pattern =
             |text| Pattern::new(text).map_err(|bad| Refusal::precondition(bad.to_string()));
@@ -245,12 +269,8 @@ impl Broker {
             ("write", Value::from(write)),
             ("read", Value::from(read)),
         ]);
-        self.submit(vec![put(
-            Kind::Permission,
-            &[user.as_bytes(), vhost.as_bytes()],
-            &record,
-        )]);
-        Ok(())
+        let parts = [user.as_bytes(), vhost.as_bytes()];
+        Ok(put(Kind::Permission, &parts, &record))
     }
 
     /// Takes away everything a user was granted in a vhost.

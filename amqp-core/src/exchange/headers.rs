@@ -38,7 +38,7 @@ impl Match {
         let mut wanted = wanted.map(|(name, value)| {
             let held = headers.iter().find(|(other, _)| *other == name);
             // Void asks only that the header is there (AMQP 0-9-1 §3.1.3.4).
-            held.is_some_and(|(_, held)| matches!(value, Value::Void) || held == value)
+            held.is_some_and(|(_, held)| matches!(value, Value::Void) || held.equivalent(value))
         });
         if self.any {
             wanted.any(|fits| fits)

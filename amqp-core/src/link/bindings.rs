@@ -44,6 +44,7 @@ impl Link {
         let (queue, source) = self.ends(wish)?;
         check_key(&source, wish.key, wish.form)?;
         check_match(&source, &wish.arguments)?;
+        crate::records::check_arguments(&wish.arguments)?;
         if queue.binding_count() >= limits::BINDINGS_PER_DESTINATION_MAX {
             return Err(Refusal::precondition(format!(
                 "queue '{}' has {} bindings already",
@@ -124,6 +125,7 @@ impl Link {
         let (to, from) = self.exchange_ends(destination, source, key)?;
         check_key(&from, key, Form::Dotted)?;
         check_match(&from, &arguments)?;
+        crate::records::check_arguments(&arguments)?;
         if to.incoming().len() >= limits::EXCHANGE_HOPS_MAX {
             return Err(Refusal::precondition(format!(
                 "exchange '{destination}' has {} bindings already",

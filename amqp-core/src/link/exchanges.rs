@@ -1,6 +1,7 @@
 //! Exchange operations, with their permissions and RabbitMQ's refusals.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Link;
 use crate::exchange::{Exchange, ExchangeKind, ExchangeProperties};
@@ -50,6 +51,7 @@ impl Link {
         self.check(Permission::Configure, Resource::Exchange, wish.name)?;
         crate::records::check_arguments(&wish.arguments)?;
         if let Some(held) = self.vhost.exchange(wish.name) {
+            self.recorded(held.record.load(Ordering::Acquire));
             return equivalent(&held, kind, wish, vhost);
         }
         if wish.name.starts_with("amq.") {
@@ -88,7 +90,10 @@ impl Link {
                 Ok(())
             }
             Ok(_) => Ok(()),
-            Err(held) => equivalent(&held, kind, wish, vhost),
+            Err(held) => {
+                self.recorded(held.record.load(Ordering::Acquire));
+                equivalent(&held, kind, wish, vhost)
+            }
         }
     }
 

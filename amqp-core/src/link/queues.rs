@@ -250,9 +250,11 @@ impl Link {
         }
         let parsed = QueueArguments::parse(&arguments, queue.name(), self.vhost.name())?;
         queue.replace_arguments(arguments, parsed);
-        if queue.journaled() {
+        let recording = self.vhost.recording.lock();
+        if queue.journaled() && !queue.is_deleted() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));
         }
+        drop(recording);
         self.broker.arm_expiry(&self.vhost, queue);
         Ok(())
     }
@@ -261,7 +263,7 @@ impl Link {
     /// uses it.
     pub fn queue_set_journaled(&self, queue: &Arc<Queue>) {
         let _recording = self.vhost.recording.lock();
-        if queue.durable() && queue.set_journaled() {
+        if queue.durable() && !queue.is_deleted() && queue.set_journaled() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));
             for binding in queue.bindings() {
                 if let Some(number) = self.broker.record_binding(&self.vhost, &binding) {

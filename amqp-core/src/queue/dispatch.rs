@@ -95,11 +95,15 @@ impl Queue {
                 }
                 Outcome::Full => state.consumers[index].blocked = true,
                 Outcome::Discarded(loss) => {
-                    // What one consumer cannot have, another may: only all of them together drop
-                    // it.
+                    // What one consumer cannot have, another may: it is dropped only if all of them
+                    // refuse it, and waits while one has no credit.
                     refusals += 1;
-                    if loss != Loss::Expired && refusals < state.consumers.len() {
+                    let open = state.consumers.iter().filter(|held| !held.blocked).count();
+                    if loss != Loss::Expired && refusals < open {
                         continue;
+                    }
+                    if loss != Loss::Expired && open < state.consumers.len() && !self.direct {
+                        return false;
                     }
                     let counts = u64::from(loss != Loss::NoLocal);
                     self.lost.fetch_add(counts, Ordering::Relaxed);
@@ -180,7 +184,7 @@ impl Queue {
     }
 
     /// Drops from the head what exceeds `x-max-length`.
-    fn enforce_length(&self, state: &mut State) {
+    pub(super) fn enforce_length(&self, state: &mut State) {
         let Some(max) = state.arguments.as_ref().and_then(|both| both.1.max_length) else {
             return;
         };

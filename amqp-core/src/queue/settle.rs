@@ -48,15 +48,11 @@ impl Queue {
             return;
         }
         back.sort_by_key(Entry::seq);
-        // Nearly always all of it goes before everything that waits; else both are merged, once.
-        let last = back.last().map(Entry::seq);
-        if state
-            .ready
-            .front()
-            .is_none_or(|head| last.is_some_and(|last| last < head.seq()))
-        {
-            for entry in back.into_iter().rev() {
-                state.ready.push_front(entry);
+        if back.len() <= INSERTED_MAX {
+            // Their places are near the head: an insertion moves the little that is before them.
+            for entry in back {
+                let place = state.ready.partition_point(|held| held.seq() < entry.seq());
+                state.ready.insert(place, entry);
             }
         } else {
             let mut ready: Vec<Entry> = std::mem::take(&mut state.ready).into();
@@ -65,5 +61,9 @@ impl Queue {
             state.ready = ready.into();
         }
         self.dispatch(&mut state, turn);
+        self.enforce_length(&mut state);
     }
 }
+
+/// Messages that go back one by one; more are merged with what waits, all at once.
+const INSERTED_MAX: usize = 512;

@@ -102,7 +102,7 @@ impl Channel {
         loop {
             if let Some((tag, multiple)) = confirms.take(watermark.durable()) {
                 let id = self.id;
-                session
+                session.replied_bytes += session
                     .outlet
                     .append(|out| deliver::ack(out, id, tag, multiple));
             }

@@ -59,8 +59,9 @@ impl Channel {
         check_reply_to(&name)?;
         check_arguments(method)?;
         let tag = self.new_tag(session, method.consumer_tag)?;
-        let key = u64::from(self.id) << 32 | u64::from(self.next_consumer);
-        self.next_consumer = self.next_consumer.wrapping_add(1);
+        // Unique on the connection: a channel that is opened again does not meet old news.
+        let key = u64::from(self.id) << 32 | u64::from(session.next_consumer);
+        session.next_consumer = session.next_consumer.wrapping_add(1);
         let prefetch = if method.no_ack { 0 } else { self.prefetch };
         let state = outlet::Consumer {
             tag: Arc::clone(&tag),

@@ -307,11 +307,15 @@ const CAPABILITIES: [&str; 6] = [
 ];
 
 /// The rest of the server-properties.
-const PROPERTIES: [(&str, &str); 6] = [
+///
+/// `product` and `version` are what clients decide by: kombu, and with it Celery, takes any other
+/// product to change a running consumer's window by basic.qos, which RabbitMQ never did.
+const PROPERTIES: [(&str, &str); 7] = [
     ("cluster_name", "leveret"),
     ("copyright", "The Leveret authors"),
     ("information", "Licensed under MIT or Apache-2.0"),
     ("platform", "Rust"),
-    ("product", "Leveret"),
-    ("version", env!("CARGO_PKG_VERSION")),
+    ("product", "RabbitMQ"),
+    ("version", "4.3.0"),
+    ("leveret_version", env!("CARGO_PKG_VERSION")),
 ];
