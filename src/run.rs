@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use leveret_config::{Config, Sources};
@@ -123,8 +124,9 @@ async fn serve_until_stopped(
         signal,
         "asked to stop; a second signal ends the program at once"
     );
+    let watchdog = Watchdog::start();
     tokio::select! {
-        () = server.shutdown() => {}
+        () = server.shutdown() => drop(watchdog),
         signal = signals.next() => {
             tracing::warn!(signal, "asked again: ended at once");
             std::process::exit(1);
@@ -151,4 +153,27 @@ fn raise_open_files() {
 fn complain(error: &dyn std::fmt::Display) {
     // Nobody may be reading.
     let _ = writeln!(io::stderr().lock(), "leveret: {error}");
+}
+
+/// How long an orderly stop may take, in milliseconds, before the program ends without it.
+const STOP_MS: u64 = 9_500;
+
+/// Ends the program if an orderly stop takes too long: a worker that is busy must not keep it.
+/// Called off when dropped.
+struct Watchdog(#[expect(dead_code, reason = "dropping it is the message")] SyncSender<()>);
+
+impl Watchdog {
+    fn start() -> Self {
+        let (called_off, waits) = sync_channel(0);
+        let watch = move || {
+            if waits.recv_timeout(Duration::from_millis(STOP_MS)) == Err(RecvTimeoutError::Timeout)
+            {
+                // What was acknowledged as durable is on disk already.
+                eprintln!("leveret: not everybody left in time; ended without them");
+                std::process::exit(0);
+            }
+        };
+        std::thread::spawn(watch);
+        Self(called_off)
+    }
 }

@@ -38,7 +38,7 @@ use crate::paths;
 use crate::plugins::{MQTT, Switches};
 
 /// Time that clients have to take their leave when the broker stops, in milliseconds.
-pub const LEAVE_MS: u64 = 8_000;
+pub const LEAVE_MS: u64 = 7_000;
 
 /// Time for streams to close behind them, in milliseconds: longer than a peer has to close its
 /// side.

@@ -548,8 +548,8 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Whether bytes are wanted: not while a login or a commit is awaited, nor while the client does
-    /// not read what it is answered.
+    /// Whether bytes are wanted: not while a login or a commit is awaited, nor while the client
+    /// does not read what it is answered.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.state {

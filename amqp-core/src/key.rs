@@ -5,6 +5,8 @@
 //! `.`, `+` becomes `*`), except that two slashed ends meet on the original, so that dots, `*` and
 //! leading slashes lose nothing between them.
 
+use smallvec::SmallVec;
+
 /// How a key or a binding key was written.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Form {
@@ -77,47 +79,41 @@ pub fn slashed_matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && (first == "+" || first == "#") {
         return false;
     }
-    if filter.split('/').filter(|level| *level == "#").count() > crate::limits::MULTI_WILDCARDS_MAX
-    {
+    let filter: SmallVec<[&str; 16]> = filter.split('/').collect();
+    let topic: SmallVec<[&str; 16]> = topic.split('/').collect();
+    let Some(last) = filter.iter().rposition(|level| *level == "#") else {
+        return filter.len() == topic.len() && levels_fit(&filter, &topic);
+    };
+    // What follows the last `#` stands at the end: nothing else needs trying if it does not.
+    let tail = &filter[last + 1..];
+    let Some(rest) = topic.len().checked_sub(tail.len()) else {
+        return false;
+    };
+    levels_fit(tail, &topic[rest..]) && parts_fit(&filter[..last], &topic[..rest])
+}
+
+/// Whether levels fit one to one; only as many as the filter has are looked at.
+fn levels_fit(filter: &[&str], topic: &[&str]) -> bool {
+    let mut pairs = filter.iter().zip(topic);
+    filter.len() <= topic.len() && pairs.all(|(wanted, level)| *wanted == "+" || wanted == level)
+}
+
+/// Whether the parts between `#` come in this order, the first one at the start, with anything in
+/// between and after: the earliest place of each is as good as any.
+fn parts_fit(filter: &[&str], topic: &[&str]) -> bool {
+    let mut parts = filter.split(|level| *level == "#");
+    let first = parts.next().unwrap_or_default();
+    if !levels_fit(first, topic) {
         return false;
     }
-    words_match(filter, topic)
-}
-
-/// Matches the rest of a filter against the rest of a topic; recursion only at `#`, of which there
-/// are two at most.
-fn words_match(filter: &str, topic: &str) -> bool {
-    let mut filter = Some(filter);
-    let mut topic = Some(topic);
-    while let Some(pattern) = filter {
-        let (level, rest) = split_level(pattern);
-        if level == "#" {
-            let Some(rest) = rest else { return true };
-            let mut from = topic;
-            while let Some(here) = from {
-                if words_match(rest, here) {
-                    return true;
-                }
-                from = split_level(here).1;
-            }
-            return false;
-        }
-        let Some(name) = topic else { return false };
-        let (word, after) = split_level(name);
-        if level != "+" && level != word {
-            return false;
-        }
-        filter = rest;
-        topic = after;
-    }
-    topic.is_none()
-}
-
-fn split_level(levels: &str) -> (&str, Option<&str>) {
-    match levels.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
-        None => (levels, None),
-    }
+    let mut from = first.len();
+    parts.all(|part| {
+        let found = (from..=topic.len()).find(|at| levels_fit(part, &topic[*at..]));
+        found.is_some_and(|at| {
+            from = at + part.len();
+            true
+        })
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The last retained message of each topic of a vhost, in a trie of levels, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use parking_lot::RwLock;
 
@@ -14,10 +14,21 @@ struct Node {
     children: BTreeMap<Box<str>, Self>,
 }
 
+/// Nodes of the trie for each retained message that is allowed: topics that share nothing and have
+/// many levels count for more than one.
+const NODES_PER_MESSAGE: usize = 8;
+
 /// The retained messages of one vhost.
 #[derive(Default)]
 pub(crate) struct Retained {
-    root: RwLock<(Node, usize)>,
+    root: RwLock<Trie>,
+}
+
+#[derive(Default)]
+struct Trie {
+    root: Node,
+    messages: usize,
+    nodes: usize,
 }
 
 /// What became of a message that asked to be retained.
@@ -39,26 +50,37 @@ impl Retained {
         max: usize,
         scratch: &mut Vec<u8>,
     ) -> Kept {
-        let mut guard = self.root.write();
-        let (root, count) = &mut *guard;
+        let mut trie = self.root.write();
+        let trie = &mut *trie;
         if message.payload.is_empty() {
-            if remove(root, topic) {
-                *count -= 1;
+            if let Some(removed) = remove(&mut trie.root, topic) {
+                trie.messages -= 1;
+                trie.nodes -= removed;
             }
             return Kept::Cleared;
         }
-        if topic.split('/').count() > BINDING_WORDS_MAX {
+        let levels = topic.split('/').count();
+        if levels > BINDING_WORDS_MAX {
             return Kept::NoRoom;
         }
-        let known = find(root, topic).is_some_and(|node| node.message.is_some());
-        if !known && *count >= max {
+        let known = find(&trie.root, topic).is_some_and(|node| node.message.is_some());
+        let full =
+            trie.messages >= max || trie.nodes + levels > max.saturating_mul(NODES_PER_MESSAGE);
+        if !known && full {
             return Kept::NoRoom;
         }
-        let mut node = root;
+        let mut node = &mut trie.root;
         for level in topic.split('/') {
-            node = node.children.entry(level.into()).or_default();
+            if !node.children.contains_key(level) {
+                node.children.insert(level.into(), Node::default());
+                trie.nodes += 1;
+            }
+            let Some(next) = node.children.get_mut(level) else {
+                return Kept::NoRoom;
+            };
+            node = next;
         }
-        *count += usize::from(!known);
+        trie.messages += usize::from(!known);
         node.message = Some(message.to_message(scratch));
         Kept::Set
     }
@@ -70,23 +92,19 @@ impl Retained {
         if multi > MULTI_WILDCARDS_MAX || levels.len() > BINDING_WORDS_MAX {
             return Vec::new();
         }
-        let guard = self.root.read();
+        let trie = self.root.read();
         let mut found = Vec::new();
-        walk(&guard.0, &levels, true, &mut |message| {
+        let mut seen = (multi > 1).then(HashSet::new);
+        walk(&trie.root, &levels, true, &mut seen, &mut |message| {
             if !message.view().expired(now) {
                 found.push(message.clone());
             }
         });
-        if multi > 1 {
-            // Only two `#` can reach one topic in two ways.
-            found.sort_by(|a: &Message, b| a.view().key.cmp(b.view().key));
-            found.dedup_by(|a, b| a.view().key == b.view().key);
-        }
         found
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.root.read().1
+        self.root.read().messages
     }
 }
 
@@ -96,16 +114,12 @@ fn find<'a>(root: &'a Node, topic: &str) -> Option<&'a Node> {
         .try_fold(root, |node, level| node.children.get(level))
 }
 
-/// Removes the topic's message and the branches that it alone kept. The depth is the topic's:
-/// walked with a stack of names, not by recursion.
-fn remove(root: &mut Node, topic: &str) -> bool {
+/// Removes the topic's message and the branches that it alone kept; says how many nodes those were.
+/// The depth is the topic's: walked with a stack of names, not by recursion.
+fn remove(root: &mut Node, topic: &str) -> Option<usize> {
     let levels: Vec<&str> = topic.split('/').collect();
-    let Some(node) = find_mut(root, &levels) else {
-        return false;
-    };
-    if node.message.take().is_none() {
-        return false;
-    }
+    find_mut(root, &levels)?.message.take()?;
+    let mut removed = 0;
     for depth in (1..=levels.len()).rev() {
         let Some(node) = find_mut(root, &levels[..depth]) else {
             break;
@@ -115,9 +129,10 @@ fn remove(root: &mut Node, topic: &str) -> bool {
         }
         if let Some(parent) = find_mut(root, &levels[..depth - 1]) {
             parent.children.remove(levels[depth - 1]);
+            removed += 1;
         }
     }
-    true
+    Some(removed)
 }
 
 fn find_mut<'a>(root: &'a mut Node, levels: &[&str]) -> Option<&'a mut Node> {
@@ -126,8 +141,22 @@ fn find_mut<'a>(root: &'a mut Node, levels: &[&str]) -> Option<&'a mut Node> {
         .try_fold(root, |node, level| node.children.get_mut(*level))
 }
 
-/// Visits what fits. `first` is the first level, where wildcards leave out `$` ([MQTT-4.7.2-1]).
-fn walk(node: &Node, levels: &[&str], first: bool, visit: &mut dyn FnMut(&Message)) {
+/// Visits what fits. `seen` has which nodes were met with how many levels left: two `#` can meet
+/// one in many ways. `first` is the first level, where wildcards leave out `$` ([MQTT-4.7.2-1]).
+fn walk(
+    node: &Node,
+    levels: &[&str],
+    first: bool,
+    seen: &mut Option<HashSet<(usize, usize)>>,
+    visit: &mut dyn FnMut(&Message),
+) {
+    let place = std::ptr::from_ref(node).addr();
+    if seen
+        .as_mut()
+        .is_some_and(|seen| !seen.insert((place, levels.len())))
+    {
+        return;
+    }
     let Some((level, rest)) = levels.split_first() else {
         if let Some(message) = &node.message {
             visit(message);
@@ -137,23 +166,23 @@ fn walk(node: &Node, levels: &[&str], first: bool, visit: &mut dyn FnMut(&Messag
     let visible = |name: &str| !(first && name.starts_with('$'));
     match *level {
         "#" => {
-            walk(node, rest, first, visit);
+            walk(node, rest, first, seen, visit);
             for (name, child) in &node.children {
                 if visible(name) {
-                    walk(child, levels, false, visit);
+                    walk(child, levels, false, seen, visit);
                 }
             }
         }
         "+" => {
             for (name, child) in &node.children {
                 if visible(name) {
-                    walk(child, rest, false, visit);
+                    walk(child, rest, false, seen, visit);
                 }
             }
         }
         name => {
             if let Some(child) = node.children.get(name) {
-                walk(child, rest, false, visit);
+                walk(child, rest, false, seen, visit);
             }
         }
     }

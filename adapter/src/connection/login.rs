@@ -279,7 +279,9 @@ pub(super) fn finish<H: Host>(
 /// The reason code of a refusal by the core.
 pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
     match refusal.code {
-        ReplyCode::AccessRefused | ReplyCode::ResourceLocked => ReasonCode::NotAuthorized,
+        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
+        // A race that was lost: coming again may do.
+        ReplyCode::ResourceLocked => ReasonCode::ServerUnavailable,
         ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
         _ => ReasonCode::ImplementationSpecificError,
     }

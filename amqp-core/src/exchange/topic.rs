@@ -186,7 +186,7 @@ impl Bindings {
         }
         if !self.trie.is_empty() {
             let words: SmallVec<[&[u8]; 16]> = form.words(key).collect();
-            self.trie.walk(ROOT, &words, &mut visit);
+            self.trie.walk(&words, &mut visit);
         }
     }
 }
@@ -200,6 +200,10 @@ struct Node {
     multi: u32,
     parent: u32,
     children: u32,
+    /// Words that a key needs from here to reach some leaf: at least, and at most. They only grow
+    /// apart while the node lives.
+    shortest: u32,
+    longest: u32,
     leaves: SmallVec<[Leaf; 1]>,
 }
 
@@ -210,6 +214,8 @@ impl Node {
             multi: NONE,
             parent,
             children: 0,
+            shortest: u32::MAX,
+            longest: 0,
             leaves: SmallVec::new(),
         }
     }
@@ -309,8 +315,22 @@ impl Trie {
     }
 
     fn insert(&mut self, key: &[u8], form: Form, leaf: Leaf) {
+        let words: SmallVec<[&[u8]; 16]> = form.words(key).collect();
+        let multi = words.iter().filter(|word| **word == b"#").count();
+        let mut needed = (words.len() - multi) as u32;
+        let mut multi_left = multi;
         let mut node = ROOT;
-        for word in form.words(key) {
+        for depth in 0..=words.len() {
+            let here = &mut self.nodes[node as usize];
+            here.shortest = here.shortest.min(needed);
+            let longest = if multi_left > 0 { u32::MAX } else { needed };
+            here.longest = here.longest.max(longest);
+            let Some(word) = words.get(depth) else { break };
+            if *word == b"#" {
+                multi_left -= 1;
+            } else {
+                needed -= 1;
+            }
             node = match self.child(node, word, form) {
                 Some(next) => next,
                 None => self.add_child(node, word, form),
@@ -362,26 +382,71 @@ impl Trie {
     }
 
     /// Visits the leaves that fit `words`. Depth is bounded by the longest binding key
-    /// ([`crate::limits::BINDING_WORDS_MAX`]), width by two `#` in each.
-    fn walk(&self, node: u32, words: &[&[u8]], visit: &mut impl FnMut(&Leaf)) {
+    /// ([`crate::limits::BINDING_WORDS_MAX`]).
+    fn walk(&self, words: &[&[u8]], visit: &mut impl FnMut(&Leaf)) {
+        self.step(ROOT, words, 0, &mut HashMap::default(), visit);
+    }
+
+    /// `multi` counts the `#` on the way. Whatever a second `#` can reach it reaches from the
+    /// earliest place at which it is met: `earliest` remembers how many words were left there, and
+    /// later ones add nothing.
+    fn step(
+        &self,
+        node: u32,
+        words: &[&[u8]],
+        multi: u32,
+        earliest: &mut HashMap<u32, usize, RandomState>,
+        visit: &mut impl FnMut(&Leaf),
+    ) {
         let here = &self.nodes[node as usize];
+        let left = words.len() as u32;
+        if left < here.shortest || left > here.longest {
+            return;
+        }
         if here.multi != NONE {
-            for skipped in 0..=words.len() {
-                self.walk(here.multi, &words[skipped..], visit);
-            }
+            self.skip(here.multi, words, multi + 1, earliest, visit);
         }
         match words.split_first() {
             None => here.leaves.iter().for_each(visit),
             Some((word, rest)) => {
                 if here.single != NONE {
-                    self.walk(here.single, rest, visit);
+                    self.step(here.single, rest, multi, earliest, visit);
                 }
                 if here.children > 0
                     && let Some(next) = self.literal(node, word)
                 {
-                    self.walk(next, rest, visit);
+                    self.step(next, rest, multi, earliest, visit);
                 }
             }
         }
     }
+
+    /// Lets the `#` at `node` take as many words as leave enough for what follows it.
+    fn skip(
+        &self,
+        node: u32,
+        words: &[&[u8]],
+        multi: u32,
+        earliest: &mut HashMap<u32, usize, RandomState>,
+        visit: &mut impl FnMut(&Leaf),
+    ) {
+        let here = &self.nodes[node as usize];
+        if multi > 1 {
+            let known = earliest.entry(node).or_insert(usize::MAX);
+            if *known != usize::MAX {
+                return;
+            }
+            *known = words.len();
+        }
+        let Some(most) = words.len().checked_sub(here.shortest as usize) else {
+            return;
+        };
+        let fewest = words.len().saturating_sub(here.longest as usize);
+        for skipped in fewest..=most {
+            self.step(node, &words[skipped..], multi, earliest, visit);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The trie against a plain reading of the rules, over many small filters and topics.
+
+use std::sync::{Arc, Weak};
+
+use super::{Binding, Bindings};
+use crate::exchange::Destination;
+use crate::field::Table;
+use crate::key::{Form, append_dotted};
+
+/// Small, repeatable, and enough to mix words.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn words(&mut self, from: &[&str], separator: &str) -> String {
+        let count = 1 + self.roll(5);
+        let words: Vec<&str> = (0..count)
+            .map(|_| from[self.roll(from.len() as u64) as usize])
+            .collect();
+        words.join(separator)
+    }
+}
+
+fn binding(key: &str, form: Form) -> Arc<Binding> {
+    Arc::new(Binding {
+        source: Weak::new(),
+        destination: Destination::Queue(Weak::new()),
+        key: key.as_bytes().into(),
+        form,
+        arguments: Table::new(),
+    })
+}
+
+/// `#` any number of words, `single` one, everything else itself: by trying everything.
+fn fits(pattern: &[&str], words: &[&str], single: &str) -> bool {
+    match pattern.split_first() {
+        None => words.is_empty(),
+        Some((&"#", rest)) => (0..=words.len()).any(|skip| fits(rest, &words[skip..], single)),
+        Some((word, rest)) => words.split_first().is_some_and(|(first, left)| {
+            (*word == single || word == first) && fits(rest, left, single)
+        }),
+    }
+}
+
+fn split(key: &str, separator: char) -> Vec<&str> {
+    if key.is_empty() && separator == '.' {
+        Vec::new()
+    } else {
+        key.split(separator).collect()
+    }
+}
+
+fn dotted(key: &str) -> String {
+    let mut out = Vec::new();
+    append_dotted(key.as_bytes(), &mut out);
+    String::from_utf8(out).expect("ASCII stays ASCII")
+}
+
+/// What the module's table says of one message and one binding.
+fn expected(binding: &Binding, form: Form, key: &str) -> bool {
+    let bound = std::str::from_utf8(&binding.key).expect("made of text");
+    match (form, binding.form) {
+        (Form::Dotted, Form::Dotted) => fits(&split(bound, '.'), &split(key, '.'), "*"),
+        (Form::Slashed, Form::Dotted) => fits(&split(bound, '.'), &split(&dotted(key), '.'), "*"),
+        (Form::Slashed, Form::Slashed) => {
+            let hidden = key.starts_with('$') && bound.starts_with(['+', '#']);
+            !hidden && fits(&split(bound, '/'), &split(key, '/'), "+")
+        }
+        (Form::Dotted, Form::Slashed) => {
+            let hidden = key.starts_with('$') && bound.starts_with(['+', '#']);
+            !hidden && fits(&split(&dotted(bound), '.'), &split(key, '.'), "*")
+        }
+    }
+}
+
+fn found(bindings: &Bindings, form: Form, key: &str) -> Vec<*const Binding> {
+    let mut found = Vec::new();
+    let dots = if form == Form::Slashed {
+        dotted(key)
+    } else {
+        key.to_owned()
+    };
+    bindings.each_match(form, key.as_bytes(), dots.as_bytes(), &mut |held| {
+        found.push(Arc::as_ptr(held));
+    });
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// FEATURES M2, M3, A3: every pair of forms, with wildcards anywhere, and again after half of the
+/// bindings went.
+#[test]
+fn m2_m3_a3_the_trie_finds_what_the_rules_say() {
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..200 {
+        let mut held = Vec::new();
+        let mut bindings = Bindings::default();
+        for _ in 0..30 {
+            let (key, form) = if dice.roll(2) == 0 {
+                (
+                    dice.words(&["a", "b", "*", "#", "", "$x"], "."),
+                    Form::Dotted,
+                )
+            } else {
+                (
+                    dice.words(&["a", "b", "+", "#", "a.b", "*", "", "$x"], "/"),
+                    Form::Slashed,
+                )
+            };
+            let multi = key.split(['.', '/']).filter(|word| *word == "#").count();
+            // An empty topic or filter is none ([MQTT-4.7.3-1]).
+            if multi > 2 || (key.is_empty() && form == Form::Slashed) {
+                continue;
+            }
+            let new = binding(&key, form);
+            bindings.insert(&new);
+            held.push(new);
+        }
+        for round in 0..2 {
+            for _ in 0..40 {
+                let (key, form) = if dice.roll(2) == 0 {
+                    (dice.words(&["a", "b", "c", "", "$x"], "."), Form::Dotted)
+                } else {
+                    (
+                        dice.words(&["a", "b", "a.b", "*", "", "$x"], "/"),
+                        Form::Slashed,
+                    )
+                };
+                if key.is_empty() && form == Form::Slashed {
+                    continue;
+                }
+                let mut wanted: Vec<*const Binding> = held
+                    .iter()
+                    .filter(|held| expected(held, form, &key))
+                    .map(Arc::as_ptr)
+                    .collect();
+                wanted.sort_unstable();
+                let names = |all: &[*const Binding]| -> Vec<String> {
+                    let of = |held: &&Arc<Binding>| all.contains(&Arc::as_ptr(held));
+                    let text = |held: &Arc<Binding>| {
+                        format!("{:?} {}", held.form, String::from_utf8_lossy(&held.key))
+                    };
+                    held.iter().filter(of).map(text).collect()
+                };
+                let got = found(&bindings, form, &key);
+                assert_eq!(
+                    names(&got),
+                    names(&wanted),
+                    "{form:?} {key:?} in round {round}"
+                );
+            }
+            let gone = held.split_off(held.len() / 2);
+            gone.iter().for_each(|binding| bindings.remove(binding));
+        }
+        held.iter().for_each(|binding| bindings.remove(binding));
+        assert!(bindings.is_empty() && bindings.trie.is_empty());
+    }
+}
+
+/// Filters with two `#` around long parts cost what their words cost, not words times words for
+/// each: counted in visits, not in time.
+#[test]
+fn two_wildcards_visit_each_part_once() {
+    let mut bindings = Bindings::default();
+    let part = ["a"; 60].join("/");
+    for number in 0..50 {
+        bindings.insert(&binding(&format!("#/x{number}/#/{part}/b"), Form::Slashed));
+        bindings.insert(&binding(&format!("#/a/#/{part}/b{number}"), Form::Slashed));
+    }
+    let topic = ["a"; 250].join("/");
+    assert!(found(&bindings, Form::Slashed, &topic).is_empty());
+    let reached = format!("{topic}/b7");
+    assert_eq!(found(&bindings, Form::Slashed, &reached).len(), 1);
+}
