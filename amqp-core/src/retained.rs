@@ -1,7 +1,9 @@
 //! The last retained message of each topic of a vhost, in a trie of levels, in memory.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use parking_lot::RwLock;
 
 use crate::limits::{BINDING_WORDS_MAX, MULTI_WILDCARDS_MAX};
@@ -94,7 +96,7 @@ impl Retained {
         }
         let trie = self.root.read();
         let mut found = Vec::new();
-        let mut seen = (multi > 1).then(HashSet::new);
+        let mut seen = (multi > 1).then(HashSet::default);
         walk(&trie.root, &levels, true, &mut seen, &mut |message| {
             if !message.view().expired(now) {
                 found.push(message.clone());
@@ -147,7 +149,7 @@ fn walk(
     node: &Node,
     levels: &[&str],
     first: bool,
-    seen: &mut Option<HashSet<(usize, usize)>>,
+    seen: &mut Option<HashSet<(usize, usize), RandomState>>,
     visit: &mut dyn FnMut(&Message),
 ) {
     let place = std::ptr::from_ref(node).addr();
