@@ -1,7 +1,6 @@
 //! Which virtual host a connection gets, and by which rule: the log and `explain` name it.
 //!
-//! Order: the vhost that pins the listener; `vhost:username`; the port map
-//! (`mqtt_port_to_vhost_mapping`);
+//! Order: `vhost:username`; the port map (`mqtt_port_to_vhost_mapping`); the listener's vhost;
 //! `mqtt.vhost`. A listener with a vhost of its own refuses a user name that asks for another.
 
 use std::fmt;
@@ -61,38 +60,28 @@ pub fn choose<'a>(
     of_port: impl FnOnce() -> Option<String>,
     default: &str,
 ) -> Result<Choice<'a>, Pinned> {
-    let asked = user_name.rsplit_once(':');
-    if let Some(pinned) = listener {
-        return match asked {
-            Some((vhost, _)) if vhost != pinned => Err(Pinned {
+    if let Some((vhost, user)) = user_name.rsplit_once(':') {
+        return match listener {
+            Some(pinned) if pinned != vhost => Err(Pinned {
                 pinned: pinned.to_owned(),
                 asked: vhost.to_owned(),
             }),
             _ => Ok(Choice {
-                vhost: pinned.to_owned(),
-                user: asked.map_or(user_name, |(_, user)| user),
-                rule: Rule::Listener,
+                vhost: vhost.to_owned(),
+                user,
+                rule: Rule::Username,
             }),
         };
     }
-    if let Some((vhost, user)) = asked {
-        return Ok(Choice {
-            vhost: vhost.to_owned(),
-            user,
-            rule: Rule::Username,
-        });
-    }
-    Ok(match of_port() {
-        Some(vhost) => Choice {
-            vhost,
-            user: user_name,
-            rule: Rule::PortMap,
-        },
-        None => Choice {
-            vhost: default.to_owned(),
-            user: user_name,
-            rule: Rule::Default,
-        },
+    let (vhost, rule) = match (of_port(), listener) {
+        (Some(vhost), _) => (vhost, Rule::PortMap),
+        (None, Some(vhost)) => (vhost.to_owned(), Rule::Listener),
+        (None, None) => (default.to_owned(), Rule::Default),
+    };
+    Ok(Choice {
+        vhost,
+        user: user_name,
+        rule,
     })
 }
 
@@ -120,8 +109,9 @@ mod tests {
         assert_eq!(row("u", None, true), ok("ported", "u", Rule::PortMap));
         assert_eq!(row("v:u", None, true), ok("v", "u", Rule::Username));
         assert_eq!(row("a:b:u", None, true), ok("a:b", "u", Rule::Username));
-        assert_eq!(row("u", Some("l"), true), ok("l", "u", Rule::Listener));
-        assert_eq!(row("l:u", Some("l"), true), ok("l", "u", Rule::Listener));
+        assert_eq!(row("u", Some("l"), true), ok("ported", "u", Rule::PortMap));
+        assert_eq!(row("u", Some("l"), false), ok("l", "u", Rule::Listener));
+        assert_eq!(row("l:u", Some("l"), true), ok("l", "u", Rule::Username));
         assert!(row("v:u", Some("l"), true).is_err());
     }
 }
