@@ -5,6 +5,7 @@
 
 mod client;
 mod config;
+mod console;
 mod ctl;
 mod exit;
 mod output;

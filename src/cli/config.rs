@@ -7,6 +7,9 @@ use clap::{Arg, ArgMatches, Command};
 use leveret_config::{ConfigError, Effective, Sources, explain_effective, load};
 use leveret_management::protocol::Code;
 
+use super::console::print;
+use super::exit;
+
 pub(super) fn command() -> Command {
     let sub = |name: &'static str, about: &'static str| {
         Command::new(name)
@@ -43,21 +46,21 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         Ok((_, effective)) => effective,
         Err(errors) => return complain(&errors),
     };
-    match name {
-        "show" => print!("{}", shown(&effective, inner.get_flag("effective"))),
+    let text = match name {
+        "show" => shown(&effective, inner.get_flag("effective")),
         "explain" => {
             let key = inner
                 .get_one::<String>("key")
                 .map(String::as_str)
                 .unwrap_or_default();
             match explain_effective(key, &effective) {
-                Ok(explanation) => println!("{explanation}"),
+                Ok(explanation) => format!("{explanation}\n"),
                 Err(error) => return complain(&[error]),
             }
         }
-        _ => println!("The configuration is valid."),
-    }
-    ExitCode::SUCCESS
+        _ => "The configuration is valid.\n".to_owned(),
+    };
+    exit::ended(print(&text))
 }
 
 fn sources(matches: &ArgMatches) -> Sources {

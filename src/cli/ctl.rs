@@ -4,15 +4,15 @@ mod columns;
 mod commands;
 mod status;
 
-use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
-use leveret_management::protocol::{Code, Failure};
+use leveret_management::protocol::Failure;
 use serde_json::{Map, Value};
 
 use self::commands::{Arity, COMMANDS, Listing, Output, Spec};
 use super::client::{self, Target};
+use super::console::{self, print, print_line};
 use super::exit;
 use super::output::{self, Style};
 
@@ -21,9 +21,6 @@ const LISTING_TIMEOUT_S: f64 = 60.0;
 
 /// The vhost where none is named.
 const VHOST_DEFAULT: &str = "/";
-
-/// Bytes of a password that are read from standard input.
-const PASSWORD_BYTES_MAX: u64 = 8 * 1_024;
 
 pub(super) fn command(name: &'static str) -> Command {
     let vhost = Arg::new("vhost")
@@ -84,10 +81,7 @@ pub(super) fn run(parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
     let Some(spec) = COMMANDS.iter().find(|spec| spec.name == name) else {
         return exit::fail(&exit::bad_argument(format!("Command '{name}' not found.")));
     };
-    match execute(spec, inner) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => exit::fail(&failure),
-    }
+    exit::ended(execute(spec, inner))
 }
 
 fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
@@ -111,14 +105,18 @@ fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
     let mut client = target.connect()?;
     if style.talks() {
         if let (true, Some(timeout)) = (tells_timeout, target.timeout()) {
-            println!("Timeout: {:?} seconds ...", timeout.as_secs_f64());
+            print_line(&format!("Timeout: {:?} seconds ...", timeout.as_secs_f64()))?;
         }
         let banner = filled(spec.banner, &arguments);
         if !banner.is_empty() {
-            println!("{banner}");
+            print_line(&banner)?;
         }
     }
-    read_passwords(spec, &mut arguments)?;
+    if let Some(name) = missing_password(spec, &arguments) {
+        arguments.insert(name.to_owned(), Value::from(console::password()?));
+        // The node does not wait for those who think.
+        client = target.connect()?;
+    }
     let answer = client.ask(spec.name, arguments)?;
     print(&print_out(spec, &style, &shown, &answer))
 }
@@ -138,17 +136,6 @@ fn print_out(spec: &Spec, style: &Style, columns: &[&str], answer: &Value) -> St
             let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
             output::listing(style, columns, rows)
         }
-    }
-}
-
-/// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Code::Software, why.to_string()))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -231,26 +218,12 @@ fn words<'a>(matches: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a st
         .map(String::as_str)
 }
 
-/// Reads from standard input what was not given.
-fn read_passwords(spec: &Spec, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
-    let wanted = |(name, arity): &&(&'static str, Arity)| {
+/// The password that the command needs and nobody gave.
+fn missing_password(spec: &Spec, arguments: &Map<String, Value>) -> Option<&'static str> {
+    let missing = |(name, arity): &&(&'static str, Arity)| {
         *arity == Arity::Password && !arguments.contains_key(*name)
     };
-    let Some((name, _)) = spec.positionals.iter().find(wanted) else {
-        return Ok(());
-    };
-    println!("Password: ");
-    let mut line = String::new();
-    let mut input = std::io::Read::take(std::io::stdin().lock(), PASSWORD_BYTES_MAX);
-    // What is no text is no password either.
-    let read = input.read_line(&mut line).unwrap_or_default();
-    let password = line.trim_end_matches(['\r', '\n']);
-    if read == 0 || password.is_empty() {
-        let text = "Password is not provided via argument or stdin";
-        return Err(Failure::new(Code::Data, text));
-    }
-    arguments.insert((*name).to_owned(), Value::from(password));
-    Ok(())
+    spec.positionals.iter().find(missing).map(|(name, _)| *name)
 }
 
 /// A text with `{x}` replaced by member `x`; what stands in `[` and `]` goes if its member is

@@ -5,17 +5,26 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use leveret_management::protocol::{Code, Failure};
 
+use super::console::print;
+
 /// Tells what went wrong and makes it the exit code.
 pub(super) fn fail(failure: &Failure) -> ExitCode {
     eprintln!("Error:\n{}", failure.text);
     ExitCode::from(failure.exit)
 }
 
+/// The exit code of a command that has done its work, or not.
+pub(super) fn ended(done: Result<(), Failure>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
 /// The exit code of arguments that were not understood, or that asked for help.
 pub(super) fn usage(why: &clap::Error) -> ExitCode {
     if !why.use_stderr() {
-        print!("{why}");
-        return ExitCode::SUCCESS;
+        return ended(print(&why.to_string()));
     }
     match why.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => eprint!("{why}"),

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use self::layout::{Listed, Shape};
 use super::client::{self, Client, Target};
+use super::console::{print, print_line};
 use super::exit;
 use super::output::{self, Style};
 
@@ -106,13 +107,7 @@ pub(super) fn run(parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
         "is_enabled" => tool.is_enabled(inner),
         _ => tool.directories(),
     });
-    match done {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(failure) => exit::fail(&failure),
-    }
+    exit::ended(done.and_then(|text| print(&text)))
 }
 
 /// One call of the tool.
@@ -228,7 +223,7 @@ impl Tool {
         let State { node, .. } = self.state()?;
         let talks = self.style.talks();
         if talks {
-            print!("{}", layout::change_banner(change, &node, all, &names));
+            print(&layout::change_banner(change, &node, all, &names))?;
         }
         let changed: Changed = match &mut self.client {
             Some(client) => {
@@ -250,7 +245,7 @@ impl Tool {
         let State { node, plugins, .. } = self.state()?;
         let node = (!self.offline && self.client.is_some()).then_some(node.as_str());
         if self.style.talks() {
-            println!("{}", layout::asking(&names, node));
+            print_line(&layout::asking(&names, node))?;
         }
         layout::are_enabled(&names, node, &plugins)
             .map_err(|text| Failure::new(Code::Unavailable, text))
