@@ -16,7 +16,8 @@ use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use crate::definitions::{Change, Definitions, Fault};
-use crate::exchange::{Binding, Exchange};
+use crate::exchange::epochs::Epochs;
+use crate::exchange::{Bound, Exchange};
 use crate::field::Value;
 use crate::journal::Journal;
 use crate::link::Link;
@@ -45,6 +46,8 @@ pub struct Broker {
     next_id: AtomicU64,
     names: RandomState,
     vhosts: RwLock<BTreeMap<Box<str>, Arc<VHost>>>,
+    /// What remembered routes of all vhosts depend on.
+    epochs: Arc<Epochs>,
     pub(crate) users: Users,
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
@@ -70,6 +73,7 @@ impl Broker {
             next_id: AtomicU64::new(1),
             names: RandomState::default(),
             vhosts: RwLock::default(),
+            epochs: Arc::default(),
             users: Users::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
@@ -379,15 +383,17 @@ impl Broker {
     ) -> Option<(u32, u64)> {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
-        let empty = vhost.remove_queue(queue, &retired);
+        vhost.remove_queue(queue);
+        let bindings = retired.bindings.into_all();
         let mut number = 0;
         if queue.journaled() {
             let mut changes = vec![load::forget_queue(vhost, queue)];
-            let bindings = retired.bindings.iter();
-            changes.extend(bindings.map(|held| load::forget_binding(vhost, held)));
+            changes.extend(load::forget_bindings(vhost, &bindings));
             number = self.submit(changes);
         }
         drop(recording);
+        // They lead nowhere: nobody needs to wait until all of them are out of their tables.
+        let empty = vhost.detach_all(&bindings);
         for consumer in &retired.consumers {
             consumer.sink.cancelled(consumer.key);
         }
@@ -403,19 +409,19 @@ impl Broker {
         let mut number = 0;
         let mut todo = vec![Arc::clone(exchange)];
         while let Some(exchange) = todo.pop() {
-            let _recording = vhost.recording.lock();
-            let Some((gone, empty)) = vhost.remove_exchange(&exchange) else {
+            let recording = vhost.recording.lock();
+            let Some((own, incoming)) = vhost.retire_exchange(&exchange) else {
                 continue;
             };
-            let mut changes = Vec::new();
             if exchange.properties().durable {
-                changes.push(load::forget_exchange(vhost, exchange.name()));
-                changes.extend(gone.iter().map(|held| load::forget_binding(vhost, held)));
-            }
-            if !changes.is_empty() {
+                let mut changes = vec![load::forget_exchange(vhost, exchange.name())];
+                changes.extend(load::forget_bindings(vhost, &own));
+                changes.extend(load::forget_bindings(vhost, &incoming));
                 number = number.max(self.submit(changes));
             }
-            todo.extend(empty);
+            drop(recording);
+            own.iter().for_each(Bound::leave_destination);
+            todo.extend(vhost.detach_all(&incoming));
         }
         number
     }
@@ -432,14 +438,16 @@ impl Broker {
         number
     }
 
-    pub(crate) fn record_binding(&self, vhost: &VHost, binding: &Binding) -> Option<u64> {
-        let recorded = load::is_recorded(binding);
-        recorded.then(|| self.submit(vec![load::record_binding(vhost, binding)]))
+    pub(crate) fn record_binding(&self, vhost: &VHost, bound: &Bound) -> Option<u64> {
+        // One that is being taken out is forgotten already.
+        let stands = bound.source().is_some_and(|source| !source.is_deleted());
+        let recorded = stands && load::is_recorded(bound);
+        recorded.then(|| self.submit(vec![load::record_binding(vhost, bound)]))
     }
 
-    pub(crate) fn forget_binding(&self, vhost: &VHost, binding: &Binding) -> Option<u64> {
-        let recorded = load::is_recorded(binding);
-        recorded.then(|| self.submit(vec![load::forget_binding(vhost, binding)]))
+    pub(crate) fn forget_binding(&self, vhost: &VHost, bound: &Bound) -> Option<u64> {
+        let recorded = load::is_recorded(bound);
+        recorded.then(|| self.submit(vec![load::forget_binding(vhost, bound)]))
     }
 }
 

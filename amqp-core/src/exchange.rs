@@ -2,27 +2,43 @@
 //!
 //! Each kind has its own file with its own matching. An exchange's bindings stand behind a
 //! read-write lock that publishers seldom touch: what a key resolved to is remembered by publisher
-//! and worker while the vhost's topology epoch stands ([`RouteCache`], [`Memo`]).
+//! and worker ([`RouteCache`], [`Memo`]) until something changes that it depends on ([`epochs`]).
+//!
+//! Whatever the number of bindings, making one, finding one and removing one costs a look-up or
+//! two: under its key in its source, by its identity at its destination.
 
 mod binding;
 mod cache;
 mod direct;
+pub(crate) mod epochs;
+mod exact;
 mod headers;
+mod set;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
+use self::epochs::{Topology, Watch};
 use crate::field::Table;
+use crate::key::{self, Translated};
+use crate::limits;
 use crate::message::MessageRef;
 use crate::queue::Queue;
 
 pub use binding::{Binding, BindingView, Destination};
+pub(crate) use binding::{Bound, End, Terms};
 pub use cache::Memo;
 pub(crate) use cache::{Known, Route, RouteCache};
+pub(crate) use set::{Attached, BindingSet};
 
 /// The kinds of exchange that this version serves.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -78,9 +94,11 @@ pub struct Exchange {
     pub(crate) id: u64,
     name: Arc<str>,
     properties: ExchangeProperties,
+    /// What its bindings' identities are hashed with.
+    hasher: RandomState,
     router: RwLock<Router>,
     /// Bindings from other exchanges that lead here.
-    incoming: Mutex<Vec<Arc<Binding>>>,
+    incoming: Mutex<BindingSet>,
     deleted: AtomicBool,
     /// The number of its record: whoever says that the exchange is there waits for it.
     pub(crate) record: AtomicU64,
@@ -88,24 +106,76 @@ pub struct Exchange {
 
 enum Router {
     Direct(direct::Bindings),
-    Fanout(Vec<Arc<Binding>>),
+    Fanout(BindingSet),
     Topic(topic::Bindings),
     Headers(headers::Bindings),
 }
 
+impl Router {
+    fn of(kind: ExchangeKind) -> Self {
+        match kind {
+            ExchangeKind::Direct => Self::Direct(direct::Bindings::default()),
+            ExchangeKind::Fanout => Self::Fanout(BindingSet::Empty),
+            ExchangeKind::Topic => Self::Topic(topic::Bindings::default()),
+            ExchangeKind::Headers => Self::Headers(headers::Bindings::default()),
+        }
+    }
+
+    fn insert(&mut self, dotted: &[u8], bound: &Bound) {
+        match self {
+            Self::Direct(bindings) => bindings.insert(dotted, bound),
+            Self::Fanout(bindings) => bindings.insert((), bound.clone()),
+            Self::Topic(bindings) => bindings.insert(dotted, bound),
+            Self::Headers(bindings) => bindings.insert(bound),
+        }
+    }
+
+    /// Says whether it was there.
+    fn remove(&mut self, dotted: &[u8], bound: &Bound) -> bool {
+        match self {
+            Self::Direct(bindings) => bindings.remove(dotted, bound),
+            Self::Fanout(bindings) => bindings.remove(bound),
+            Self::Topic(bindings) => bindings.remove(dotted, bound),
+            Self::Headers(bindings) => bindings.remove(bound),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Direct(bindings) => bindings.len(),
+            Self::Fanout(bindings) => bindings.len(),
+            Self::Topic(bindings) => bindings.len(),
+            Self::Headers(bindings) => bindings.len(),
+        }
+    }
+
+    /// All of them, in no order.
+    fn all(&self) -> Vec<Bound> {
+        let mut all = Vec::with_capacity(self.len());
+        let add = |bound: &Bound| all.push(bound.clone());
+        match self {
+            Self::Direct(bindings) => bindings.for_each(add),
+            Self::Fanout(bindings) => bindings.for_each(add),
+            Self::Topic(bindings) => bindings.for_each(add),
+            Self::Headers(bindings) => bindings.for_each(add),
+        }
+        all
+    }
+}
+
+/// A message would pass more exchanges than [`limits::EXCHANGE_HOPS_MAX`].
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("more than {} exchanges lie on the way", limits::EXCHANGE_HOPS_MAX)]
+pub(crate) struct TooFar;
+
 impl Exchange {
     pub(crate) fn new(id: u64, name: &str, properties: ExchangeProperties) -> Self {
-        let router = match properties.kind {
-            ExchangeKind::Direct => Router::Direct(direct::Bindings::default()),
-            ExchangeKind::Fanout => Router::Fanout(Vec::new()),
-            ExchangeKind::Topic => Router::Topic(topic::Bindings::default()),
-            ExchangeKind::Headers => Router::Headers(headers::Bindings::default()),
-        };
         Self {
             id,
             name: name.into(),
+            hasher: RandomState::default(),
+            router: RwLock::new(Router::of(properties.kind)),
             properties,
-            router: RwLock::new(router),
             incoming: Mutex::default(),
             deleted: AtomicBool::new(false),
             record: AtomicU64::new(0),
@@ -130,35 +200,53 @@ impl Exchange {
         self.name.is_empty()
     }
 
-    pub(crate) fn insert(&self, binding: &Arc<Binding>) {
-        match &mut *self.router.write() {
-            Router::Direct(bindings) => bindings.insert(binding),
-            Router::Fanout(bindings) => bindings.push(Arc::clone(binding)),
-            Router::Topic(bindings) => bindings.insert(binding),
-            Router::Headers(bindings) => bindings.insert(binding),
+    /// Makes a binding to `end`, unless an equal one is there. When it returns, every route that
+    /// is used from now on has it.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        topology: &Topology,
+        end: End<'_>,
+        terms: &Terms<'_>,
+    ) -> Attached {
+        let address = end.address();
+        let identity = self.identity(end, terms);
+        let same = |held: &Bound| held.is(self, address, terms);
+        let make = || Bound::new(self, end, terms, identity);
+        let mut room = Translated::new();
+        let dotted = key::dotted(terms.key, terms.form, &mut room);
+        // Held over all of it: who finds an equal binding at the destination must not say that it
+        // is there before messages find it too.
+        let mut router = self.router.write();
+        if self.is_deleted() {
+            return Attached::Gone;
         }
+        let attached = match end {
+            End::Queue(queue) => queue.add_binding(identity, same, make),
+            End::Exchange(to) => to.add_incoming(identity, same, make),
+        };
+        if let Attached::Made(bound) = &attached {
+            router.insert(dotted, bound);
+            topology.rebound(self.properties.kind, self.id, dotted);
+        }
+        attached
     }
 
-    /// Removes a binding; says whether any is left.
-    pub(crate) fn remove(&self, binding: &Arc<Binding>) -> bool {
-        match &mut *self.router.write() {
-            Router::Direct(bindings) => {
-                bindings.remove(binding);
-                !bindings.is_empty()
-            }
-            Router::Fanout(bindings) => {
-                bindings.retain(|held| !Arc::ptr_eq(held, binding));
-                !bindings.is_empty()
-            }
-            Router::Topic(bindings) => {
-                bindings.remove(binding);
-                !bindings.is_empty()
-            }
-            Router::Headers(bindings) => {
-                bindings.remove(binding);
-                !bindings.is_empty()
-            }
+    /// Removes a binding from here and from its destination; says whether any is left here.
+    pub(crate) fn detach(&self, topology: &Topology, bound: &Bound) -> bool {
+        let mut room = Translated::new();
+        let dotted = key::dotted(bound.key(), bound.form(), &mut room);
+        let mut router = self.router.write();
+        if router.remove(dotted, bound) {
+            bound.leave_destination();
+            topology.rebound(self.properties.kind, self.id, dotted);
         }
+        router.len() > 0
+    }
+
+    /// The hash of a binding from here.
+    pub(crate) fn identity(&self, end: End<'_>, terms: &Terms<'_>) -> u32 {
+        let parts = (end.address(), terms.form, terms.key, terms.arguments);
+        self.hasher.hash_one(parts) as u32
     }
 
     /// Nothing is bound to it or from it any more.
@@ -170,52 +258,67 @@ impl Exchange {
         self.deleted.load(Ordering::Acquire)
     }
 
-    pub(crate) fn incoming(&self) -> Vec<Arc<Binding>> {
-        self.incoming.lock().clone()
+    /// Takes the bindings that lead here; none comes any more once it is retired.
+    pub(crate) fn take_incoming(&self) -> Vec<Bound> {
+        std::mem::take(&mut *self.incoming.lock()).into_all()
     }
 
-    pub(crate) fn add_incoming(&self, binding: &Arc<Binding>) {
-        self.incoming.lock().push(Arc::clone(binding));
+    /// Takes its own bindings; none comes any more once it is retired.
+    pub(crate) fn take_bindings(&self) -> Vec<Bound> {
+        let empty = Router::of(self.properties.kind);
+        let taken = std::mem::replace(&mut *self.router.write(), empty);
+        taken.all()
     }
 
-    pub(crate) fn remove_incoming(&self, binding: &Arc<Binding>) {
-        self.incoming
-            .lock()
-            .retain(|held| !Arc::ptr_eq(held, binding));
-    }
-
-    /// Every binding, for listings and deletion.
-    #[must_use]
-    pub fn bindings(&self) -> Vec<Arc<Binding>> {
-        match &*self.router.read() {
-            Router::Direct(bindings) => bindings.all(),
-            Router::Fanout(bindings) => bindings.clone(),
-            Router::Topic(bindings) => bindings.all(),
-            Router::Headers(bindings) => bindings.all(),
+    fn add_incoming(
+        &self,
+        identity: u32,
+        same: impl Fn(&Bound) -> bool,
+        make: impl FnOnce() -> Bound,
+    ) -> Attached {
+        let mut incoming = self.incoming.lock();
+        if self.is_deleted() {
+            return Attached::Gone;
         }
+        incoming.admit(identity, same, make)
+    }
+
+    pub(crate) fn remove_incoming(&self, bound: &Bound) {
+        self.incoming.lock().remove(bound);
+    }
+
+    /// The binding with these terms that leads here from `source`.
+    pub(crate) fn find_incoming(
+        self: &Arc<Self>,
+        source: &Self,
+        terms: &Terms<'_>,
+    ) -> Option<Bound> {
+        let end = End::Exchange(self);
+        let identity = source.identity(end, terms);
+        let same = |held: &Bound| held.is(source, end.address(), terms);
+        self.incoming.lock().find(identity, same).cloned()
+    }
+
+    pub(crate) fn bound(&self) -> Vec<Bound> {
+        self.router.read().all()
+    }
+
+    /// Copies of all its bindings, in no order, made as they are asked for.
+    pub fn bindings(&self) -> impl ExactSizeIterator<Item = Binding> + use<> {
+        self.bound().into_iter().map(|bound| bound.copy())
     }
 
     /// Whether anything is bound.
     #[must_use]
     pub fn in_use(&self) -> bool {
-        match &*self.router.read() {
-            Router::Direct(bindings) => !bindings.is_empty(),
-            Router::Fanout(bindings) => !bindings.is_empty(),
-            Router::Topic(bindings) => !bindings.is_empty(),
-            Router::Headers(bindings) => !bindings.is_empty(),
-        }
+        self.router.read().len() > 0
     }
 
     /// Calls `found` for every binding that the message matches.
-    fn each_match(
-        &self,
-        message: &MessageRef<'_>,
-        dotted: &[u8],
-        found: &mut dyn FnMut(&Arc<Binding>),
-    ) {
+    fn each_match(&self, message: &MessageRef<'_>, dotted: &[u8], found: &mut dyn FnMut(&Bound)) {
         match &*self.router.read() {
             Router::Direct(bindings) => bindings.each_match(dotted, found),
-            Router::Fanout(bindings) => bindings.iter().for_each(found),
+            Router::Fanout(bindings) => bindings.for_each(found),
             Router::Topic(bindings) => {
                 bindings.each_match(message.head.form, message.key, dotted, found);
             }
@@ -224,21 +327,33 @@ impl Exchange {
     }
 
     /// Resolves a message to its queues, through exchange-to-exchange bindings; each queue once.
-    pub(crate) fn resolve(self: &Arc<Self>, message: &MessageRef<'_>, dotted: &[u8]) -> Route {
+    ///
+    /// # Errors
+    /// The message would pass too many exchanges.
+    pub(crate) fn resolve(
+        self: &Arc<Self>,
+        message: &MessageRef<'_>,
+        dotted: &[u8],
+        topology: &Topology,
+    ) -> Result<Route, TooFar> {
         let mut queues: Vec<Arc<Queue>> = Vec::new();
-        let mut exchanges = vec![Arc::clone(self)];
-        let mut seen = HashSet::from([self.id]);
+        let mut exchanges: SmallVec<[Arc<Self>; 1]> = SmallVec::from_buf([Arc::clone(self)]);
+        let mut seen = HashSet::new();
         let mut visited = 0;
         let mut cacheable = true;
+        let mut watch = Watch::new(topology);
         while let Some(exchange) = exchanges.get(visited).cloned() {
+            if visited == limits::EXCHANGE_HOPS_MAX {
+                return Err(TooFar);
+            }
             visited += 1;
             cacheable &= exchange.properties.kind != ExchangeKind::Headers;
-            exchange.each_match(message, dotted, &mut |binding| match &binding.destination {
+            watch.exchange(exchange.properties.kind, exchange.id, dotted);
+            exchange.each_match(message, dotted, &mut |bound| match bound.destination() {
                 Destination::Queue(queue) => queues.extend(queue.upgrade()),
                 Destination::Exchange(next) => {
                     let Some(next) = next.upgrade() else { return };
-                    let room = exchanges.len() < crate::limits::EXCHANGE_HOPS_MAX;
-                    if room && seen.insert(next.id) {
+                    if next.id != self.id && seen.insert(next.id) {
                         exchanges.push(next);
                     }
                 }
@@ -248,10 +363,10 @@ impl Exchange {
             queues.sort_unstable_by_key(|queue| queue.id());
             queues.dedup_by_key(|queue| queue.id());
         }
-        Route {
+        Ok(Route {
             queues: queues.into(),
-            cacheable,
-        }
+            stamp: cacheable.then(|| watch.stamp()),
+        })
     }
 }
 

@@ -53,11 +53,37 @@ pub fn is_plain(slashed: &[u8]) -> bool {
 
 /// Appends the dotted form of a slashed key.
 pub fn append_dotted(slashed: &[u8], out: &mut Vec<u8>) {
-    out.extend(slashed.iter().map(|byte| match byte {
+    out.extend(slashed.iter().map(translate));
+}
+
+fn translate(byte: &u8) -> u8 {
+    match byte {
         b'/' => b'.',
         b'+' => b'*',
         other => *other,
-    }));
+    }
+}
+
+/// Keys that are translated without an allocation.
+pub(crate) type Translated = SmallVec<[u8; 128]>;
+
+/// The dotted form of a key in either form; `room` holds a translation.
+pub(crate) fn dotted<'a>(key: &'a [u8], form: Form, room: &'a mut Translated) -> &'a [u8] {
+    match form {
+        Form::Dotted => key,
+        Form::Slashed => {
+            room.clear();
+            room.extend(key.iter().map(translate));
+            room
+        }
+    }
+}
+
+/// Whether `dotted` is the dotted form of `slashed`.
+pub(crate) fn translates_to(slashed: &[u8], dotted: &[u8]) -> bool {
+    // Without an early end the compiler takes many bytes at a time.
+    let differ = |all, (one, other): (&u8, &u8)| all | (translate(one) ^ other);
+    slashed.len() == dotted.len() && slashed.iter().zip(dotted).fold(0, differ) == 0
 }
 
 /// The dotted form of a key in either form, as text for people and permissions.

@@ -54,7 +54,8 @@ pub const PARAMETERS_MAX: usize = 10_000;
 /// Bytes of a global parameter's value in JSON.
 pub const PARAMETER_BYTES_MAX: usize = 1 << 20;
 
-/// Exchanges that one message passes through exchange-to-exchange bindings.
+/// Exchanges that one message passes through exchange-to-exchange bindings: one that would pass
+/// more is refused.
 pub const EXCHANGE_HOPS_MAX: usize = 10_000;
 
 /// Routes that one worker remembers, and with them keys of 64 KiB at the worst.

@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::exchange::Binding;
+use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms};
 use crate::field::Table;
 use crate::message::Message;
 use crate::time::Time;
 
 pub use arguments::QueueArguments;
+use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
 pub use dispatch::Taken;
@@ -67,15 +68,15 @@ pub struct Queue {
 struct State {
     deleted: bool,
     had_consumer: bool,
-    next_consumer: u32,
     next_seq: u64,
     unacked: u32,
     unused_since: Time,
     /// The timer that will look whether the queue has expired.
     expiry_armed: Option<Time>,
-    consumers: Vec<Consumer>,
+    consumers: Consumers,
     ready: VecDeque<Entry>,
-    bindings: Vec<Arc<Binding>>,
+    /// The bindings that lead here, without the default exchange's.
+    bindings: BindingSet,
     /// Only queues with arguments pay for them.
     arguments: Option<Box<(Table, QueueArguments)>>,
 }
@@ -271,19 +272,22 @@ impl Queue {
         clamp(dropped.len())
     }
 
-    /// Remembers a binding that leads here; `false` if the queue is gone.
-    pub(crate) fn add_binding(&self, binding: &Arc<Binding>) -> bool {
+    /// Remembers the binding that `make` makes, unless an equal one leads here.
+    pub(crate) fn add_binding(
+        &self,
+        identity: u32,
+        same: impl Fn(&Bound) -> bool,
+        make: impl FnOnce() -> Bound,
+    ) -> Attached {
         let mut state = self.state.lock();
-        if !state.deleted {
-            state.bindings.push(Arc::clone(binding));
+        if state.deleted {
+            return Attached::Gone;
         }
-        !state.deleted
+        state.bindings.admit(identity, same, make)
     }
 
-    pub(crate) fn remove_binding(&self, binding: &Arc<Binding>) -> usize {
-        let mut state = self.state.lock();
-        state.bindings.retain(|held| !Arc::ptr_eq(held, binding));
-        state.bindings.len()
+    pub(crate) fn remove_binding(&self, bound: &Bound) {
+        self.state.lock().bindings.remove(bound);
     }
 
     /// It takes and gives nothing any more.
@@ -291,22 +295,16 @@ impl Queue {
         self.state.lock().deleted
     }
 
-    /// Whether a binding that leads here is the one that is looked for.
-    pub(crate) fn has_binding(&self, which: impl Fn(&Arc<Binding>) -> bool) -> bool {
-        self.state.lock().bindings.iter().any(which)
-    }
-
-    /// The binding that is looked for.
+    /// The binding with these terms that leads here from `source`.
     pub(crate) fn find_binding(
-        &self,
-        which: impl Fn(&Arc<Binding>) -> bool,
-    ) -> Option<Arc<Binding>> {
-        self.state
-            .lock()
-            .bindings
-            .iter()
-            .find(|held| which(held))
-            .cloned()
+        self: &Arc<Self>,
+        source: &Exchange,
+        terms: &Terms<'_>,
+    ) -> Option<Bound> {
+        let end = End::Queue(self);
+        let identity = source.identity(end, terms);
+        let same = |held: &Bound| held.is(source, end.address(), terms);
+        self.state.lock().bindings.find(identity, same).cloned()
     }
 
     /// How many bindings lead here.
@@ -324,10 +322,14 @@ impl Queue {
         self.record.fetch_max(number, Ordering::AcqRel);
     }
 
-    /// The bindings that lead here, without the default exchange's.
-    #[must_use]
-    pub fn bindings(&self) -> Vec<Arc<Binding>> {
-        self.state.lock().bindings.clone()
+    pub(crate) fn bound(&self) -> Vec<Bound> {
+        self.state.lock().bindings.all()
+    }
+
+    /// Copies of the bindings that lead here, without the default exchange's: in no order, made as
+    /// they are asked for.
+    pub fn bindings(&self) -> impl ExactSizeIterator<Item = Binding> + use<> {
+        self.bound().into_iter().map(|bound| bound.copy())
     }
 
     /// Ends the queue: it takes and gives nothing any more. Returns what the vhost must undo, or
@@ -347,7 +349,7 @@ impl Queue {
         state.deleted = true;
         Some(Retired {
             ready: clamp(std::mem::take(&mut state.ready).len()),
-            consumers: std::mem::take(&mut state.consumers),
+            consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),
         })
     }
@@ -392,7 +394,7 @@ pub(crate) struct Conditions {
 pub(crate) struct Retired {
     pub(crate) ready: u32,
     pub(crate) consumers: Vec<Consumer>,
-    pub(crate) bindings: Vec<Arc<Binding>>,
+    pub(crate) bindings: BindingSet,
 }
 
 fn clamp(n: usize) -> u32 {

@@ -89,7 +89,7 @@ pub trait Core: Send + Sync + Sized + 'static {
     fn unbind_own(&self, wish: &BindQueue<'_>);
 
     /// The queue's bindings, to bring a session's subscriptions back.
-    fn bindings(&self, queue: &Arc<Queue>) -> Vec<Arc<Binding>>;
+    fn bindings(&self, queue: &Arc<Queue>) -> Vec<Binding>;
 
     /// Publishes a message.
     ///
@@ -207,8 +207,8 @@ impl Core for Link {
         self.queue_unbind_own(wish);
     }
 
-    fn bindings(&self, queue: &Arc<Queue>) -> Vec<Arc<Binding>> {
-        queue.bindings()
+    fn bindings(&self, queue: &Arc<Queue>) -> Vec<Binding> {
+        queue.bindings().collect()
     }
 
     fn publish(

@@ -12,10 +12,11 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
-use crate::exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeProperties};
+use crate::exchange::epochs::{Epochs, Part, Topology};
+use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties};
 use crate::field::Table;
 use crate::limits;
-use crate::queue::{Queue, Retired};
+use crate::queue::Queue;
 use crate::refusal::{Refusal, Resource};
 use crate::retained::Retained;
 
@@ -34,7 +35,7 @@ const BUILT_IN: [(&str, ExchangeKind, bool); 7] = [
 pub struct VHost {
     name: Box<str>,
     deleted: AtomicBool,
-    topology: AtomicU64,
+    topology: Topology,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: DashMap<Box<str>, Arc<Queue>>,
     /// Held while a durable thing changes and its record is submitted, so that both happen in one
@@ -45,7 +46,7 @@ pub struct VHost {
 }
 
 impl VHost {
-    pub(crate) fn new(name: &str, next_id: &AtomicU64) -> Self {
+    pub(crate) fn new(name: &str, next_id: &AtomicU64, epochs: &Arc<Epochs>) -> Self {
         let mut exchanges = HashMap::new();
         for (name, kind, internal) in BUILT_IN {
             let properties = ExchangeProperties {
@@ -61,7 +62,7 @@ impl VHost {
         Self {
             name: name.into(),
             deleted: AtomicBool::new(false),
-            topology: AtomicU64::new(1),
+            topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
             exchanges: RwLock::new(exchanges),
             queues: DashMap::new(),
             recording: Mutex::default(),
@@ -90,13 +91,9 @@ impl VHost {
         self.deleted.store(true, Ordering::Release);
     }
 
-    /// Moves when anything changes that a route may depend on.
-    pub(crate) fn topology(&self) -> u64 {
-        self.topology.load(Ordering::Acquire)
-    }
-
-    fn changed(&self) {
-        self.topology.fetch_add(1, Ordering::AcqRel);
+    /// What routes of this vhost depend on.
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
     }
 
     /// The exchange with this name.
@@ -166,12 +163,12 @@ impl VHost {
         self.queues.len() >= limits::QUEUES_MAX
     }
 
-    /// Removes an exchange with all bindings from and to it. Returns those for the definitions to
-    /// forget, and the exchanges that go because they have no binding left.
-    pub(crate) fn remove_exchange(
+    /// Takes an exchange out of the table: nothing is bound to it or from it any more. Returns its
+    /// own bindings and those that lead to it, which still stand at their other ends.
+    pub(crate) fn retire_exchange(
         &self,
         exchange: &Arc<Exchange>,
-    ) -> Option<(Vec<Arc<Binding>>, Vec<Arc<Exchange>>)> {
+    ) -> Option<(Vec<Bound>, Vec<Bound>)> {
         {
             let mut exchanges = self.exchanges.write();
             exchanges
@@ -180,119 +177,44 @@ impl VHost {
             exchanges.remove(exchange.name());
         }
         exchange.retire();
-        let mut gone = exchange.bindings();
-        for binding in &gone {
-            match &binding.destination {
-                Destination::Queue(queue) => {
-                    if let Some(queue) = queue.upgrade() {
-                        queue.remove_binding(binding);
-                    }
-                }
-                Destination::Exchange(to) => {
-                    if let Some(to) = to.upgrade() {
-                        to.remove_incoming(binding);
-                    }
-                }
-            }
-        }
+        // Who remembers a route that begins here asks whether it is deleted.
+        self.topology.changed(&[]);
+        Some((exchange.take_bindings(), exchange.take_incoming()))
+    }
+
+    /// Takes bindings out of their sources. Returns the exchanges that have none left and go with
+    /// their last one.
+    pub(crate) fn detach_all(&self, bindings: &[Bound]) -> Vec<Arc<Exchange>> {
         let mut empty = Vec::new();
-        for binding in exchange.incoming() {
-            if let Some(source) = binding.source.upgrade()
-                && !source.remove(&binding)
+        for bound in bindings {
+            if let Some(source) = bound.source()
+                && !source.detach(&self.topology, bound)
                 && source.properties().auto_delete
             {
                 empty.push(source);
             }
-            gone.push(binding);
         }
-        self.changed();
-        Some((gone, empty))
+        empty
     }
 
     /// Adds a queue; `Err` with the one that is there already.
     pub(crate) fn add_queue(&self, queue: Queue) -> Result<Arc<Queue>, Arc<Queue>> {
-        let added = {
-            let entry = self.queues.entry(queue.name().into());
-            match entry {
-                dashmap::Entry::Occupied(held) => return Err(Arc::clone(held.get())),
-                dashmap::Entry::Vacant(free) => Arc::clone(&free.insert(Arc::new(queue))),
+        match self.queues.entry(queue.name().into()) {
+            dashmap::Entry::Occupied(held) => Err(Arc::clone(held.get())),
+            dashmap::Entry::Vacant(free) => {
+                let added = free.insert(Arc::new(queue));
+                // Before the table lets go: who finds the queue there must reach it too.
+                self.topology.changed(&[Part::Key(added.name().as_bytes())]);
+                Ok(Arc::clone(&added))
             }
-        };
-        self.changed();
-        Ok(added)
+        }
     }
 
-    /// Takes a retired queue out of the table and its bindings out of their exchanges. Returns the
-    /// exchanges that have no binding left and go with their last one.
-    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>, retired: &Retired) -> Vec<Arc<Exchange>> {
+    /// Takes a retired queue out of the table.
+    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) {
         self.queues
             .remove_if(queue.name(), |_, held| Arc::ptr_eq(held, queue));
-        let mut empty = Vec::new();
-        for binding in &retired.bindings {
-            let Some(source) = binding.source.upgrade() else {
-                continue;
-            };
-            if !source.remove(binding) && source.properties().auto_delete {
-                empty.push(source);
-            }
-        }
-        self.changed();
-        empty
-    }
-
-    /// Adds a binding unless an equal one is there; returns it if it is new. `None` as well if an
-    /// end has gone.
-    pub(crate) fn bind(&self, binding: Binding) -> Option<Arc<Binding>> {
-        let source = binding.source.upgrade()?;
-        let equal =
-            |held: &Arc<Binding>| held.is(&source, &binding.key, binding.form, &binding.arguments);
-        let known = match &binding.destination {
-            Destination::Queue(queue) => queue.upgrade()?.has_binding(equal),
-            Destination::Exchange(to) => to.upgrade()?.incoming().iter().any(equal),
-        };
-        if known {
-            return None;
-        }
-        let binding = Arc::new(binding);
-        source.insert(&binding);
-        let held = match &binding.destination {
-            Destination::Queue(queue) => queue
-                .upgrade()
-                .is_some_and(|queue| queue.add_binding(&binding)),
-            Destination::Exchange(to) => to.upgrade().is_some_and(|to| {
-                to.add_incoming(&binding);
-                !to.is_deleted()
-            }),
-        };
-        if !held || source.is_deleted() {
-            // An end went meanwhile, and nobody else would take this binding out.
-            self.unbind(&binding);
-            return None;
-        }
-        self.changed();
-        Some(binding)
-    }
-
-    /// Removes a binding. Says whether its source has any left.
-    pub(crate) fn unbind(&self, binding: &Arc<Binding>) -> bool {
-        match &binding.destination {
-            Destination::Queue(queue) => {
-                if let Some(queue) = queue.upgrade() {
-                    queue.remove_binding(binding);
-                }
-            }
-            Destination::Exchange(to) => {
-                if let Some(to) = to.upgrade() {
-                    to.remove_incoming(binding);
-                }
-            }
-        }
-        let left = binding
-            .source
-            .upgrade()
-            .is_none_or(|source| source.remove(binding));
-        self.changed();
-        left
+        self.topology.changed(&[Part::Key(queue.name().as_bytes())]);
     }
 }
 

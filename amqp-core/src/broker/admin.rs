@@ -103,7 +103,8 @@ impl Broker {
         if vhosts.len() >= limits::VHOSTS_MAX {
             return Err(Refusal::precondition("too many virtual hosts"));
         }
-        vhosts.insert(name.into(), Arc::new(VHost::new(name, &self.next_id)));
+        let made = VHost::new(name, &self.next_id, &self.epochs);
+        vhosts.insert(name.into(), Arc::new(made));
         drop(vhosts);
         Ok(put(Kind::VHost, &[name.as_bytes()], &Table::new()))
     }
@@ -129,12 +130,7 @@ impl Broker {
         let mut changes = Vec::new();
         for exchange in vhost.exchanges() {
             // Built-in ones have no record, but their bindings may.
-            let bindings = exchange.bindings();
-            changes.extend(
-                bindings
-                    .iter()
-                    .map(|held| super::load::forget_binding(&vhost, held)),
-            );
+            changes.extend(super::load::forget_bindings(&vhost, &exchange.bound()));
             self.delete_exchange(&vhost, &exchange);
         }
         changes.push(delete(Kind::VHost, &[name.as_bytes()]));

@@ -1,11 +1,13 @@
 //! Definitions to objects and back: what is written for each kind, and how a node's objects come
 //! back at start.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::Broker;
 use crate::definitions::{Change, Fault, Kind};
-use crate::exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeProperties};
+use crate::exchange::{
+    Attached, Bound, Destination, End, Exchange, ExchangeKind, ExchangeProperties, Terms,
+};
 use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::permission::{Grants, Pattern, TopicGrants};
@@ -16,13 +18,12 @@ use crate::user::User;
 use crate::vhost::VHost;
 
 /// Whether a binding outlives the process: both its ends do.
-pub(super) fn is_recorded(binding: &Binding) -> bool {
-    let source = binding
-        .source
-        .upgrade()
+pub(super) fn is_recorded(bound: &Bound) -> bool {
+    let source = bound
+        .source()
         .is_some_and(|source| source.properties().durable);
     source
-        && match &binding.destination {
+        && match bound.destination() {
             Destination::Queue(queue) => queue.upgrade().is_some_and(|queue| queue.journaled()),
             Destination::Exchange(to) => to.upgrade().is_some_and(|to| to.properties().durable),
         }
@@ -70,42 +71,47 @@ pub(super) fn forget_exchange(vhost: &VHost, name: &str) -> Change {
 
 /// The parts that tell a binding from all others: vhost, source, destination with its kind, key
 /// with its form, and the arguments.
-fn binding_key(vhost: &VHost, binding: &Binding) -> Vec<Vec<u8>> {
-    let source = binding.source.upgrade();
-    let kind = match binding.destination {
+fn binding_key(vhost: &VHost, bound: &Bound) -> [Vec<u8>; 7] {
+    let kind = match bound.destination() {
         Destination::Queue(_) => b"q",
         Destination::Exchange(_) => b"e",
     };
-    let form = match binding.form {
+    let form = match bound.form() {
         Form::Dotted => b".",
         Form::Slashed => b"/",
     };
-    let mut arguments = Vec::new();
-    // Arguments came off the wire or were made here: they fit the wire.
-    let _ = binding.arguments.encode(&mut arguments);
-    vec![
+    let source = bound.source();
+    [
         vhost.name().as_bytes().to_vec(),
         source
             .map(|held| held.name().as_bytes().to_vec())
             .unwrap_or_default(),
         kind.to_vec(),
-        binding.destination_name().into_bytes(),
+        bound.destination_name().into_bytes(),
         form.to_vec(),
-        binding.key.to_vec(),
-        arguments,
+        bound.key().to_vec(),
+        bound.arguments().to_vec(),
     ]
 }
 
-pub(super) fn record_binding(vhost: &VHost, binding: &Binding) -> Change {
-    let parts = binding_key(vhost, binding);
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+pub(super) fn record_binding(vhost: &VHost, bound: &Bound) -> Change {
+    let parts = binding_key(vhost, bound);
+    let parts = parts.each_ref().map(Vec::as_slice);
     records::put(Kind::Binding, &parts, &Table::new())
 }
 
-pub(super) fn forget_binding(vhost: &VHost, binding: &Binding) -> Change {
-    let parts = binding_key(vhost, binding);
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+pub(super) fn forget_binding(vhost: &VHost, bound: &Bound) -> Change {
+    let parts = binding_key(vhost, bound);
+    let parts = parts.each_ref().map(Vec::as_slice);
     records::delete(Kind::Binding, &parts)
+}
+
+/// Forgets those of them that are recorded.
+pub(super) fn forget_bindings(vhost: &VHost, bindings: &[Bound]) -> impl Iterator<Item = Change> {
+    bindings
+        .iter()
+        .filter(|bound| is_recorded(bound))
+        .map(|bound| forget_binding(vhost, bound))
 }
 
 /// What a record came to.
@@ -202,7 +208,7 @@ fn load_one(
 ) -> Option<()> {
     match (kind, parts) {
         (Kind::VHost, [name]) => {
-            let vhost = Arc::new(VHost::new(name, &broker.next_id));
+            let vhost = Arc::new(VHost::new(name, &broker.next_id, &broker.epochs));
             broker.vhosts.write().insert((*name).into(), vhost);
         }
         (Kind::User, [name]) => {
@@ -295,25 +301,23 @@ fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
     let name = |bytes| std::str::from_utf8(bytes).ok();
     let vhost = broker.vhost(name(vhost)?)?;
     let source = vhost.exchange(name(source)?)?;
-    let destination = match kind {
-        b"q" => Destination::Queue(Arc::downgrade(&vhost.queue(name(destination)?)?)),
-        b"e" => Destination::Exchange(Arc::downgrade(&vhost.exchange(name(destination)?)?)),
-        _ => return None,
-    };
     let form = if form == b"/" {
         Form::Slashed
     } else {
         Form::Dotted
     };
-    let arguments = Table::decode(arguments).ok()?;
-    let source: Weak<Exchange> = Arc::downgrade(&source);
-    vhost
-        .bind(Binding {
-            source,
-            destination,
-            key: key.into(),
-            form,
-            arguments,
-        })
-        .map(|_| ())
+    // What this version wrote it can read.
+    Table::decode(arguments).ok()?;
+    let terms = Terms {
+        key,
+        form,
+        arguments,
+    };
+    let attach = |end| source.attach(vhost.topology(), end, &terms);
+    let attached = match kind {
+        b"q" => attach(End::Queue(&vhost.queue(name(destination)?)?)),
+        b"e" => attach(End::Exchange(&vhost.exchange(name(destination)?)?)),
+        _ => return None,
+    };
+    matches!(attached, Attached::Made(_)).then_some(())
 }

@@ -1,5 +1,5 @@
-//! What a key resolved to, remembered while the vhost's topology stands still: by each publisher
-//! for its last key, by each worker for many keys.
+//! What a key resolved to, remembered while nothing changes that it depends on ([`Stamp`]): by each
+//! publisher for its last key, by each worker for many keys.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::Exchange;
+use super::epochs::{Stamp, Topology};
 use crate::key::Form;
 use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTE_TARGETS_CACHED_MAX, ROUTES_CACHED_MAX};
 use crate::queue::Queue;
@@ -16,15 +17,15 @@ use crate::queue::Queue;
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) queues: Arc<[Arc<Queue>]>,
-    /// The route depends on the key alone, not on headers.
-    pub(crate) cacheable: bool,
+    /// What it was made from; `None` if it depends on headers and cannot be remembered.
+    pub(crate) stamp: Option<Stamp>,
 }
 
 struct Entry {
     exchange: u64,
     form: Form,
     key: Box<[u8]>,
-    epoch: u64,
+    stamp: Stamp,
     queues: Arc<[Arc<Queue>]>,
 }
 
@@ -45,16 +46,21 @@ impl RouteCache {
         hasher.finish()
     }
 
+    /// What the key led to, if it still does.
     pub(crate) fn find(
-        &self,
+        &mut self,
         exchange: u64,
         form: Form,
         key: &[u8],
-        epoch: u64,
-    ) -> Option<Arc<[Arc<Queue>]>> {
+        topology: &Topology,
+    ) -> Option<Route> {
+        let hash = self.hash(exchange, form, key);
         let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
-        let entry = self.entries.find(self.hash(exchange, form, key), same)?;
-        (entry.epoch == epoch).then(|| Arc::clone(&entry.queues))
+        let entry = self.entries.find_mut(hash, same)?;
+        entry.stamp.holds(topology, || true).then(|| Route {
+            queues: Arc::clone(&entry.queues),
+            stamp: Some(entry.stamp),
+        })
     }
 
     pub(crate) fn remember(
@@ -62,7 +68,7 @@ impl RouteCache {
         exchange: u64,
         form: Form,
         key: &[u8],
-        epoch: u64,
+        stamp: Stamp,
         queues: &Arc<[Arc<Queue>]>,
     ) {
         if key.len() > ROUTE_KEY_CACHED_BYTES_MAX {
@@ -72,7 +78,7 @@ impl RouteCache {
         let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
         if let Some(entry) = self.entries.find_mut(hash, same) {
             self.targets = self.targets - entry.queues.len() + queues.len();
-            entry.epoch = epoch;
+            entry.stamp = stamp;
             entry.queues = Arc::clone(queues);
             return;
         }
@@ -85,7 +91,7 @@ impl RouteCache {
             exchange,
             form,
             key: key.into(),
-            epoch,
+            stamp,
             queues: Arc::clone(queues),
         };
         let hasher = &self.hasher;
@@ -107,25 +113,28 @@ pub(crate) struct Known {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) form: Form,
     pub(crate) key: Vec<u8>,
-    pub(crate) topology: u64,
+    pub(crate) stamp: Stamp,
     pub(crate) authority: u64,
     pub(crate) queues: Arc<[Arc<Queue>]>,
 }
 
 impl Memo {
     pub(crate) fn find(
-        &self,
+        &mut self,
         exchange: &str,
         form: Form,
         key: &[u8],
-        (topology, authority): (u64, u64),
+        topology: &Topology,
+        authority: u64,
     ) -> Option<&Arc<[Arc<Queue>]>> {
-        let known = self.0.as_deref()?;
-        let same = known.topology == topology
-            && known.authority == authority
+        let known = self.0.as_deref_mut()?;
+        // One that was deleted may have a namesake.
+        let exchange_stands = || !known.exchange.is_deleted();
+        let same = known.authority == authority
             && known.form == form
             && known.key == key
-            && known.exchange.name() == exchange;
+            && known.exchange.name() == exchange
+            && known.stamp.holds(topology, exchange_stands);
         same.then_some(&known.queues)
     }
 

@@ -1,60 +1,38 @@
 //! The direct exchange: the binding key is the routing key.
 
-use std::sync::Arc;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use smallvec::SmallVec;
-
-use super::Binding;
-use crate::key::{self, Form};
+use super::Bound;
+use super::exact::Exact;
 
 #[derive(Default)]
 pub(super) struct Bindings {
-    keys: HashMap<Box<[u8]>, SmallVec<[Arc<Binding>; 1]>, RandomState>,
-}
-
-fn dotted(binding: &Binding) -> Box<[u8]> {
-    match binding.form {
-        Form::Dotted => binding.key.clone(),
-        Form::Slashed => {
-            let mut out = Vec::with_capacity(binding.key.len());
-            key::append_dotted(&binding.key, &mut out);
-            out.into()
-        }
-    }
+    keys: Exact,
+    count: usize,
 }
 
 impl Bindings {
-    pub(super) fn insert(&mut self, binding: &Arc<Binding>) {
-        self.keys
-            .entry(dotted(binding))
-            .or_default()
-            .push(Arc::clone(binding));
+    /// `dotted` is the binding's key in dotted form.
+    pub(super) fn insert(&mut self, dotted: &[u8], bound: &Bound) {
+        self.keys.insert(dotted, bound);
+        self.count += 1;
     }
 
-    pub(super) fn remove(&mut self, binding: &Arc<Binding>) {
-        let key = dotted(binding);
-        let Some(held) = self.keys.get_mut(&key) else {
-            return;
-        };
-        held.retain(|other| !Arc::ptr_eq(other, binding));
-        if held.is_empty() {
-            self.keys.remove(&key);
-        }
+    pub(super) fn remove(&mut self, dotted: &[u8], bound: &Bound) -> bool {
+        let removed = self.keys.remove(dotted, bound);
+        self.count -= usize::from(removed);
+        removed
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Binding>> {
-        self.keys.values().flatten().cloned().collect()
+    pub(super) fn for_each(&self, visit: impl FnMut(&Bound)) {
+        self.keys.for_each(visit);
     }
 
-    pub(super) fn each_match(&self, dotted: &[u8], found: &mut dyn FnMut(&Arc<Binding>)) {
-        if let Some(bindings) = self.keys.get(dotted) {
-            bindings.iter().for_each(found);
+    pub(super) fn each_match(&self, dotted: &[u8], found: &mut dyn FnMut(&Bound)) {
+        if let Some(bindings) = self.keys.find(dotted) {
+            bindings.for_each(found);
         }
     }
 }

@@ -1,15 +1,28 @@
 //! The headers exchange: binding arguments against the message's headers, all of them or any
 //! (`x-match`).
 
-use std::sync::Arc;
+use hashbrown::HashTable;
 
-use super::Binding;
+use super::Bound;
+use super::set::{shrink, spread};
 use crate::field::{Table, Value};
 use crate::message::MessageRef;
 use crate::properties::BasicProperties;
 
+/// By identity.
 #[derive(Default)]
-pub(super) struct Bindings(Vec<(Match, Arc<Binding>)>);
+pub(super) struct Bindings(HashTable<Rule>);
+
+/// A binding with its arguments, ready to be held against headers.
+struct Rule {
+    bound: Bound,
+    rule: Match,
+    arguments: Table,
+}
+
+fn hash(rule: &Rule) -> u64 {
+    spread(rule.bound.identity())
+}
 
 /// `x-match` of RabbitMQ: whether all or any must fit, and whether names that begin with `x-` take
 /// part.
@@ -49,31 +62,39 @@ impl Match {
 }
 
 impl Bindings {
-    pub(super) fn insert(&mut self, binding: &Arc<Binding>) {
-        self.0
-            .push((Match::of(&binding.arguments), Arc::clone(binding)));
+    pub(super) fn insert(&mut self, bound: &Bound) {
+        // They were encoded here, or came off the wire.
+        let arguments = Table::decode(bound.arguments()).unwrap_or_default();
+        let rule = Rule {
+            bound: bound.clone(),
+            rule: Match::of(&arguments),
+            arguments,
+        };
+        self.0.insert_unique(hash(&rule), rule, hash);
     }
 
-    pub(super) fn remove(&mut self, binding: &Arc<Binding>) {
-        self.0.retain(|(_, held)| !Arc::ptr_eq(held, binding));
+    pub(super) fn remove(&mut self, bound: &Bound) -> bool {
+        let same = |held: &Rule| held.bound.same(bound);
+        let Ok(entry) = self.0.find_entry(spread(bound.identity()), same) else {
+            return false;
+        };
+        entry.remove();
+        shrink(&mut self.0, hash);
+        true
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Binding>> {
-        self.0
-            .iter()
-            .map(|(_, binding)| Arc::clone(binding))
-            .collect()
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&Bound)) {
+        self.0.iter().for_each(|rule| visit(&rule.bound));
     }
 
-    pub(super) fn each_match(
-        &self,
-        message: &MessageRef<'_>,
-        found: &mut dyn FnMut(&Arc<Binding>),
-    ) {
+    pub(super) fn each_match(&self, message: &MessageRef<'_>, found: &mut dyn FnMut(&Bound)) {
+        if self.0.is_empty() {
+            return;
+        }
         let mut raw = Vec::new();
         message
             .head
@@ -89,9 +110,9 @@ impl Bindings {
                     .collect()
             })
             .unwrap_or_default();
-        for (rule, binding) in &self.0 {
-            if rule.holds(&binding.arguments, &headers) {
-                found(binding);
+        for held in &self.0 {
+            if held.rule.holds(&held.arguments, &headers) {
+                found(&held.bound);
             }
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Link;
 use crate::claims::{Leftover, Owner, Previous};
-use crate::exchange::{Exchange, ExchangeKind, Memo};
+use crate::exchange::epochs::Watch;
+use crate::exchange::{Exchange, ExchangeKind, Known, Memo, Route};
 use crate::key::{self, Form};
 use crate::limits;
 use crate::message::{Message, MessageRef};
@@ -52,11 +53,12 @@ impl Link {
             // Kept before it is routed: who subscribes in between gets it either way.
             self.retain(turn, message)?;
         }
-        let epochs = (self.vhost.topology(), self.broker.users.epoch());
-        let known = memo.find(message.exchange, form, message.key, epochs);
+        let authority = self.broker.users.epoch();
+        let topology = self.vhost.topology();
+        let known = memo.find(message.exchange, form, message.key, topology, authority);
         let queues = match known {
             Some(queues) => Arc::clone(queues),
-            None => self.route(turn, memo, message, epochs)?,
+            None => self.route(turn, memo, message, authority)?,
         };
         let journal = &*self.broker.journal;
         let mut publication = Publication {
@@ -80,7 +82,7 @@ impl Link {
         turn: &mut Turn,
         memo: &mut Memo,
         message: &MessageRef<'_>,
-        (topology, authority): (u64, u64),
+        authority: u64,
     ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
         self.check(Permission::Write, Resource::Exchange, message.exchange)?;
         let exchange = self.vhost.find_exchange(message.exchange)?;
@@ -89,21 +91,32 @@ impl Link {
         message.append_routing_key(&mut dotted);
         let checked = self.check_publish(&exchange, &dotted);
         let form = message.head.form;
+        let topology = self.vhost.topology();
         let cached = turn.routes.find(exchange.id, form, message.key, topology);
-        let (queues, cacheable) = match cached {
-            Some(queues) => (queues, true),
+        let known = cached.is_some();
+        let route = match cached {
+            Some(route) => Ok(route),
             None => self.resolve(&exchange, message, &dotted),
         };
         turn.dotted = dotted;
         checked?;
-        if cacheable {
-            turn.routes
-                .remember(exchange.id, form, message.key, topology, &queues);
-            memo.remember(crate::exchange::Known {
+        let Route { queues, stamp } = route?;
+        if exchange.is_deleted() {
+            // Since it was found. Asked after the stamp was taken: a memo that is made now meets
+            // a later deletion as a later version.
+            let (name, vhost) = (message.exchange, self.vhost.name());
+            return Err(Refusal::not_found(Resource::Exchange, name, vhost));
+        }
+        if let Some(stamp) = stamp {
+            if !known {
+                turn.routes
+                    .remember(exchange.id, form, message.key, stamp, &queues);
+            }
+            memo.remember(Known {
                 exchange,
                 form,
                 key: message.key.to_vec(),
-                topology,
+                stamp,
                 authority,
                 queues: Arc::clone(&queues),
             });
@@ -141,15 +154,22 @@ impl Link {
         exchange: &Arc<Exchange>,
         message: &MessageRef<'_>,
         dotted: &[u8],
-    ) -> (Arc<[Arc<Queue>]>, bool) {
+    ) -> Result<Route, Refusal> {
+        let topology = self.vhost.topology();
         if exchange.is_default() {
+            let mut watch = Watch::new(topology);
+            watch.key(dotted);
             let queue = std::str::from_utf8(dotted)
                 .ok()
                 .and_then(|name| self.vhost.queue(name));
-            return (queue.into_iter().collect(), true);
+            return Ok(Route {
+                queues: queue.into_iter().collect(),
+                stamp: Some(watch.stamp()),
+            });
         }
-        let route = exchange.resolve(message, dotted);
-        (route.queues, route.cacheable)
+        exchange
+            .resolve(message, dotted, topology)
+            .map_err(|too_far| Refusal::new(ReplyCode::ResourceError, too_far.to_string()))
     }
 
     fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Link;
-use crate::exchange::{Binding, Destination, Exchange, ExchangeKind};
+use crate::exchange::{Attached, Bound, End, Exchange, ExchangeKind, Terms};
 use crate::field::Table;
 use crate::key::{self, Form};
 use crate::limits;
@@ -45,29 +45,24 @@ impl Link {
         check_key(&source, wish.key, wish.form)?;
         check_match(&source, &wish.arguments)?;
         crate::records::check_arguments(&wish.arguments)?;
-        if queue.binding_count() >= limits::BINDINGS_PER_DESTINATION_MAX {
-            return Err(Refusal::precondition(format!(
-                "queue '{}' has {} bindings already",
-                wish.queue,
-                limits::BINDINGS_PER_DESTINATION_MAX
-            )));
-        }
-        let _recording = queue.journaled().then(|| self.vhost.recording.lock());
-        let made = self.vhost.bind(Binding {
-            source: Arc::downgrade(&source),
-            destination: Destination::Queue(Arc::downgrade(&queue)),
-            key: wish.key.into(),
+        let arguments = encoded(&wish.arguments)?;
+        let terms = Terms {
+            key: wish.key,
             form: wish.form,
-            arguments: wish.arguments.clone(),
-        });
-        if let Some(binding) = &made {
-            self.record(binding);
-        }
+            arguments: &arguments,
+        };
+        let _recording = queue.journaled().then(|| self.vhost.recording.lock());
+        let attached = source.attach(self.vhost.topology(), End::Queue(&queue), &terms);
+        let created = match attached {
+            Attached::Made(bound) => {
+                self.record(&bound);
+                true
+            }
+            Attached::Known | Attached::Gone => false,
+            Attached::Full => return Err(too_many("queue", wish.queue)),
+        };
         self.recorded(queue.record());
-        Ok(BindingMade {
-            queue,
-            created: made.is_some(),
-        })
+        Ok(BindingMade { queue, created })
     }
 
     /// Removes a queue's binding. One that is not there is no error. Says how many bindings the
@@ -92,9 +87,17 @@ impl Link {
     }
 
     fn unbind(&self, queue: &Arc<Queue>, source: &Arc<Exchange>, wish: &BindQueue<'_>) {
-        let wanted = |held: &Arc<Binding>| held.is(source, wish.key, wish.form, &wish.arguments);
-        if let Some(binding) = queue.find_binding(wanted) {
-            self.remove(&binding, source);
+        // What cannot be encoded was never bound.
+        let Ok(arguments) = encoded(&wish.arguments) else {
+            return;
+        };
+        let terms = Terms {
+            key: wish.key,
+            form: wish.form,
+            arguments: &arguments,
+        };
+        if let Some(bound) = queue.find_binding(source, &terms) {
+            self.remove(&bound, source);
         }
     }
 
@@ -126,22 +129,17 @@ impl Link {
         check_key(&from, key, Form::Dotted)?;
         check_match(&from, &arguments)?;
         crate::records::check_arguments(&arguments)?;
-        if to.incoming().len() >= limits::EXCHANGE_HOPS_MAX {
-            return Err(Refusal::precondition(format!(
-                "exchange '{destination}' has {} bindings already",
-                limits::EXCHANGE_HOPS_MAX
-            )));
-        }
-        let _recording = to.properties().durable.then(|| self.vhost.recording.lock());
-        let made = self.vhost.bind(Binding {
-            source: Arc::downgrade(&from),
-            destination: Destination::Exchange(Arc::downgrade(&to)),
-            key: key.into(),
+        let arguments = encoded(&arguments)?;
+        let terms = Terms {
+            key,
             form: Form::Dotted,
-            arguments,
-        });
-        if let Some(binding) = &made {
-            self.record(binding);
+            arguments: &arguments,
+        };
+        let _recording = to.properties().durable.then(|| self.vhost.recording.lock());
+        match from.attach(self.vhost.topology(), End::Exchange(&to), &terms) {
+            Attached::Made(bound) => self.record(&bound),
+            Attached::Known | Attached::Gone => {}
+            Attached::Full => return Err(too_many("exchange", destination)),
         }
         Ok(())
     }
@@ -158,12 +156,17 @@ impl Link {
         arguments: &Table,
     ) -> Result<(), Refusal> {
         let (to, from) = self.exchange_ends(destination, source, key)?;
-        let bindings = to.incoming();
-        let found = bindings
-            .iter()
-            .find(|held| held.is(&from, key, Form::Dotted, arguments));
-        if let Some(binding) = found {
-            self.remove(binding, &from);
+        // What cannot be encoded was never bound.
+        let Ok(arguments) = encoded(arguments) else {
+            return Ok(());
+        };
+        let terms = Terms {
+            key,
+            form: Form::Dotted,
+            arguments: &arguments,
+        };
+        if let Some(bound) = to.find_incoming(&from, &terms) {
+            self.remove(&bound, &from);
         }
         Ok(())
     }
@@ -196,23 +199,39 @@ impl Link {
         )
     }
 
-    fn record(&self, binding: &Binding) {
-        if let Some(number) = self.broker.record_binding(&self.vhost, binding) {
+    fn record(&self, bound: &Bound) {
+        if let Some(number) = self.broker.record_binding(&self.vhost, bound) {
             self.recorded(number);
         }
     }
 
-    fn remove(&self, binding: &Arc<Binding>, source: &Arc<Exchange>) {
+    fn remove(&self, bound: &Bound, source: &Arc<Exchange>) {
         let recording = self.vhost.recording.lock();
-        if let Some(number) = self.broker.forget_binding(&self.vhost, binding) {
+        if let Some(number) = self.broker.forget_binding(&self.vhost, bound) {
             self.recorded(number);
         }
-        let left = self.vhost.unbind(binding);
+        let left = source.detach(self.vhost.topology(), bound);
         drop(recording);
         if !left && source.properties().auto_delete {
             self.delete_exchange(source);
         }
     }
+}
+
+/// Arguments as a binding keeps them.
+fn encoded(arguments: &Table) -> Result<Vec<u8>, Refusal> {
+    let mut out = Vec::new();
+    arguments
+        .encode(&mut out)
+        .map_err(|why| Refusal::precondition(format!("arguments cannot be kept: {why}")))?;
+    Ok(out)
+}
+
+fn too_many(what: &str, name: &str) -> Refusal {
+    Refusal::precondition(format!(
+        "{what} '{name}' has {} bindings already",
+        limits::BINDINGS_PER_DESTINATION_MAX
+    ))
 }
 
 /// Refuses a headers binding whose `x-match` nobody knows.

@@ -265,8 +265,8 @@ impl Link {
         let _recording = self.vhost.recording.lock();
         if queue.durable() && !queue.is_deleted() && queue.set_journaled() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));
-            for binding in queue.bindings() {
-                if let Some(number) = self.broker.record_binding(&self.vhost, &binding) {
+            for bound in queue.bound() {
+                if let Some(number) = self.broker.record_binding(&self.vhost, &bound) {
                     self.recorded(number);
                 }
             }

@@ -1,8 +1,15 @@
 //! The consumers of a queue: who they are, whose turn it is, and who has no credit.
+//!
+//! Those with credit are a ring, linked through their entries: whose turn it is, who blocks, who
+//! has credit again and who leaves are found without a look at the others, however many wait.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::{Queue, State};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::Queue;
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -26,11 +33,14 @@ pub struct Consumer {
     pub prefetch: u32,
     /// Who takes the deliveries.
     pub sink: Arc<dyn Sink>,
-    pub(super) blocked: bool,
+    blocked: bool,
+    /// The places of its neighbours in the ring, while it is not blocked.
+    next: u32,
+    previous: u32,
 }
 
 impl Consumer {
-    /// A consumer with credit.
+    /// A consumer that gets nothing yet.
     #[must_use]
     pub fn new(key: u64, connection: u64, tag: Arc<str>, sink: Arc<dyn Sink>) -> Self {
         Self {
@@ -41,7 +51,9 @@ impl Consumer {
             exclusive: false,
             prefetch: 0,
             sink,
-            blocked: false,
+            blocked: true,
+            next: 0,
+            previous: 0,
         }
     }
 }
@@ -63,16 +75,178 @@ pub struct ConsumerView {
     pub exclusive: bool,
 }
 
-impl State {
-    /// The next consumer that has credit, in turn.
-    pub(super) fn next_ready_consumer(&mut self) -> Option<usize> {
-        let count = self.consumers.len();
-        let start = self.next_consumer as usize;
-        let found = (0..count)
-            .map(|step| (start + step) % count)
-            .find(|index| !self.consumers[*index].blocked)?;
-        self.next_consumer = ((found + 1) % count) as u32;
-        Some(found)
+/// The consumers of one queue.
+#[derive(Default)]
+pub(super) struct Consumers {
+    list: Vec<Consumer>,
+    /// Places by connection and key, once there are many.
+    index: Option<Box<Index>>,
+    /// The place of the one whose turn it is, while any has credit.
+    turn: u32,
+    /// How many have credit.
+    open: u32,
+}
+
+#[derive(Default)]
+struct Index {
+    hasher: RandomState,
+    places: HashTable<u32>,
+}
+
+/// From so many consumers on they are found by hash.
+const INDEXED_FROM: usize = 16;
+
+fn hash(hasher: &RandomState, consumer: &Consumer) -> u64 {
+    hasher.hash_one((consumer.connection, consumer.key))
+}
+
+impl Index {
+    fn add(&mut self, list: &[Consumer], place: u32) {
+        let hasher = &self.hasher;
+        let of = |place: &u32| hash(hasher, &list[*place as usize]);
+        self.places.insert_unique(of(&place), place, of);
+    }
+
+    fn remove(&mut self, list: &[Consumer], place: u32) {
+        let hash = hash(&self.hasher, &list[place as usize]);
+        if let Ok(entry) = self.places.find_entry(hash, |held| *held == place) {
+            entry.remove();
+        }
+    }
+}
+
+impl Consumers {
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many have credit.
+    pub(super) fn open(&self) -> usize {
+        self.open as usize
+    }
+
+    pub(super) fn at(&self, place: usize) -> &Consumer {
+        &self.list[place]
+    }
+
+    /// All of them, as the queue ends.
+    pub(super) fn into_list(self) -> Vec<Consumer> {
+        self.list
+    }
+
+    /// Nobody else may consume. Who is exclusive is alone.
+    fn is_exclusive(&self) -> bool {
+        self.list.first().is_some_and(|held| held.exclusive)
+    }
+
+    /// Adds one without credit.
+    fn add(&mut self, consumer: Consumer) {
+        let place = self.list.len() as u32;
+        self.list.push(Consumer {
+            blocked: true,
+            ..consumer
+        });
+        if let Some(index) = &mut self.index {
+            index.add(&self.list, place);
+        } else if self.list.len() > INDEXED_FROM {
+            let mut index = Box::<Index>::default();
+            (0..=place).for_each(|place| index.add(&self.list, place));
+            self.index = Some(index);
+        }
+    }
+
+    fn find(&self, connection: u64, key: u64) -> Option<usize> {
+        let is = |held: &Consumer| held.connection == connection && held.key == key;
+        let Some(index) = &self.index else {
+            return self.list.iter().position(is);
+        };
+        let hash = index.hasher.hash_one((connection, key));
+        let found = index
+            .places
+            .find(hash, |place| is(&self.list[*place as usize]));
+        found.map(|place| *place as usize)
+    }
+
+    /// Removes a connection's consumer; says whether it was there.
+    fn remove(&mut self, connection: u64, key: u64) -> bool {
+        let Some(place) = self.find(connection, key) else {
+            return false;
+        };
+        self.block(place);
+        let last = self.list.len() - 1;
+        if let Some(index) = &mut self.index {
+            index.remove(&self.list, place as u32);
+            if place != last {
+                index.remove(&self.list, last as u32);
+            }
+        }
+        // The last one takes its place, in the ring as well.
+        if place != last && !self.list[last].blocked {
+            let Consumer { next, previous, .. } = self.list[last];
+            self.list[previous as usize].next = place as u32;
+            self.list[next as usize].previous = place as u32;
+            if self.turn == last as u32 {
+                self.turn = place as u32;
+            }
+        }
+        self.list.swap_remove(place);
+        if self.list.is_empty() {
+            *self = Self::default();
+        } else if let Some(index) = &mut self.index
+            && place != last
+        {
+            index.add(&self.list, place as u32);
+        }
+        true
+    }
+
+    /// It has no credit: it leaves the ring.
+    pub(super) fn block(&mut self, place: usize) {
+        if std::mem::replace(&mut self.list[place].blocked, true) {
+            return;
+        }
+        self.open -= 1;
+        let Consumer { next, previous, .. } = self.list[place];
+        self.list[previous as usize].next = next;
+        self.list[next as usize].previous = previous;
+        if self.turn == place as u32 {
+            self.turn = next;
+        }
+    }
+
+    /// It has credit: its turn comes after all others.
+    pub(super) fn unblock(&mut self, connection: u64, key: u64) -> bool {
+        let Some(place) = self.find(connection, key) else {
+            return false;
+        };
+        if !std::mem::replace(&mut self.list[place].blocked, false) {
+            return true;
+        }
+        if self.open == 0 {
+            self.turn = place as u32;
+            self.list[place].previous = place as u32;
+        }
+        self.open += 1;
+        let next = self.turn as usize;
+        let previous = self.list[next].previous as usize;
+        self.list[place].next = next as u32;
+        self.list[place].previous = previous as u32;
+        self.list[next].previous = place as u32;
+        self.list[previous].next = place as u32;
+        true
+    }
+
+    /// The place of the consumer whose turn it is, among those that have credit.
+    pub(super) fn next_open(&mut self) -> Option<usize> {
+        (self.open > 0).then(|| {
+            let place = self.turn as usize;
+            self.turn = self.list[place].next;
+            place
+        })
     }
 }
 
@@ -92,8 +266,7 @@ impl Queue {
                 vhost,
             ));
         }
-        let taken = state.consumers.iter().any(|held| held.exclusive);
-        if taken || (consumer.exclusive && !state.consumers.is_empty()) {
+        if state.consumers.is_exclusive() || (consumer.exclusive && !state.consumers.is_empty()) {
             return Err(Refusal::new(
                 ReplyCode::AccessRefused,
                 format!(
@@ -111,24 +284,16 @@ impl Queue {
         }
         state.had_consumer = true;
         state.unused_since = now;
-        state.consumers.push(Consumer {
-            blocked: true,
-            ..consumer
-        });
+        state.consumers.add(consumer);
         Ok(())
     }
 
     /// Removes a connection's consumer. Says whether the queue should now go as well (auto-delete).
     pub(crate) fn remove_consumer(&self, connection: u64, key: u64, now: Time) -> bool {
         let mut state = self.state.lock();
-        let before = state.consumers.len();
-        state
-            .consumers
-            .retain(|held| held.connection != connection || held.key != key);
-        if state.consumers.len() == before {
+        if !state.consumers.remove(connection, key) {
             return false;
         }
-        state.next_consumer = 0;
         state.unused_since = now;
         self.auto_delete && state.consumers.is_empty() && state.had_consumer
     }
@@ -145,6 +310,9 @@ impl Queue {
             prefetch: held.prefetch,
             exclusive: held.exclusive,
         };
-        state.consumers.iter().map(view).collect()
+        state.consumers.list.iter().map(view).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

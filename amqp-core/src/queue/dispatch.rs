@@ -70,8 +70,8 @@ impl Queue {
         offer: &mut Offer<'_>,
     ) -> bool {
         let mut refusals = 0;
-        while let Some(index) = state.next_ready_consumer() {
-            let consumer = &state.consumers[index];
+        while let Some(place) = state.consumers.next_open() {
+            let consumer = state.consumers.at(place);
             let mut delivery = Delivery {
                 consumer: consumer.key,
                 queue: self,
@@ -93,12 +93,12 @@ impl Queue {
                     self.delivered.fetch_add(1, Ordering::Relaxed);
                     return true;
                 }
-                Outcome::Full => state.consumers[index].blocked = true,
+                Outcome::Full => state.consumers.block(place),
                 Outcome::Discarded(loss) => {
                     // What one consumer cannot have, another may: it is dropped only if all of them
                     // refuse it, and waits while one has no credit.
                     refusals += 1;
-                    let open = state.consumers.iter().filter(|held| !held.blocked).count();
+                    let open = state.consumers.open();
                     if loss != Loss::Expired && refusals < open {
                         continue;
                     }
@@ -138,12 +138,7 @@ impl Queue {
     /// The consumer has credit again, or is new: it gets what is ready.
     pub fn pull(self: &Arc<Self>, turn: &mut Turn, connection: u64, key: u64) {
         let mut state = self.state.lock();
-        let found = state
-            .consumers
-            .iter_mut()
-            .find(|c| c.connection == connection && c.key == key);
-        if let Some(consumer) = found {
-            consumer.blocked = false;
+        if state.consumers.unblock(connection, key) {
             self.dispatch(&mut state, turn);
         }
     }

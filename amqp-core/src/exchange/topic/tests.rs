@@ -1,11 +1,11 @@
 //! The trie against a plain reading of the rules, over many small filters and topics.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use super::{Binding, Bindings};
-use crate::exchange::Destination;
+use super::{Bindings, Bound};
+use crate::exchange::{End, Exchange, ExchangeKind, ExchangeProperties, Terms};
 use crate::field::Table;
-use crate::key::{Form, append_dotted};
+use crate::key::{Form, append_dotted, dotted_text};
 
 /// Small, repeatable, and enough to mix words.
 struct Dice(u64);
@@ -27,14 +27,50 @@ impl Dice {
     }
 }
 
-fn binding(key: &str, form: Form) -> Arc<Binding> {
-    Arc::new(Binding {
-        source: Weak::new(),
-        destination: Destination::Queue(Weak::new()),
-        key: key.as_bytes().into(),
-        form,
-        arguments: Table::new(),
-    })
+/// Makes bindings of one exchange to itself, each with an identity of its own.
+struct Maker {
+    exchange: Arc<Exchange>,
+    made: u32,
+}
+
+impl Maker {
+    fn new() -> Self {
+        let properties = ExchangeProperties {
+            kind: ExchangeKind::Topic,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: Table::new(),
+        };
+        Self {
+            exchange: Arc::new(Exchange::new(1, "e", properties)),
+            made: 0,
+        }
+    }
+
+    fn make(&mut self, key: &str, form: Form) -> Bound {
+        self.made += 1;
+        let terms = Terms {
+            key: key.as_bytes(),
+            form,
+            arguments: b"",
+        };
+        let end = End::Exchange(&self.exchange);
+        Bound::new(&self.exchange, end, &terms, self.made)
+    }
+}
+
+fn words(bound: &Bound) -> String {
+    dotted_text(bound.key(), bound.form())
+}
+
+fn insert(bindings: &mut Bindings, bound: &Bound) {
+    bindings.insert(words(bound).as_bytes(), bound);
+}
+
+fn remove(bindings: &mut Bindings, bound: &Bound) {
+    assert!(bindings.remove(words(bound).as_bytes(), bound));
+    assert!(!bindings.remove(words(bound).as_bytes(), bound));
 }
 
 /// `#` any number of words, `single` one, everything else itself: by trying everything.
@@ -62,10 +98,12 @@ fn dotted(key: &str) -> String {
     String::from_utf8(out).expect("ASCII stays ASCII")
 }
 
-/// What the module's table says of one message and one binding.
-fn expected(binding: &Binding, form: Form, key: &str) -> bool {
-    let bound = std::str::from_utf8(&binding.key).expect("made of text");
-    match (form, binding.form) {
+/// What the module's table says of one binding key and one message's key.
+pub(in crate::exchange) fn fits_key(
+    (bound, bound_form): (&str, Form),
+    (key, form): (&str, Form),
+) -> bool {
+    match (form, bound_form) {
         (Form::Dotted, Form::Dotted) => fits(&split(bound, '.'), &split(key, '.'), "*"),
         (Form::Slashed, Form::Dotted) => fits(&split(bound, '.'), &split(&dotted(key), '.'), "*"),
         (Form::Slashed, Form::Slashed) => {
@@ -79,15 +117,17 @@ fn expected(binding: &Binding, form: Form, key: &str) -> bool {
     }
 }
 
-fn found(bindings: &Bindings, form: Form, key: &str) -> Vec<*const Binding> {
+fn expected(binding: &Bound, form: Form, key: &str) -> bool {
+    let bound = std::str::from_utf8(binding.key()).expect("made of text");
+    fits_key((bound, binding.form()), (key, form))
+}
+
+/// What was found, as the numbers that the maker gave.
+fn found(bindings: &Bindings, form: Form, key: &str) -> Vec<u32> {
     let mut found = Vec::new();
-    let dots = if form == Form::Slashed {
-        dotted(key)
-    } else {
-        key.to_owned()
-    };
+    let dots = dotted_text(key.as_bytes(), form);
     bindings.each_match(form, key.as_bytes(), dots.as_bytes(), &mut |held| {
-        found.push(Arc::as_ptr(held));
+        found.push(held.identity());
     });
     found.sort_unstable();
     found.dedup();
@@ -100,7 +140,8 @@ fn found(bindings: &Bindings, form: Form, key: &str) -> Vec<*const Binding> {
 fn m2_m3_a3_the_trie_finds_what_the_rules_say() {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     for _ in 0..200 {
-        let mut held = Vec::new();
+        let mut held: Vec<Bound> = Vec::new();
+        let mut maker = Maker::new();
         let mut bindings = Bindings::default();
         for _ in 0..30 {
             let (key, form) = if dice.roll(2) == 0 {
@@ -119,8 +160,8 @@ fn m2_m3_a3_the_trie_finds_what_the_rules_say() {
             if multi > 2 || (key.is_empty() && form == Form::Slashed) {
                 continue;
             }
-            let new = binding(&key, form);
-            bindings.insert(&new);
+            let new = maker.make(&key, form);
+            insert(&mut bindings, &new);
             held.push(new);
         }
         for round in 0..2 {
@@ -136,16 +177,15 @@ fn m2_m3_a3_the_trie_finds_what_the_rules_say() {
                 if key.is_empty() && form == Form::Slashed {
                     continue;
                 }
-                let mut wanted: Vec<*const Binding> = held
+                let wanted: Vec<u32> = held
                     .iter()
                     .filter(|held| expected(held, form, &key))
-                    .map(Arc::as_ptr)
+                    .map(Bound::identity)
                     .collect();
-                wanted.sort_unstable();
-                let names = |all: &[*const Binding]| -> Vec<String> {
-                    let of = |held: &&Arc<Binding>| all.contains(&Arc::as_ptr(held));
-                    let text = |held: &Arc<Binding>| {
-                        format!("{:?} {}", held.form, String::from_utf8_lossy(&held.key))
+                let names = |all: &[u32]| -> Vec<String> {
+                    let of = |held: &&Bound| all.contains(&held.identity());
+                    let text = |held: &Bound| {
+                        format!("{:?} {}", held.form(), String::from_utf8_lossy(held.key()))
                     };
                     held.iter().filter(of).map(text).collect()
                 };
@@ -157,10 +197,10 @@ fn m2_m3_a3_the_trie_finds_what_the_rules_say() {
                 );
             }
             let gone = held.split_off(held.len() / 2);
-            gone.iter().for_each(|binding| bindings.remove(binding));
+            gone.iter().for_each(|bound| remove(&mut bindings, bound));
         }
-        held.iter().for_each(|binding| bindings.remove(binding));
-        assert!(bindings.is_empty() && bindings.trie.is_empty());
+        held.iter().for_each(|bound| remove(&mut bindings, bound));
+        assert!(bindings.len() == 0 && bindings.words.trie.is_empty());
     }
 }
 
@@ -168,11 +208,15 @@ fn m2_m3_a3_the_trie_finds_what_the_rules_say() {
 /// each: counted in visits, not in time.
 #[test]
 fn two_wildcards_visit_each_part_once() {
-    let mut bindings = Bindings::default();
+    let (mut bindings, mut maker) = (Bindings::default(), Maker::new());
     let part = ["a"; 60].join("/");
     for number in 0..50 {
-        bindings.insert(&binding(&format!("#/x{number}/#/{part}/b"), Form::Slashed));
-        bindings.insert(&binding(&format!("#/a/#/{part}/b{number}"), Form::Slashed));
+        for key in [
+            format!("#/x{number}/#/{part}/b"),
+            format!("#/a/#/{part}/b{number}"),
+        ] {
+            insert(&mut bindings, &maker.make(&key, Form::Slashed));
+        }
     }
     let topic = ["a"; 250].join("/");
     assert!(found(&bindings, Form::Slashed, &topic).is_empty());

@@ -1,0 +1,140 @@
+//! Exchanges as their users meet them, through a link: the rig of the tests below it.
+
+mod model;
+mod race;
+mod scale;
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::definitions::Volatile;
+use crate::exchange::Memo;
+use crate::field::Table;
+use crate::journal::MemoryJournal;
+use crate::key::Form;
+use crate::link::{BindQueue, DeclareExchange, DeclareQueue, Link};
+use crate::message::{AmqpOrigin, Head, MessageRef};
+use crate::options::Options;
+use crate::queue::{Queue, QueueProperties};
+use crate::refusal::Refusal;
+use crate::time::Time;
+use crate::turn::Turn;
+
+/// Small, repeatable, and enough to mix things.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides as u64) as usize
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len())]
+    }
+}
+
+/// The owner's link into a vhost of a broker in memory.
+fn link() -> Arc<Link> {
+    let broker = Broker::open(
+        Options::default(),
+        Arc::new(Volatile::default()),
+        Arc::new(MemoryJournal::default()),
+        Time(1),
+        || "unused".to_owned(),
+    )
+    .expect("an empty broker opens");
+    let vhost = broker.vhost("/").expect("the default vhost is made");
+    broker.owner_link(&vhost)
+}
+
+/// A queue that counts what it gets as lost, and keeps nothing.
+fn declare(link: &Link, name: &str) -> Arc<Queue> {
+    let wish = DeclareQueue {
+        name,
+        properties: QueueProperties {
+            direct: true,
+            ..QueueProperties::default()
+        },
+        ..DeclareQueue::default()
+    };
+    let declared = link.queue_declare(&mut Turn::new(), &wish);
+    declared.expect("the queue can be declared").queue
+}
+
+fn declare_exchange(link: &Link, name: &str, kind: &str) {
+    let wish = DeclareExchange {
+        name,
+        kind,
+        passive: false,
+        durable: false,
+        auto_delete: false,
+        internal: false,
+        arguments: Table::new(),
+    };
+    link.exchange_declare(&wish)
+        .expect("the exchange can be declared");
+}
+
+fn wish<'a>(queue: &'a str, exchange: &'a str, key: &'a str, form: Form) -> BindQueue<'a> {
+    BindQueue {
+        queue,
+        exchange,
+        key: key.as_bytes(),
+        form,
+        arguments: Table::new(),
+    }
+}
+
+fn bind(link: &Link, queue: &str, exchange: &str, key: &str, form: Form) -> bool {
+    let made = link.queue_bind(&wish(queue, exchange, key, form));
+    made.expect("the queue can be bound").created
+}
+
+fn unbind(link: &Link, queue: &str, exchange: &str, key: &str, form: Form) -> usize {
+    let left = link.queue_unbind(&wish(queue, exchange, key, form));
+    left.expect("the queue can be unbound")
+}
+
+/// One publisher with what it and its worker remember.
+#[derive(Default)]
+struct Publisher {
+    turn: Turn,
+    memo: Memo,
+}
+
+impl Publisher {
+    /// Publishes an empty message and says how many queues it was routed to.
+    fn publish(
+        &mut self,
+        link: &Link,
+        exchange: &str,
+        (key, form): (&str, Form),
+        properties: &[u8],
+    ) -> Result<u32, Refusal> {
+        let message = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form,
+                persistent: false,
+                retain: false,
+                publisher: 0,
+                received: Time(1),
+                expires: None,
+            },
+            exchange,
+            key: key.as_bytes(),
+            properties,
+            payload: b"",
+        };
+        let published = link.publish(&mut self.turn, &mut self.memo, &message)?;
+        Ok(published.routed)
+    }
+
+    fn routed(&mut self, link: &Link, exchange: &str, key: &str, form: Form) -> u32 {
+        self.publish(link, exchange, (key, form), &[0, 0])
+            .expect("the message can be published")
+    }
+}
