@@ -3,6 +3,7 @@
 //! Owns arguments, output and exit codes. Never starts a broker: it hands the arguments for that
 //! back to `main`. Called by the names `rabbitmqctl` and `rabbitmq-plugins` it behaves as those.
 
+mod bench;
 mod client;
 mod config;
 mod console;
@@ -66,6 +67,7 @@ pub fn run(program: &str, args: Vec<OsString>) -> Action {
         Some(("ctl", inner)) => Action::Done(ctl::run(Ok(inner.clone()))),
         Some(("plugins", inner)) => Action::Done(plugins::run(Ok(inner.clone()))),
         Some(("config", inner)) => Action::Done(config::run(inner)),
+        Some(("bench", inner)) => Action::Done(bench::run(inner)),
         Some(("server", inner)) => Action::Serve(serve_args(inner)),
         _ => Action::Serve(serve_args(&matches)),
     }
@@ -85,6 +87,7 @@ fn command() -> Command {
         .subcommand(ctl::command("ctl"))
         .subcommand(plugins::command("plugins"))
         .subcommand(config::command())
+        .subcommand(bench::command())
 }
 
 fn server_options() -> Vec<Arg> {

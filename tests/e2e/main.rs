@@ -6,6 +6,7 @@
 mod amqp;
 mod amqp_tutorials;
 mod auth;
+mod bench;
 mod bridge;
 mod broker;
 mod channels;

@@ -31,6 +31,7 @@ const OURS_ALLOWED: &[(&str, &[&str])] = &[
             "leveret-store",
         ],
     ),
+    ("leveret-load", &[]),
     ("xtask", &[]),
 ];
 
@@ -43,6 +44,7 @@ const THEIRS_ALLOWED: &[(&[&str], &[&str])] = &[
             "leveret-management",
             "leveret-auth",
             "leveret",
+            "leveret-load",
             "xtask",
         ],
     ),
