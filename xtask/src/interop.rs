@@ -5,18 +5,18 @@
 //! root. It ends only processes that it started.
 
 mod broker;
-mod process;
 mod script;
 mod toolbox;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use broker::Broker;
 use script::{SCRIPTS, Script};
 use toolbox::Toolbox;
+
+use crate::leveret;
 
 /// What to run.
 #[derive(clap::Args)]
@@ -37,10 +37,10 @@ pub(crate) struct Options {
 /// # Errors
 /// When the broker does not build or start, or a tool cannot be installed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let root = root()?;
+    let root = leveret::root()?;
     let scripts = chosen(options)?;
     let toolbox = Toolbox::prepare(&root, &scripts)?;
-    let binary = build(&root)?;
+    let binary = leveret::build(&root, "leveret", "leveret")?;
     let broker = Broker::start(&root, &binary)?;
     let mut failed = run_all(&scripts, &toolbox, &broker, options.only.is_some())?;
     let passed = scripts.len() - failed;
@@ -101,32 +101,4 @@ fn chosen(options: &Options) -> Result<Vec<&'static Script>> {
             bail!("no script called {name}; there are {}", names.join(", "));
         }
     }
-}
-
-fn build(root: &Path) -> Result<PathBuf> {
-    println!("building the release binary");
-    // Set by `cargo run`, which is how this chore is started.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    process::must(Command::new(cargo).current_dir(root).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "leveret",
-        "--bin",
-        "leveret",
-    ]))?;
-    Ok(target(root).join("release/leveret"))
-}
-
-/// The repository's folder.
-fn root() -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = here.parent().context("xtask lies in the repository")?;
-    Ok(root.to_path_buf())
-}
-
-/// Cargo's target folder; everything this chore writes lies in its `interop`.
-fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

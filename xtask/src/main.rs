@@ -1,8 +1,15 @@
 //! Chores of Leveret's repository that take more than one command.
 //!
-//! Owns the set-up of other projects' clients. Never part of the broker: nothing here ships.
+//! Owns the set-up of other projects' clients and brokers. Never part of the broker: nothing here
+//! ships.
 
+mod compare;
+mod debian;
 mod interop;
+mod interrupt;
+mod leveret;
+mod process;
+mod service;
 
 use std::process::ExitCode;
 
@@ -20,10 +27,13 @@ struct Arguments {
 enum Chore {
     /// Runs other projects' MQTT and AMQP clients against the release binary.
     Interop(interop::Options),
+    /// Measures this build beside mosquitto and RabbitMQ, interleaved, with tables and plots.
+    Compare(compare::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Interop(options) => interop::run(&options),
+        Chore::Compare(options) => compare::run(&options),
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::interrupt;
+
 /// How often a wait looks again.
 const POLL_MS: u64 = 20;
 
@@ -38,17 +40,19 @@ pub(crate) fn exists(program: &str) -> bool {
 /// Waits for a child, at most `limit`; `None` when it had to be ended.
 ///
 /// # Errors
-/// When the system cannot say how the child is.
+/// When the system cannot say how the child is, or on an interruption; the child has ended then.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let mut status = None;
-    until(limit, || {
+    let waited = until(limit, || {
+        interrupt::check()?;
         status = child.try_wait()?;
         Ok(status.is_some())
-    })?;
+    });
     if status.is_none() {
         child.kill().context("ending a child that overran")?;
         child.wait().context("waiting for an ended child")?;
     }
+    waited?;
     Ok(status)
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::broker::Broker;
-use super::process;
 use super::toolbox::Toolbox;
+use crate::process;
 
 /// How long one script may take.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(300);

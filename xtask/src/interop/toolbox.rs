@@ -10,7 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::script::{Language, Script};
-use super::{process, target};
+use crate::leveret::target;
+use crate::{debian, process};
 
 /// A program of Debian that the scripts need, and the package that brings it.
 const DEBIAN: &[(&str, &str, Language)] = &[
@@ -43,7 +44,7 @@ impl Toolbox {
             node: home.join("node"),
         };
         let needs = |language| chosen.iter().any(|script| script.language == language);
-        debian(&needs)?;
+        install_missing(&needs)?;
         if needs(Language::Python) {
             toolbox.install_python()?;
         }
@@ -75,7 +76,7 @@ impl Toolbox {
         println!("installing Python clients into {}", self.venv.display());
         if !made_venv(&self.venv)? {
             // Debian keeps `ensurepip` out of its python3.
-            apt_install(&["python3-venv"])?;
+            debian::install(&["python3-venv"])?;
             if !made_venv(&self.venv)? {
                 bail!("python3 -m venv {} fails", self.venv.display());
             }
@@ -125,7 +126,7 @@ fn made_venv(venv: &Path) -> Result<bool> {
     Ok(status.context("starting python3")?.success())
 }
 
-fn debian(needs: &impl Fn(Language) -> bool) -> Result<()> {
+fn install_missing(needs: &impl Fn(Language) -> bool) -> Result<()> {
     let mut missing: Vec<&str> = DEBIAN
         .iter()
         .filter(|(program, _, language)| needs(*language) && !process::exists(program))
@@ -135,39 +136,8 @@ fn debian(needs: &impl Fn(Language) -> bool) -> Result<()> {
     if missing.is_empty() {
         Ok(())
     } else {
-        apt_install(&missing)
+        debian::install(&missing)
     }
-}
-
-/// Installs Debian packages; the lists are fetched anew when the first attempt fails.
-fn apt_install(packages: &[&str]) -> Result<()> {
-    println!("installing Debian packages: {}", packages.join(" "));
-    let mut install = vec!["install", "--yes", "--no-install-recommends"];
-    install.extend(packages);
-    if process::must(&mut apt_get(&install)).is_ok() {
-        return Ok(());
-    }
-    process::must(&mut apt_get(&["update"]))?;
-    process::must(&mut apt_get(&install))
-}
-
-fn apt_get(arguments: &[&str]) -> Command {
-    // Containers run as root and have no sudo; elsewhere it must not ask for a password.
-    let mut command = if process::exists("sudo") {
-        let mut command = Command::new("sudo");
-        command.args([
-            "--non-interactive",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-        ]);
-        command
-    } else {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
-    command.args(arguments);
-    command
 }
 
 /// Whether the stamp of the last installation equals what is wanted now.
