@@ -13,6 +13,7 @@
 mod login;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -30,13 +31,12 @@ use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 
 use crate::codec::{self, FixedHeader, PacketType};
-use crate::flow::Flow;
 use crate::handle;
 use crate::node::Node;
-use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet};
+use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting};
 use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
 use crate::reason_code::ReasonCode;
-use crate::session::{self, Left, Membership};
+use crate::session::{self, Left};
 use crate::violation::Violation;
 use crate::will::Will;
 
@@ -48,27 +48,42 @@ const PACKETS_PER_TURN_MAX: usize = 256;
 
 /// Where the connection stands.
 enum State<H: Host> {
-    ExpectConnect { deadline: Time },
+    ExpectConnect {
+        deadline: Time,
+    },
     AwaitLogin(Box<PendingLogin>),
     Active(Box<Active<H::Core>>),
-    Closed,
+    Closed {
+        /// For how long the session outlives the connection; `None` is for ever.
+        expiry_ms: Option<u64>,
+    },
+}
+
+impl<H: Host> State<H> {
+    /// Closed without a session.
+    const OVER: Self = Self::Closed { expiry_ms: Some(0) };
 }
 
 /// What a connection has after login.
 pub(crate) struct Active<C: Core> {
     version: ProtocolVersion,
     pub(crate) memo: Memo,
-    pub(crate) keep_alive_ms: u64,
     pub(crate) last_input: Time,
     /// `None`: the session never expires.
     pub(crate) expiry_ms: Option<u64>,
-    pub(crate) aliases_in: HashMap<NonZeroU16, Box<str>>,
-    /// Acknowledgements in the order of the publishes ([MQTT-4.6.0-2]) that wait for the journal.
-    pub(crate) acks: VecDeque<PendingAck>,
+    pub(crate) aliases_in: Option<Box<HashMap<NonZeroU16, Box<str>>>>,
+    /// Acknowledgements that wait for the journal.
+    pub(crate) acks: Option<Box<Acks>>,
     /// Answers that wait until the definitions are on disk.
-    pub(crate) held: Option<Held<C>>,
+    pub(crate) held: Option<Box<Held<C>>>,
+}
+
+/// Acknowledgements that wait for the journal, in the order of the publishes ([MQTT-4.6.0-2]).
+#[derive(Default)]
+pub(crate) struct Acks {
+    pub(crate) pending: VecDeque<PendingAck>,
     /// The journal's number that a wake-up was asked for.
-    pub(crate) acks_awaited: u64,
+    awaited: u64,
 }
 
 /// A delivery that the client has acknowledged.
@@ -107,8 +122,6 @@ pub struct Connection<H: Host = Broker> {
     started: bool,
     /// Deliveries that the client acknowledged in this turn, settled in runs.
     settled: Vec<Settled>,
-    /// For how long the session outlives the connection; `None` is for ever.
-    leave_expiry: Option<u64>,
 }
 
 impl<H: Host> Connection<H> {
@@ -117,8 +130,7 @@ impl<H: Host> Connection<H> {
     #[must_use]
     pub fn new(node: &Arc<Node<H>>, accepted: Accepted, now: Time) -> Self {
         let connection = node.host.new_connection();
-        let output_bytes_max = usize::try_from(node.options.output_bytes_max).unwrap_or(usize::MAX);
-        let outlet = Arc::new(Outlet::new(connection, accepted, now, output_bytes_max));
+        let outlet = Arc::new(Outlet::new(connection, accepted, now, &node.options));
         node.host
             .register(connection, Arc::clone(&outlet) as Arc<dyn Peer>);
         Self {
@@ -130,7 +142,6 @@ impl<H: Host> Connection<H> {
             will_due: true,
             started: false,
             settled: Vec::new(),
-            leave_expiry: Some(0),
         }
     }
 
@@ -205,7 +216,7 @@ impl<H: Host> Connection<H> {
                 packet::decode(version, header, body)
                     .and_then(|packet| self.handle_active(turn, version, packet))
             }
-            State::AwaitLogin(_) | State::Closed => Ok(()),
+            State::AwaitLogin(_) | State::Closed { .. } => Ok(()),
         };
         self.release_held(turn);
         if let Err(violation) = result {
@@ -308,8 +319,9 @@ impl<H: Host> Connection<H> {
             if out.order.is_some() {
                 return;
             }
-            out.replay(self.outlet.output_bytes_max, turn.now);
-            let room = out.buf.len() < self.outlet.output_bytes_max;
+            let bytes_max = self.outlet.output_bytes_max();
+            out.replay(bytes_max, turn.now);
+            let room = out.buf.len() < bytes_max;
             out.flow
                 .as_mut()
                 .map(|flow| flow.take_starved(room))
@@ -328,25 +340,28 @@ impl<H: Host> Connection<H> {
         let Some(identity) = self.outlet.identity.get() else {
             return;
         };
-        let Some(first) = active.acks.front() else {
+        let Some(acks) = active.acks.as_deref_mut() else {
+            return;
+        };
+        let Some(first) = acks.pending.front() else {
             return;
         };
         if first.journaled > identity.core.journal_durable() {
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
-            let asked = first.journaled <= active.acks_awaited;
+            let asked = first.journaled <= acks.awaited;
             if asked || identity.core.wait_journal(first.journaled, &nudge) {
-                active.acks_awaited = active.acks_awaited.max(first.journaled);
+                acks.awaited = acks.awaited.max(first.journaled);
                 return;
             }
         }
         let durable = identity.core.journal_durable();
         let mut out = self.outlet.lock();
-        while let Some(due) = active.acks.pop_front_if(|next| next.journaled <= durable) {
+        while let Some(due) = acks.pending.pop_front_if(|next| next.journaled <= durable) {
             let version = out.version;
             ack::encode(&mut out.buf, version, due.packet, due.packet_id, due.reason);
         }
         drop(out);
-        if !active.acks.is_empty() {
+        if !acks.pending.is_empty() {
             self.outlet.bell.press_and_ring();
         }
     }
@@ -370,7 +385,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn obey(&mut self, order: &Order) {
-        if matches!(self.state, State::Closed) {
+        if matches!(self.state, State::Closed { .. }) {
             return;
         }
         let reason = match order {
@@ -447,8 +462,11 @@ impl<H: Host> Connection<H> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::ExpectConnect { deadline } => Some(*deadline),
-            State::Active(active) if active.keep_alive_ms > 0 && active.held.is_none() => {
-                Some(active.last_input.after_ms(active.keep_alive_ms))
+            State::Active(active) if active.held.is_none() => {
+                let keep_alive_s = self.outlet.identity.get()?.keep_alive_s;
+                // One and a half times the Keep Alive.
+                let silence_ms = u64::from(keep_alive_s) * 1_500;
+                (silence_ms > 0).then(|| active.last_input.after_ms(silence_ms))
             }
             _ => None,
         }
@@ -467,18 +485,21 @@ impl<H: Host> Connection<H> {
         let State::AwaitLogin(_) = &self.state else {
             return;
         };
-        let State::AwaitLogin(pending) = std::mem::replace(&mut self.state, State::Closed) else {
+        let State::AwaitLogin(pending) = std::mem::replace(&mut self.state, State::OVER) else {
             return;
         };
         let Reply::Login(verdict) = reply;
-        self.leave_expiry = pending.expiry_ms;
         match login::finish(&self.node, &self.outlet, &pending, verdict, turn) {
             Ok(active) => {
                 self.state = State::Active(Box::new(active));
                 self.started = true;
                 self.release_held(turn);
             }
-            Err(reason) => self.refuse(reason),
+            Err(reason) => {
+                self.refuse(reason);
+                let expiry_ms = pending.expiry_ms;
+                self.state = State::Closed { expiry_ms };
+            }
         }
     }
 
@@ -490,7 +511,7 @@ impl<H: Host> Connection<H> {
         let _ = connack::encode(&mut out.buf, version, false, reason, &[]);
         drop(out);
         self.will_due = false;
-        self.state = State::Closed;
+        self.state = State::OVER;
     }
 
     /// The peer broke a rule: it is told, where the version can, and closed.
@@ -521,10 +542,15 @@ impl<H: Host> Connection<H> {
             }
         }
         // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
-        self.outlet.lock().order.get_or_insert(Order::Over);
-        if let State::Active(active) = std::mem::replace(&mut self.state, State::Closed) {
-            self.leave_expiry = active.expiry_ms;
-        }
+        let mut out = self.outlet.lock();
+        out.order.get_or_insert_with(|| Box::new(Order::Over));
+        drop(out);
+        let expiry_ms = match &self.state {
+            State::Active(active) => active.expiry_ms,
+            State::Closed { expiry_ms } => *expiry_ms,
+            State::ExpectConnect { .. } | State::AwaitLogin(_) => Some(0),
+        };
+        self.state = State::Closed { expiry_ms };
     }
 
     /// Moves what is to be written into `out`.
@@ -534,7 +560,7 @@ impl<H: Host> Connection<H> {
             return;
         }
         shared.sent_bytes += shared.buf.len() as u64;
-        let was_full = shared.buf.len() >= self.outlet.output_bytes_max;
+        let was_full = shared.buf.len() >= self.outlet.output_bytes_max();
         if out.is_empty() {
             std::mem::swap(out, &mut shared.buf);
         } else {
@@ -555,14 +581,28 @@ impl<H: Host> Connection<H> {
         match &self.state {
             State::ExpectConnect { .. } => true,
             State::Active(active) => active.held.is_none() && !self.outlet.is_full(),
-            State::AwaitLogin(_) | State::Closed => false,
+            State::AwaitLogin(_) | State::Closed { .. } => false,
         }
     }
 
     /// Whether nothing more is wanted but the output written.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, State::Closed { .. })
+    }
+
+    /// The other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.outlet.accepted.peer
+    }
+
+    /// For how long the session outlives the closed connection.
+    fn leave_expiry(&self) -> Option<u64> {
+        match &self.state {
+            State::Closed { expiry_ms } => *expiry_ms,
+            _ => Some(0),
+        }
     }
 
     /// Where the driver leaves its waker.
@@ -581,8 +621,13 @@ impl<H: Host> Connection<H> {
         };
         let mut leaving = self.outlet.leaving.lock();
         if matches!(*leaving, Leaving::Here) {
-            let flow = self.outlet.lock().flow.take();
-            let rest = self.leave(identity, turn, flow.unwrap_or_default());
+            let mut out = self.outlet.lock();
+            let parting = Parting {
+                flow: out.flow.take(),
+                will: out.will.take(),
+            };
+            drop(out);
+            let rest = self.leave(identity, turn, parting);
             *leaving = Leaving::Gone(rest);
         }
         drop(leaving);
@@ -594,24 +639,25 @@ impl<H: Host> Connection<H> {
         &self,
         identity: &Identity<H::Core>,
         turn: &mut Turn,
-        mut flow: Box<Flow>,
+        mut parting: Parting,
     ) -> Option<Box<dyn Leftover>> {
-        let will = flow.will.take().filter(|_| self.will_due);
-        let ends = self.started && (identity.clean || self.leave_expiry == Some(0));
-        let left = session::leave(identity, ends, turn, flow);
+        let will = parting.will.take().filter(|_| self.will_due);
+        let ends = self.started && (identity.clean || self.leave_expiry() == Some(0));
+        let exchange = self.outlet.exchange();
+        let left = session::leave(identity, exchange, ends, turn, parting);
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
         let (core, id) = (&identity.core, &identity.client_id);
         if ends {
-            session::leave_groups(&Membership::of(identity), left.shared());
+            left.leave_groups();
             if let Some(will) = will {
-                will.publish(&**core, turn, &identity.exchange);
+                will.publish(&**core, turn, exchange);
             }
             return core.disown(turn, id, &owner, None, None);
         }
         if let Some(will) = will {
             self.send_will(identity, turn, will, &left);
         }
-        core.disown(turn, id, &owner, Some(Box::new(left)), self.leave_expiry)
+        core.disown(turn, id, &owner, Some(Box::new(left)), self.leave_expiry())
     }
 
     /// Publishes the will of a session that lives on, or schedules it.
@@ -622,9 +668,9 @@ impl<H: Host> Connection<H> {
         will: Box<Will>,
         left: &Left<H::Core>,
     ) {
-        let (core, exchange) = (&identity.core, &identity.exchange);
+        let (core, exchange) = (&identity.core, self.outlet.exchange());
         if will.delay_ms > 0
-            && let Some(scheduled) = will.publish_later(core, turn, exchange, self.leave_expiry)
+            && let Some(scheduled) = will.publish_later(core, turn, exchange, self.leave_expiry())
         {
             left.set_scheduled(will, scheduled);
         } else {

@@ -29,7 +29,7 @@ impl<C: Core> Sink for Outlet<C> {
         if out.order.is_some() {
             return Outcome::Full;
         }
-        let room = out.buf.len() < self.output_bytes_max;
+        let room = out.buf.len() < self.output_bytes_max();
         let key = delivery.consumer as usize;
         let Some(slot) = flow.slots.get_mut(key) else {
             return Outcome::Full;
@@ -43,7 +43,9 @@ impl<C: Core> Sink for Outlet<C> {
             out.dropped += 1;
             return Outcome::Discarded(Loss::Overflow);
         }
-        if !room || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.window)) {
+        if !room
+            || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.terms.window))
+        {
             flow.starved(key);
             return Outcome::Full;
         }
@@ -300,7 +302,7 @@ pub(crate) fn encode_as(
 }
 
 fn fits_client(version: ProtocolVersion, flow: &Flow, outgoing: &OutgoingPublish<'_>) -> bool {
-    let Some(max) = flow.packet_bytes_max else {
+    let Some(max) = flow.terms.packet_bytes_max else {
         return true;
     };
     let remaining = publish::encoded_len(version, outgoing);

@@ -10,7 +10,6 @@ use leveret_core::queue::{Queue, Unacked};
 
 use crate::packet::QoS;
 use crate::packet::subscribe::SubscriptionOptions;
-use crate::will::Will;
 
 /// Packet ids there are.
 const PACKET_IDS: u64 = 65_535;
@@ -88,13 +87,21 @@ pub(crate) struct Asking {
     pub(crate) retain_as_published: bool,
 }
 
+/// What CONNECT asked of deliveries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// Deliveries that may be in flight.
+    pub(crate) window: u16,
+    /// Topic aliases that may be set; 0: none.
+    pub(crate) topic_alias_max: u16,
+    /// Bytes of the largest packet that the client takes.
+    pub(crate) packet_bytes_max: Option<NonZeroU32>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Flow {
-    /// Deliveries that may be in flight.
-    pub(crate) window: u16,
-    /// Bytes of the largest packet that the client takes.
-    pub(crate) packet_bytes_max: Option<NonZeroU32>,
+    pub(crate) terms: Terms,
     next_order: u64,
     /// How many in flight have another packet id than their order gives, since they had it before.
     displaced: usize,
@@ -108,7 +115,6 @@ pub(crate) struct Flow {
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
     /// QoS 2 publishes that were routed and not released yet.
     pub(crate) received: HashSet<u16>,
-    pub(crate) will: Option<Box<Will>>,
     pub(crate) aliases: Option<Box<Aliases>>,
     /// The last AMQP key and the topic it became; empty topic: it has none.
     pub(crate) translated: Option<Box<(Vec<u8>, u32, String)>>,
@@ -121,6 +127,20 @@ fn packet_id_of(order: u64) -> NonZeroU16 {
 }
 
 impl Flow {
+    pub(crate) fn new(terms: Terms) -> Self {
+        let aliases = || {
+            Box::new(Aliases {
+                max: terms.topic_alias_max,
+                topics: HashMap::new(),
+            })
+        };
+        Self {
+            terms,
+            aliases: (terms.topic_alias_max > 0).then(aliases),
+            ..Self::default()
+        }
+    }
+
     /// The subscriptions have changed.
     pub(crate) fn resubscribed(&mut self) {
         self.translated = None;
@@ -134,7 +154,7 @@ impl Flow {
 
     /// Whether another QoS 1 delivery may leave.
     pub(crate) fn has_window(&self) -> bool {
-        self.inflight.len() < usize::from(self.window)
+        self.inflight.len() < usize::from(self.terms.window)
     }
 
     /// The next packet id that is not in flight. The window is at most 65,535, so there is one.
@@ -229,10 +249,10 @@ mod tests {
     /// [MQTT-2.2.1-3]: an id that is in flight is not given again.
     #[test]
     fn packet_ids_in_flight_are_not_given_again() {
-        let mut flow = Flow {
+        let mut flow = Flow::new(Terms {
             window: u16::MAX,
-            ..Flow::default()
-        };
+            ..Terms::default()
+        });
         let first = flow.assign_fresh();
         assert_eq!(first.1.get(), 1);
         flow.sent(first, None);

@@ -53,12 +53,12 @@ impl<C: Core> Context<'_, C> {
         then_close: Option<ReasonCode>,
     ) {
         let core = Arc::clone(&self.identity.core);
-        self.active.held = Some(Held {
+        self.active.held = Some(Box::new(Held {
             core,
             bytes,
             replay,
             then_close,
             awaited: 0,
-        });
+        }));
     }
 }

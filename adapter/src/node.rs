@@ -13,14 +13,17 @@ pub struct Node<H: Host = Broker> {
     /// The broker.
     pub host: Arc<H>,
     /// What the operator set.
-    pub options: Options,
+    pub options: Arc<Options>,
 }
 
 impl<H: Host> Node<H> {
     /// A node over `host`.
     #[must_use]
     pub fn new(host: Arc<H>, options: Options) -> Arc<Self> {
-        Arc::new(Self { host, options })
+        Arc::new(Self {
+            host,
+            options: Arc::new(options),
+        })
     }
 }
 

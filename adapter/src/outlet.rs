@@ -15,10 +15,12 @@ use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::flow::Flow;
+use crate::flow::{Flow, Terms};
 use crate::limits::ANSWERS_BYTES_MAX;
+use crate::options::Options;
 use crate::packet::ProtocolVersion;
 use crate::session;
+use crate::will::Will;
 
 /// Why the owner must close, said by others.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,11 +39,15 @@ pub(crate) enum Order {
 pub(crate) struct Out {
     pub(crate) buf: Vec<u8>,
     pub(crate) version: ProtocolVersion,
-    pub(crate) order: Option<Order>,
+    pub(crate) order: Option<Box<Order>>,
     /// Somebody else has taken the session, whatever the order is.
     pub(crate) evicted: bool,
+    /// What CONNECT asked of deliveries.
+    pub(crate) terms: Terms,
     /// Made by the first thing that needs it; a client that only publishes never does.
     pub(crate) flow: Option<Box<Flow>>,
+    /// Published when the connection ends without a word.
+    pub(crate) will: Option<Box<Will>>,
     /// Deliveries that found no room and were dropped.
     pub(crate) dropped: u64,
     pub(crate) sent_bytes: u64,
@@ -53,11 +59,7 @@ pub(crate) struct Identity<C> {
     pub(crate) core: Arc<C>,
     /// The number of the client: the same on each of its connections.
     pub(crate) publisher: u64,
-    pub(crate) client_id: Box<str>,
-    pub(crate) user: Box<str>,
-    pub(crate) vhost: Box<str>,
-    /// The exchange that topics are routed through.
-    pub(crate) exchange: Box<str>,
+    pub(crate) client_id: Arc<str>,
     /// The session ends with the connection.
     pub(crate) clean: bool,
     pub(crate) keep_alive_s: u16,
@@ -69,13 +71,19 @@ pub(crate) struct Outlet<C: Core> {
     pub(crate) connection: u64,
     pub(crate) accepted: Accepted,
     pub(crate) connected_at: Time,
-    /// Bytes that may wait before QoS 0 is dropped and QoS 1 stays in its queue.
-    pub(crate) output_bytes_max: usize,
+    pub(crate) options: Arc<Options>,
     pub(crate) identity: OnceLock<Identity<C>>,
     /// Taken before the session is left, by the connection itself or by its successor, and held
     /// until it has been: the other one waits.
     pub(crate) leaving: Mutex<Leaving>,
     state: Mutex<Out>,
+}
+
+/// What a connection takes out of its out-buffer when its session is left.
+#[derive(Default)]
+pub(crate) struct Parting {
+    pub(crate) flow: Option<Box<Flow>>,
+    pub(crate) will: Option<Box<Will>>,
 }
 
 /// Whether the session was left already.
@@ -92,7 +100,8 @@ impl Out {
         if self.evicted {
             return None;
         }
-        Some(self.flow.get_or_insert_default())
+        let terms = self.terms;
+        Some(self.flow.get_or_insert_with(|| Box::new(Flow::new(terms))))
     }
 }
 
@@ -101,14 +110,14 @@ impl<C: Core> Outlet<C> {
         connection: u64,
         accepted: Accepted,
         connected_at: Time,
-        output_bytes_max: usize,
+        options: &Arc<Options>,
     ) -> Self {
         Self {
             bell: Doorbell::default(),
             connection,
             accepted,
             connected_at,
-            output_bytes_max,
+            options: Arc::clone(options),
             identity: OnceLock::new(),
             leaving: Mutex::new(Leaving::Here),
             state: Mutex::new(Out {
@@ -116,7 +125,9 @@ impl<C: Core> Outlet<C> {
                 version: ProtocolVersion::V4,
                 order: None,
                 evicted: false,
+                terms: Terms::default(),
                 flow: None,
+                will: None,
                 dropped: 0,
                 sent_bytes: 0,
                 received_bytes: 0,
@@ -127,7 +138,17 @@ impl<C: Core> Outlet<C> {
     /// What waits exceeds what deliveries may fill by [`ANSWERS_BYTES_MAX`]: the client does not
     /// read the answers to what it sends.
     pub(crate) fn is_full(&self) -> bool {
-        self.lock().buf.len() > self.output_bytes_max + ANSWERS_BYTES_MAX
+        self.lock().buf.len() > self.output_bytes_max() + ANSWERS_BYTES_MAX
+    }
+
+    /// Bytes that may wait before QoS 0 is dropped and QoS 1 stays in its queue.
+    pub(crate) fn output_bytes_max(&self) -> usize {
+        usize::try_from(self.options.output_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// The exchange that topics are routed through.
+    pub(crate) fn exchange(&self) -> &str {
+        &self.options.exchange
     }
 
     /// The number of the client, 0 before login.
@@ -143,7 +164,7 @@ impl<C: Core> Outlet<C> {
     pub(crate) fn order(&self, order: Order) {
         let mut out = self.lock();
         if out.order.is_none() {
-            out.order = Some(order);
+            out.order = Some(Box::new(order));
         }
         drop(out);
         self.bell.press_and_ring();
@@ -171,14 +192,17 @@ impl<C: Core> Owner for Outlet<C> {
         let rest = match std::mem::replace(&mut *leaving, Leaving::Gone(None)) {
             Leaving::Gone(rest) => rest,
             Leaving::Here => {
-                let flow = {
+                let parting = {
                     let mut out = self.lock();
                     out.evicted = true;
-                    out.order.get_or_insert(Order::Evicted);
-                    out.flow.take()
+                    out.order.get_or_insert_with(|| Box::new(Order::Evicted));
+                    Parting {
+                        flow: out.flow.take(),
+                        will: out.will.take(),
+                    }
                 };
                 let identity = self.identity.get();
-                identity.and_then(|held| session::hand_over(held, turn, flow.unwrap_or_default()))
+                identity.and_then(|held| session::hand_over(held, self.exchange(), turn, parting))
             }
         };
         drop(leaving);
@@ -200,8 +224,8 @@ impl<C: Core> Peer for Outlet<C> {
             },
             peer: self.accepted.peer,
             local: self.accepted.local,
-            user: text(|held| &held.user),
-            vhost: text(|held| &held.vhost),
+            user: text(|held| held.core.user()),
+            vhost: text(|held| held.core.vhost()),
             state: match (&out.order, identity) {
                 (Some(_), _) => "closing",
                 (None, Some(_)) => "running",

@@ -24,9 +24,10 @@ use leveret_core::seam::Core;
 use leveret_core::sink::Sink;
 use leveret_core::turn::Turn;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::flow::{Flow, Slot, Subscription};
-use crate::outlet::{Identity, Outlet};
+use crate::outlet::{Identity, Outlet, Parting};
 use crate::packet::QoS;
 use crate::will::Will;
 
@@ -54,29 +55,47 @@ pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
 
 /// What an absent client's session leaves beside its queues.
 pub(crate) struct Left<C: Core> {
-    group: Option<Membership<C>>,
     /// The session ended with its connection: only the will and the memberships are left.
     ended: bool,
-    /// How many queues of its own the session had.
-    queues: usize,
+    /// How many queues of its own the session had: 2 at most.
+    queues: u8,
+    flights: Option<Box<Flights>>,
+    groups: Option<Box<Groups<C>>>,
+    testament: Mutex<Testament>,
+}
+
+/// Packet ids that a session brings back.
+#[derive(Clone, Default)]
+struct Flights {
     received: HashSet<u16>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
-    /// Shared subscriptions of a session that lives on.
-    shared: Vec<Subscription>,
-    will: Mutex<Option<Box<Will>>>,
-    scheduled: Mutex<Option<Arc<Scheduled>>>,
+}
+
+/// The shared subscriptions of an absent session, and who is their member.
+struct Groups<C> {
+    member: Membership<C>,
+    subscriptions: Vec<Subscription>,
+}
+
+/// What becomes of the will.
+#[derive(Default)]
+struct Testament {
+    will: Option<Box<Will>>,
+    scheduled: Option<Arc<Scheduled>>,
 }
 
 impl<C: Core> Left<C> {
     /// The will, for the connection that has just ended to publish or schedule.
     pub(crate) fn take_will(&self) -> Option<Box<Will>> {
-        self.will.lock().take()
+        self.testament.lock().will.take()
     }
 
     /// The will is scheduled: the next connection may cancel it.
     pub(crate) fn set_scheduled(&self, will: Box<Will>, scheduled: Arc<Scheduled>) {
-        *self.will.lock() = Some(will);
-        *self.scheduled.lock() = Some(scheduled);
+        *self.testament.lock() = Testament {
+            will: Some(will),
+            scheduled: Some(scheduled),
+        };
     }
 }
 
@@ -101,7 +120,7 @@ pub(crate) fn start<C: Core>(
         .as_ref()
         .and_then(|rest| rest.0.as_any().downcast_ref::<Left<C>>());
     if let Some(left) = left {
-        settle_will(left, wish, previous.evicted, identity, turn);
+        settle_will(left, wish, previous.evicted, outlet, identity, turn);
     }
     if wish.clean_start {
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
@@ -111,7 +130,7 @@ pub(crate) fn start<C: Core>(
             }
         }
         leave_groups(
-            &Membership::of(identity),
+            &Membership::of(identity, outlet.exchange()),
             left.map(Left::shared).unwrap_or_default(),
         );
         return Ok(false);
@@ -133,11 +152,13 @@ pub(crate) fn start<C: Core>(
         }
     }
     if let Some(left) = left {
-        if let Some(flow) = outlet.lock().own_flow() {
-            flow.received.clone_from(&left.received);
-            flow.resumed.clone_from(&left.resumed);
+        if let Some(flights) = &left.flights
+            && let Some(flow) = outlet.lock().own_flow()
+        {
+            flow.received.clone_from(&flights.received);
+            flow.resumed.clone_from(&flights.resumed);
         }
-        for held in &left.shared {
+        for held in left.shared() {
             let Some(group) = held.share() else { continue };
             let name = shared_queue_name(group, held.filter());
             if core.find_queue(&name).is_some() {
@@ -161,10 +182,11 @@ fn settle_will<C: Core>(
     left: &Left<C>,
     wish: &Wish,
     evicted: bool,
+    outlet: &Outlet<C>,
     identity: &Identity<C>,
     turn: &mut Turn,
 ) {
-    let scheduled = left.scheduled.lock().take();
+    let scheduled = left.testament.lock().scheduled.take();
     let pending = match &scheduled {
         Some(scheduled) => scheduled.cancel(),
         None => evicted,
@@ -174,7 +196,7 @@ fn settle_will<C: Core>(
     };
     // Returning to the session calls a delayed will off; ending the session sends it at once.
     if wish.clean_start || will.delay_ms == 0 {
-        will.publish(&*identity.core, turn, &identity.exchange);
+        will.publish(&*identity.core, turn, outlet.exchange());
     }
 }
 
@@ -195,7 +217,7 @@ fn resume_queue<C: Core>(
     for binding in identity.core.bindings(queue) {
         let from = binding.source.upgrade();
         let ours = binding.form == Form::Slashed
-            && from.is_some_and(|held| held.name() == &*identity.exchange);
+            && from.is_some_and(|held| held.name() == outlet.exchange());
         if ours && let Some(held) = restore(&binding, qos, key as u32) {
             add(outlet, held);
         }
@@ -246,7 +268,7 @@ fn consume<C: Core>(
         }
         flow.slots[key].qos = qos;
         flow.slots[key].shared = key > SLOT_QOS1;
-        flow.window
+        flow.terms.window
     };
     consumer.prefetch = u32::from(window);
     let queue = identity.core.consume(turn, name, consumer)?;
@@ -357,13 +379,54 @@ fn properties(clean: bool, shared: bool, qos: QoS, expiry_ms: Option<u64>) -> Qu
 /// of its successor.
 pub(crate) fn leave<C: Core>(
     identity: &Identity<C>,
+    exchange: &str,
     ends: bool,
     turn: &mut Turn,
-    flow: Box<Flow>,
+    parting: Parting,
 ) -> Left<C> {
+    let mut left = Left {
+        ended: ends,
+        queues: 0,
+        flights: None,
+        groups: None,
+        testament: Mutex::new(Testament {
+            will: parting.will,
+            scheduled: None,
+        }),
+    };
+    let Some(flow) = parting.flow else {
+        return left;
+    };
+    let mut flow = *flow;
+    let own = stop(identity, ends, turn, &mut flow);
+    left.queues = own.len() as u8;
+    let resumed = give_back(identity, turn, &mut flow, &own);
+    if !(flow.received.is_empty() && resumed.is_empty()) {
+        left.flights = Some(Box::new(Flights {
+            received: flow.received,
+            resumed,
+        }));
+    }
+    let mut shared = flow.subscriptions;
+    shared.retain(|held| held.share().is_some());
+    if !shared.is_empty() {
+        left.groups = Some(Box::new(Groups {
+            member: Membership::of(identity, exchange),
+            subscriptions: shared,
+        }));
+    }
+    left
+}
+
+/// Cancels the consumers, and drops the session's queues if it ends; returns the numbers of those.
+fn stop<C: Core>(
+    identity: &Identity<C>,
+    ends: bool,
+    turn: &mut Turn,
+    flow: &mut Flow,
+) -> SmallVec<[u64; 2]> {
     let core = &identity.core;
-    let mut flow = flow;
-    let mut own = Vec::new();
+    let mut own = SmallVec::new();
     for (key, slot) in flow.slots.iter_mut().enumerate() {
         if let Some(queue) = slot.queue.take() {
             core.cancel(turn, &queue, key as u64);
@@ -375,6 +438,16 @@ pub(crate) fn leave<C: Core>(
             }
         }
     }
+    own
+}
+
+/// Gives what is in flight back to its queues; returns the packet ids that it had.
+fn give_back<C: Core>(
+    identity: &Identity<C>,
+    turn: &mut Turn,
+    flow: &mut Flow,
+    own: &[u64],
+) -> HashMap<(u64, u64), NonZeroU16> {
     let mut resumed = std::mem::take(&mut flow.resumed);
     let mut back: Vec<(Arc<Queue>, Vec<(u64, Message)>)> = Vec::new();
     for held in flow.inflight.drain(..) {
@@ -395,39 +468,28 @@ pub(crate) fn leave<C: Core>(
         }
     }
     for (queue, entries) in back {
-        core.settle(turn, &queue, entries.into_iter(), Settle::Requeue);
+        identity
+            .core
+            .settle(turn, &queue, entries.into_iter(), Settle::Requeue);
     }
-    let shared = flow
-        .subscriptions
-        .into_iter()
-        .filter(|held| held.share().is_some())
-        .collect();
-    Left {
-        group: Some(Membership::of(identity)),
-        ended: ends,
-        queues: own.len(),
-        received: flow.received,
-        resumed,
-        shared,
-        will: Mutex::new(flow.will),
-        scheduled: Mutex::default(),
-    }
+    resumed
 }
 
 /// The session ends, or goes to the client's next connection, which gets what is left of it.
 pub(crate) fn hand_over<C: Core>(
     identity: &Identity<C>,
+    exchange: &str,
     turn: &mut Turn,
-    flow: Box<Flow>,
+    parting: Parting,
 ) -> Option<Box<dyn Leftover>> {
-    let left = leave(identity, identity.clean, turn, flow);
+    let left = leave(identity, exchange, identity.clean, turn, parting);
     if !identity.clean {
         return Some(Box::new(left));
     }
-    leave_groups(&Membership::of(identity), &left.shared);
+    left.leave_groups();
     if let Some(will) = left.take_will() {
         // The session ended with its connection, and so did the will's delay.
-        will.publish(&*identity.core, turn, &identity.exchange);
+        will.publish(&*identity.core, turn, exchange);
     }
     None
 }
@@ -436,16 +498,16 @@ pub(crate) fn hand_over<C: Core>(
 #[derive(Clone)]
 pub(crate) struct Membership<C> {
     core: Arc<C>,
-    client_id: Box<str>,
+    client_id: Arc<str>,
     exchange: Box<str>,
 }
 
 impl<C: Core> Membership<C> {
-    pub(crate) fn of(identity: &Identity<C>) -> Self {
+    pub(crate) fn of(identity: &Identity<C>, exchange: &str) -> Self {
         Self {
             core: Arc::clone(&identity.core),
             client_id: identity.client_id.clone(),
-            exchange: identity.exchange.clone(),
+            exchange: exchange.into(),
         }
     }
 }
@@ -479,15 +541,21 @@ pub(crate) fn leave_group<C: Core>(member: &Membership<C>, held: &Subscription) 
 impl<C: Core> Left<C> {
     /// The shared subscriptions of the session.
     pub(crate) fn shared(&self) -> &[Subscription] {
-        &self.shared
+        let groups = self.groups.as_ref();
+        groups.map_or(&[], |groups| &groups.subscriptions)
+    }
+
+    /// The session ends for good.
+    pub(crate) fn leave_groups(&self) {
+        if let Some(groups) = &self.groups {
+            leave_groups(&groups.member, &groups.subscriptions);
+        }
     }
 }
 
 impl<C: Core> Leftover for Left<C> {
     fn forgotten(&self, _turn: &mut Turn) {
-        if let Some(member) = &self.group {
-            leave_groups(member, &self.shared);
-        }
+        self.leave_groups();
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -197,7 +197,7 @@ impl Broker {
         connection: u64,
         user: &str,
         vhost: &str,
-        client_id: Option<&str>,
+        client_id: Option<&Arc<str>>,
         peer: IpAddr,
     ) -> Result<Arc<Link>, Refusal> {
         self.check_loopback(user, peer)?;

@@ -13,7 +13,7 @@ mod queues;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::broker::Broker;
 use crate::permission::{Grants, Pattern, Permission, Variables};
@@ -34,17 +34,32 @@ pub struct Link {
     vhost: Arc<VHost>,
     connection: u64,
     user: Box<str>,
-    client_id: Option<Box<str>>,
+    client_id: Option<Arc<str>>,
     /// The owner of the node: no permission is asked.
     owner: bool,
-    /// The grants as they were at that epoch.
-    grants: Mutex<(u64, Option<Arc<Grants>>)>,
+    known: Mutex<Known>,
     /// The number of the last record that an answer must wait for.
     submitted: AtomicU64,
+}
+
+/// What a link remembers.
+struct Known {
+    /// The grants as they were at that epoch.
+    epoch: u64,
+    grants: Option<Arc<Grants>>,
+    /// Topic patterns with this link's variables, compiled; none of them outlives the epoch.
+    patterns: Option<Box<Vec<CompiledTopic>>>,
     /// Exclusive queues of this connection: they go with it.
-    exclusive: Mutex<Exclusive>,
-    /// Topic patterns with this link's variables, compiled; emptied when grants change.
-    patterns: Mutex<(u64, Vec<CompiledTopic>)>,
+    exclusive: Option<Box<Exclusive>>,
+}
+
+impl Known {
+    const NOTHING: Self = Self {
+        epoch: u64::MAX,
+        grants: None,
+        patterns: None,
+        exclusive: None,
+    };
 }
 
 /// A topic pattern of one exchange, ready to match.
@@ -80,19 +95,17 @@ impl Link {
         vhost: Arc<VHost>,
         connection: u64,
         user: &str,
-        client_id: Option<&str>,
+        client_id: Option<&Arc<str>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             broker,
             vhost,
             connection,
             user: user.into(),
-            client_id: client_id.map(Into::into),
+            client_id: client_id.cloned(),
             owner: false,
-            grants: Mutex::new((u64::MAX, None)),
+            known: Mutex::new(Known::NOTHING),
             submitted: AtomicU64::new(0),
-            exclusive: Mutex::default(),
-            patterns: Mutex::new((u64::MAX, Vec::new())),
         })
     }
 
@@ -104,10 +117,8 @@ impl Link {
             user: "".into(),
             client_id: None,
             owner: true,
-            grants: Mutex::new((u64::MAX, None)),
+            known: Mutex::new(Known::NOTHING),
             submitted: AtomicU64::new(0),
-            exclusive: Mutex::default(),
-            patterns: Mutex::new((u64::MAX, Vec::new())),
         })
     }
 
@@ -146,16 +157,22 @@ impl Link {
         self.submitted.fetch_max(number, Ordering::AcqRel);
     }
 
-    fn grants(&self) -> Option<Arc<Grants>> {
+    /// What is remembered, with the grants of today.
+    fn known(&self) -> MutexGuard<'_, Known> {
         let epoch = self.broker.users.epoch();
-        let mut known = self.grants.lock();
-        if known.0 != epoch {
-            *known = (
-                epoch,
-                self.broker.users.grants(&self.user, self.vhost.name()),
-            );
+        let mut known = self.known.lock();
+        if known.epoch != epoch {
+            known.epoch = epoch;
+            known.grants = self.broker.users.grants(&self.user, self.vhost.name());
+            known.patterns = None;
         }
-        known.1.clone()
+        known
+    }
+
+    /// The queue goes with this connection.
+    fn own_exclusively(&self, queue: &Arc<Queue>) {
+        let mut known = self.known.lock();
+        known.exclusive.get_or_insert_default().add(queue);
     }
 
     /// Asks whether the user may do this to that.
@@ -166,7 +183,9 @@ impl Link {
         let checked = if name.is_empty() { "amq.default" } else { name };
         let granted = self.owner
             || self
-                .grants()
+                .known()
+                .grants
+                .as_ref()
                 .is_some_and(|held| held.pattern(permission).matches(checked));
         if granted && !self.vhost.is_deleted() {
             return Ok(());
@@ -194,21 +213,24 @@ impl Link {
         if self.owner {
             return Ok(());
         }
-        let epoch = self.broker.users.epoch();
-        let mut known = self.patterns.lock();
-        if known.0 != epoch || known.1.len() > PATTERNS_KEPT_MAX {
-            *known = (epoch, Vec::new());
+        let mut known = self.known();
+        let Known {
+            grants, patterns, ..
+        } = &mut *known;
+        let patterns = patterns.get_or_insert_default();
+        if patterns.len() > PATTERNS_KEPT_MAX {
+            patterns.clear();
         }
         let same =
             |held: &CompiledTopic| held.permission == permission && *held.exchange == *exchange;
-        let place = match known.1.iter().position(same) {
+        let place = match patterns.iter().position(same) {
             Some(place) => place,
             None => {
-                known.1.push(self.compile_topic(permission, exchange));
-                known.1.len() - 1
+                patterns.push(self.compile_topic(grants.as_deref(), permission, exchange));
+                patterns.len() - 1
             }
         };
-        let allowed = known.1[place]
+        let allowed = patterns[place]
             .pattern
             .as_ref()
             .is_some_and(|held| held.matches(key));
@@ -226,12 +248,16 @@ impl Link {
         ))
     }
 
-    fn compile_topic(&self, permission: Permission, exchange: &str) -> CompiledTopic {
-        let grants = self.grants();
-        let topics = grants.as_ref().and_then(|held| held.topics.get(exchange));
+    fn compile_topic(
+        &self,
+        grants: Option<&Grants>,
+        permission: Permission,
+        exchange: &str,
+    ) -> CompiledTopic {
+        let topics = grants.and_then(|held| held.topics.get(exchange));
         let text = match (topics, permission) {
             // Without any grant there is nothing to be had; an exchange without patterns is open.
-            (None, _) => grants.as_ref().map(|_| ".*"),
+            (None, _) => grants.map(|_| ".*"),
             (Some(topics), Permission::Read) => Some(&*topics.read),
             (Some(topics), Permission::Write | Permission::Configure) => Some(&*topics.write),
         };
@@ -266,8 +292,9 @@ impl Link {
     /// Ends the connection's part in the vhost: its exclusive queues go. Consumers were cancelled
     /// before.
     pub fn close(&self, _turn: &mut Turn) {
-        let exclusive = std::mem::take(&mut *self.exclusive.lock());
-        for queue in exclusive.queues.iter().filter_map(Weak::upgrade) {
+        let exclusive = self.known.lock().exclusive.take();
+        let queues = exclusive.iter().flat_map(|held| &held.queues);
+        for queue in queues.filter_map(Weak::upgrade) {
             self.broker.delete_queue_when(&self.vhost, &queue, |_| true);
         }
     }

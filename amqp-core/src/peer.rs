@@ -12,10 +12,28 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// Our end.
     pub local: SocketAddr,
+    /// What accepted it.
+    pub origin: Arc<Origin>,
+}
+
+/// What all streams of a listener have in common.
+#[derive(Debug, Default)]
+pub struct Origin {
     /// The listener's name in the configuration.
-    pub listener: Arc<str>,
+    pub listener: Box<str>,
     /// The vhost that the listener is bound to, if it is.
-    pub vhost: Option<Arc<str>>,
+    pub vhost: Option<Box<str>>,
+}
+
+impl Origin {
+    /// A listener with this name, bound to a vhost or to none.
+    #[must_use]
+    pub fn new(listener: &str, vhost: Option<&str>) -> Arc<Self> {
+        Arc::new(Self {
+            listener: listener.into(),
+            vhost: vhost.map(Into::into),
+        })
+    }
 }
 
 /// What the broker asks a connection to do or to tell.

@@ -23,6 +23,12 @@ use crate::watermark::Wake;
 
 /// What the adapter needs of a core, for one logged-in connection in one vhost.
 pub trait Core: Send + Sync + Sized + 'static {
+    /// The user's name.
+    fn user(&self) -> &str;
+
+    /// The vhost's name.
+    fn vhost(&self) -> &str;
+
     /// Claims a client id; the connection that owns it is evicted.
     ///
     /// # Errors
@@ -148,6 +154,14 @@ pub trait Core: Send + Sync + Sized + 'static {
 }
 
 impl Core for Link {
+    fn user(&self) -> &str {
+        Self::user(self)
+    }
+
+    fn vhost(&self) -> &str {
+        Self::vhost(self).name()
+    }
+
     fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal> {
         self.claim(turn, id, owner)
     }
@@ -292,7 +306,7 @@ pub trait Host: Send + Sync + 'static {
         connection: u64,
         user: &str,
         vhost: &str,
-        client_id: &str,
+        client_id: &Arc<str>,
         peer: IpAddr,
     ) -> Result<Arc<Self::Core>, Refusal>;
 
@@ -325,7 +339,7 @@ impl Host for Broker {
         connection: u64,
         user: &str,
         vhost: &str,
-        client_id: &str,
+        client_id: &Arc<str>,
         peer: IpAddr,
     ) -> Result<Arc<Link>, Refusal> {
         self.open_vhost(connection, user, vhost, Some(client_id), peer)

@@ -23,7 +23,7 @@ mod input;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -127,7 +127,7 @@ impl Connection {
         tracing::info!(
             connection = id,
             peer = %connection.outlet.accepted().peer,
-            listener = &*connection.outlet.accepted().listener,
+            listener = &*connection.outlet.accepted().origin.listener,
             "accepted AMQP connection"
         );
         connection
@@ -340,6 +340,12 @@ impl Connection {
     #[must_use]
     pub fn doorbell(&self) -> &Doorbell {
         self.outlet.doorbell()
+    }
+
+    /// The other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.outlet.accepted().peer
     }
 
     fn peer_ip(&self) -> IpAddr {

@@ -18,7 +18,6 @@ mod tests;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,18 +65,12 @@ pub struct Driver<M: Machine, S> {
     machine: M,
     stream: S,
     surroundings: Arc<Surroundings>,
-    peer: SocketAddr,
-    /// An incomplete frame, or input that the machine did not want yet.
-    carry: Vec<u8>,
-    /// What is being written; empty most of the time.
-    output: Vec<u8>,
-    /// How much of it the stream has taken.
-    written: usize,
+    /// An idle connection has none.
+    aside: Option<Box<Aside>>,
     /// Made when a machine first has a deadline.
     alarm: Option<Pin<Box<Sleep>>>,
     /// When the alarm rings; the end of time if it is not set.
     armed: Time,
-    login: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     phase: Phase,
     /// The carry may hold a whole frame.
     again: bool,
@@ -87,11 +80,33 @@ pub struct Driver<M: Machine, S> {
     told: bool,
 }
 
-#[derive(Clone, Copy)]
+/// What a connection has only while something is under way.
+#[derive(Default)]
+struct Aside {
+    /// An incomplete frame, or input that the machine did not want yet.
+    carry: Vec<u8>,
+    /// What the stream did not take at once.
+    output: Vec<u8>,
+    /// How much of it the stream has taken since.
+    written: usize,
+    login: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    /// When Finishing and Draining end at the latest.
+    until: Time,
+    /// Bytes that Draining may still read.
+    left_bytes: usize,
+}
+
+impl Aside {
+    fn is_empty(&self) -> bool {
+        self.carry.is_empty() && self.output.is_empty() && self.login.is_none()
+    }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
 enum Phase {
     Open,
-    Finishing { until: Time },
-    Draining { until: Time, left_bytes: usize },
+    Finishing,
+    Draining,
     Over,
 }
 
@@ -121,18 +136,14 @@ enum Wrote {
 
 impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     /// A driver for a stream that nothing was read from yet.
-    pub fn new(machine: M, stream: S, peer: SocketAddr, surroundings: Arc<Surroundings>) -> Self {
+    pub fn new(machine: M, stream: S, surroundings: Arc<Surroundings>) -> Self {
         Self {
             machine,
             stream,
             surroundings,
-            peer,
-            carry: Vec::new(),
-            output: Vec::new(),
-            written: 0,
+            aside: None,
             alarm: None,
             armed: NEVER,
-            login: None,
             phase: Phase::Open,
             again: false,
             flush: false,
@@ -144,16 +155,26 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         if self.armed <= worker.turn.now {
             self.armed = NEVER;
         }
-        if let Phase::Open = self.phase {
-            ready!(self.serve(cx, worker));
+        if self.phase == Phase::Open {
+            let served = self.serve(cx, worker);
+            self.put_aside();
+            ready!(served);
         }
-        if let Phase::Finishing { until } = self.phase {
-            ready!(self.finish(cx, &mut worker.turn, until));
+        if self.phase == Phase::Finishing {
+            ready!(self.finish(cx, &mut worker.turn));
         }
-        if let Phase::Draining { until, left_bytes } = self.phase {
-            ready!(self.drain(cx, worker, until, left_bytes));
+        if self.phase == Phase::Draining {
+            ready!(self.drain(cx, worker));
         }
         Poll::Ready(())
+    }
+
+    /// Gives back what only this turn needed.
+    fn put_aside(&mut self) {
+        let idle = self.aside.as_ref().is_some_and(|aside| aside.is_empty());
+        if idle && self.phase == Phase::Open {
+            self.aside = None;
+        }
     }
 
     /// One turn of an open connection. Ready when it is no longer open.
@@ -182,10 +203,10 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
                 return Poll::Ready(());
             }
             if self.machine.is_closed() {
-                self.login = None;
-                self.phase = Phase::Finishing {
-                    until: turn.now.after_ms(FINISH_MS),
-                };
+                let aside = self.aside.get_or_insert_default();
+                aside.login = None;
+                aside.until = turn.now.after_ms(FINISH_MS);
+                self.phase = Phase::Finishing;
                 return Poll::Ready(());
             }
             let resumed = wrote.is_ok_and(|wrote| wrote == Wrote::Resumed);
@@ -213,16 +234,23 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     }
 
     fn poll_login(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
-        let Some(login) = &mut self.login else { return };
+        let Some(aside) = &mut self.aside else { return };
+        let Some(login) = &mut aside.login else {
+            return;
+        };
         if let Poll::Ready(reply) = login.as_mut().poll(cx) {
-            self.login = None;
+            aside.login = None;
             self.machine.handle_reply(turn, reply);
         }
     }
 
     /// Has the machine's question answered, now or when it is known.
     fn ask(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
-        if self.login.is_some() {
+        if self
+            .aside
+            .as_ref()
+            .is_some_and(|aside| aside.login.is_some())
+        {
             return;
         }
         let Some(request) = self.machine.poll_request() else {
@@ -232,7 +260,8 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         if let Some(reply) = authenticator.answer_now(&request) {
             self.machine.handle_reply(turn, reply);
         } else {
-            self.login = Some(Box::pin(Arc::clone(authenticator).answer(request)));
+            let login = Box::pin(Arc::clone(authenticator).answer(request));
+            self.aside.get_or_insert_default().login = Some(login);
             self.poll_login(cx, turn);
         }
     }
@@ -247,12 +276,12 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         if self.again {
             return self.hand_over_carry(&mut worker.turn);
         }
-        if self.carry.len() > CARRY_COPIED_BYTES_MAX {
+        let kept = self.carry().len();
+        if kept > CARRY_COPIED_BYTES_MAX {
             return self.read_behind_carry(cx, worker);
         }
         // A short carry goes in front of the new bytes, in the worker's buffer.
         let Worker { turn, buffer } = worker;
-        let kept = self.carry.len();
         let (front, back) = buffer.split_at_mut(kept);
         let mut read = ReadBuf::new(back);
         match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
@@ -261,12 +290,18 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             Poll::Ready(_) => return Read::End,
         }
         let end = kept + read.filled().len();
-        front.copy_from_slice(&self.carry);
+        front.copy_from_slice(self.carry());
         let used = self.machine.handle_input(turn, &buffer[..end]);
         debug_assert!(used <= end, "a machine takes no more than there is");
-        self.carry = buffer[used..end].to_vec();
+        if used < end || kept > 0 {
+            self.aside.get_or_insert_default().carry = buffer[used..end].to_vec();
+        }
         self.look_again(used);
         Read::Some
+    }
+
+    fn carry(&self) -> &[u8] {
+        self.aside.as_ref().map_or(&[], |aside| &aside.carry)
     }
 
     /// The part of a long frame that is there stays where it is and grows as bytes arrive.
@@ -277,23 +312,26 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
             Poll::Ready(_) => return Read::End,
         }
-        if self.carry.len() + read.filled().len() > CARRY_BYTES_MAX {
-            tracing::error!(peer = %self.peer, "a machine waits for more than any frame has");
+        if self.carry().len() + read.filled().len() > CARRY_BYTES_MAX {
+            let peer = self.machine.peer();
+            tracing::error!(%peer, "a machine waits for more than any frame has");
             return Read::End;
         }
-        self.carry.extend_from_slice(read.filled());
+        let aside = self.aside.get_or_insert_default();
+        aside.carry.extend_from_slice(read.filled());
         self.hand_over_carry(&mut worker.turn)
     }
 
     fn hand_over_carry(&mut self, turn: &mut Turn) -> Read {
-        let used = self.machine.handle_input(turn, &self.carry);
+        let aside = self.aside.get_or_insert_default();
+        let used = self.machine.handle_input(turn, &aside.carry);
         debug_assert!(
-            used <= self.carry.len(),
+            used <= aside.carry.len(),
             "a machine takes no more than there is"
         );
         if used > 0 {
             // A new one, so that a long frame's memory goes with it.
-            self.carry = self.carry[used..].to_vec();
+            aside.carry = aside.carry[used..].to_vec();
         }
         self.look_again(used);
         Read::Some
@@ -301,7 +339,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
 
     /// The rest is an incomplete frame only if the machine wanted more and took nothing.
     fn look_again(&mut self, used: usize) {
-        self.again = !self.carry.is_empty() && (used > 0 || !self.machine.wants_input());
+        self.again = !self.carry().is_empty() && (used > 0 || !self.machine.wants_input());
     }
 
     /// Writes what is left of earlier turns, then what the machine has: one write where possible.
@@ -309,12 +347,13 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Wrote> {
         let mut outcome = Wrote::All;
         loop {
-            if self.output.is_empty() {
-                self.machine.poll_output(&mut self.output);
+            let (mut output, mut written) = self.take_unwritten();
+            if output.is_empty() {
+                self.machine.poll_output(&mut output);
             } else {
                 outcome = Wrote::Resumed;
             }
-            if self.output.is_empty() {
+            if output.is_empty() {
                 let nothing = if outcome == Wrote::Resumed {
                     outcome
                 } else {
@@ -322,22 +361,31 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
                 };
                 return self.flush(cx, nothing);
             }
-            while self.written < self.output.len() {
-                let rest = &self.output[self.written..];
-                match Pin::new(&mut self.stream).poll_write(cx, rest) {
-                    Poll::Pending => return Ok(Wrote::Blocked),
+            while written < output.len() {
+                match Pin::new(&mut self.stream).poll_write(cx, &output[written..]) {
+                    Poll::Pending => {
+                        let aside = self.aside.get_or_insert_default();
+                        (aside.output, aside.written) = (output, written);
+                        return Ok(Wrote::Blocked);
+                    }
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(taken) => self.written += taken?,
+                    Poll::Ready(taken) => written += taken?,
                 }
             }
-            // Given back at once: an idle connection keeps no buffer.
-            self.output = Vec::new();
-            self.written = 0;
             self.flush = true;
             if outcome == Wrote::All {
                 return self.flush(cx, outcome);
             }
         }
+    }
+
+    /// What is left of earlier turns, and how much of that is written.
+    fn take_unwritten(&mut self) -> (Vec<u8>, usize) {
+        let Some(aside) = &mut self.aside else {
+            return (Vec::new(), 0);
+        };
+        let written = std::mem::take(&mut aside.written);
+        (std::mem::take(&mut aside.output), written)
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, outcome: Wrote) -> io::Result<Wrote> {
@@ -356,12 +404,12 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     }
 
     /// Sends the last words and shuts the sending side.
-    fn finish(&mut self, cx: &mut Context<'_>, turn: &mut Turn, until: Time) -> Poll<()> {
+    fn finish(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Poll<()> {
         while !self.told {
             match self.write(cx) {
                 Ok(Wrote::Nothing) => self.tell(turn),
                 Ok(Wrote::All | Wrote::Resumed) => {}
-                Ok(Wrote::Blocked) => return self.wait_until(cx, turn, until),
+                Ok(Wrote::Blocked) => return self.wait(cx, turn),
                 Err(_) => {
                     self.tell(turn);
                     self.phase = Phase::Over;
@@ -370,13 +418,12 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             }
         }
         match Pin::new(&mut self.stream).poll_shutdown(cx) {
-            Poll::Pending => self.wait_until(cx, turn, until),
+            Poll::Pending => self.wait(cx, turn),
             Poll::Ready(Ok(())) => {
-                let until = turn.now.after_ms(DRAIN_MS);
-                self.phase = Phase::Draining {
-                    until,
-                    left_bytes: DRAIN_BYTES_MAX,
-                };
+                let aside = self.aside.get_or_insert_default();
+                aside.until = turn.now.after_ms(DRAIN_MS);
+                aside.left_bytes = DRAIN_BYTES_MAX;
+                self.phase = Phase::Draining;
                 Poll::Ready(())
             }
             Poll::Ready(Err(_)) => {
@@ -388,31 +435,26 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
 
     /// Reads until the peer has closed its side: a socket that is closed with unread input makes
     /// the system send a reset, which destroys the last words on their way.
-    fn drain(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &mut Worker,
-        until: Time,
-        mut left_bytes: usize,
-    ) -> Poll<()> {
+    fn drain(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
         loop {
+            let left_bytes = &mut self.aside.get_or_insert_default().left_bytes;
             let mut read = ReadBuf::new(&mut worker.buffer);
             match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
-                Poll::Ready(Ok(())) if (1..left_bytes).contains(&read.filled().len()) => {
-                    left_bytes -= read.filled().len();
-                    self.phase = Phase::Draining { until, left_bytes };
+                Poll::Ready(Ok(())) if (1..*left_bytes).contains(&read.filled().len()) => {
+                    *left_bytes -= read.filled().len();
                 }
                 Poll::Ready(_) => {
                     self.phase = Phase::Over;
                     return Poll::Ready(());
                 }
-                Poll::Pending => return self.wait_until(cx, &mut worker.turn, until),
+                Poll::Pending => return self.wait(cx, &mut worker.turn),
             }
         }
     }
 
-    /// Waits for the stream, but no longer than `until`.
-    fn wait_until(&mut self, cx: &mut Context<'_>, turn: &mut Turn, until: Time) -> Poll<()> {
+    /// Waits for the stream, but not for ever.
+    fn wait(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Poll<()> {
+        let until = self.aside.get_or_insert_default().until;
         if turn.now < until {
             self.arm_at(cx, until);
             return Poll::Pending;
@@ -457,17 +499,20 @@ impl<M: Machine, S> Driver<M, S> {
     /// Tells the machine, once, that this is the end.
     fn tell(&mut self, turn: &mut Turn) {
         if !std::mem::replace(&mut self.told, true) {
-            self.login = None;
+            if let Some(aside) = &mut self.aside {
+                aside.login = None;
+            }
             self.machine.handle_close(turn);
         }
     }
 
     /// The machine's state is unknown now, but the broker must still forget it.
     fn bury(&mut self, turn: &mut Turn) {
-        tracing::error!(peer = %self.peer, "a connection panicked; it is closed, others go on");
+        let peer = self.machine.peer();
+        tracing::error!(%peer, "a connection panicked; it is closed, others go on");
         self.phase = Phase::Over;
         if panic::catch_unwind(AssertUnwindSafe(|| self.tell(turn))).is_err() {
-            tracing::error!(peer = %self.peer, "the connection panicked again while it closed");
+            tracing::error!(%peer, "the connection panicked again while it closed");
         }
     }
 }
@@ -501,7 +546,8 @@ impl<M: Machine, S> Drop for Driver<M, S> {
         let mut turn = Turn::new();
         turn.now = self.surroundings.clock.now();
         if panic::catch_unwind(AssertUnwindSafe(|| self.tell(&mut turn))).is_err() {
-            tracing::error!(peer = %self.peer, "a connection panicked while it was dropped");
+            let peer = self.machine.peer();
+            tracing::error!(%peer, "a connection panicked while it was dropped");
         }
         turn.ring();
     }
@@ -510,7 +556,7 @@ impl<M: Machine, S> Drop for Driver<M, S> {
 impl<M: Machine, S> std::fmt::Debug for Driver<M, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver")
-            .field("peer", &self.peer)
+            .field("peer", &self.machine.peer())
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use leveret_core::peer::Accepted;
+use leveret_core::peer::{Accepted, Origin};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -116,33 +116,33 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 /// Who is accepted on a listener, and how many.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
-    pub(crate) name: Arc<str>,
+    pub(crate) origin: Arc<Origin>,
     pub(crate) protocol: Protocol,
-    pub(crate) vhost: Option<Arc<str>>,
     pub(crate) nodelay: bool,
-    /// Connections of this listener.
-    pub(crate) here: Arc<AtomicU64>,
-    /// Connections of all listeners of this protocol, and how many there may be.
-    pub(crate) all: Arc<AtomicU64>,
+    pub(crate) counts: Arc<Counts>,
+    /// How many connections all listeners of this protocol may have.
     pub(crate) connections_max: Option<u64>,
+}
+
+/// How many connections there are.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Of this listener.
+    pub(crate) here: AtomicU64,
+    /// Of all listeners of this protocol.
+    pub(crate) all: Arc<AtomicU64>,
 }
 
 /// A connection's place in the counts; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    here: Arc<AtomicU64>,
-    all: Arc<AtomicU64>,
-}
+pub(crate) struct Place(Arc<Counts>);
 
 impl Place {
     /// Takes a place, unless all are taken.
     fn take(door: &Door) -> Option<Self> {
-        let before = door.all.fetch_add(1, Ordering::AcqRel);
-        door.here.fetch_add(1, Ordering::AcqRel);
-        let place = Self {
-            here: Arc::clone(&door.here),
-            all: Arc::clone(&door.all),
-        };
+        let before = door.counts.all.fetch_add(1, Ordering::AcqRel);
+        door.counts.here.fetch_add(1, Ordering::AcqRel);
+        let place = Self(Arc::clone(&door.counts));
         door.connections_max
             .is_none_or(|limit| before < limit)
             .then_some(place)
@@ -151,8 +151,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.here.fetch_sub(1, Ordering::AcqRel);
-        self.all.fetch_sub(1, Ordering::AcqRel);
+        self.0.here.fetch_sub(1, Ordering::AcqRel);
+        self.0.all.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -172,7 +172,7 @@ pub(crate) async fn accept(
             Err(why) => {
                 // Out of file descriptors or memory: connections that end give some back.
                 tracing::error!(
-                    listener = &*door.name,
+                    listener = &*door.origin.listener,
                     protocol = door.protocol.name(),
                     error = %why,
                     pause_ms = pause.as_millis(),
@@ -199,17 +199,13 @@ pub(crate) async fn accept(
         if let Err(why) = stream.set_nodelay(door.nodelay) {
             tracing::debug!(%peer, error = %why, "TCP_NODELAY could not be set");
         }
-        let listener = Arc::clone(&door.name);
-        serve(
-            stream,
-            Accepted {
-                peer,
-                local,
-                listener,
-                vhost: door.vhost.clone(),
-            },
-            place,
-        );
+        let origin = Arc::clone(&door.origin);
+        let accepted = Accepted {
+            peer,
+            local,
+            origin,
+        };
+        serve(stream, accepted, place);
     }
 }
 
@@ -275,21 +271,19 @@ mod tests {
     #[test]
     fn places_are_counted_and_limited() {
         let door = Door {
-            name: "default".into(),
+            origin: Arc::default(),
             protocol: Protocol::Mqtt,
-            vhost: None,
             nodelay: true,
-            here: Arc::default(),
-            all: Arc::default(),
+            counts: Arc::default(),
             connections_max: Some(2),
         };
         let first = Place::take(&door);
         let second = Place::take(&door);
         assert!(first.is_some() && second.is_some() && Place::take(&door).is_none());
-        assert_eq!(door.here.load(Ordering::Acquire), 2);
+        assert_eq!(door.counts.here.load(Ordering::Acquire), 2);
         drop(first);
         assert!(Place::take(&door).is_some());
         drop(second);
-        assert_eq!(door.all.load(Ordering::Acquire), 0);
+        assert_eq!(door.counts.all.load(Ordering::Acquire), 0);
     }
 }

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use leveret_core::peer::Origin;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::listener::{self, Door, ListenError};
+use crate::listener::{self, Counts, Door, ListenError};
 use crate::options::{ListenerOptions, Protocol};
 use crate::serve::Protocols;
 
@@ -37,13 +38,13 @@ struct Open {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListenerView {
     /// The listener's name in the configuration.
-    pub name: Arc<str>,
+    pub name: Box<str>,
     /// What is spoken on it.
     pub protocol: Protocol,
     /// Where it listens, with the port that it got where it asked for any.
     pub address: SocketAddr,
     /// The vhost that it is bound to.
-    pub vhost: Option<Arc<str>>,
+    pub vhost: Option<Box<str>>,
     /// Connections that it accepted and that are there now.
     pub connections: u64,
 }
@@ -90,7 +91,7 @@ impl Listeners {
                 continue;
             };
             tracing::info!(
-                listener = &*door.name,
+                listener = &*door.origin.listener,
                 "started {} TCP listener on {address}",
                 protocol.name()
             );
@@ -108,12 +109,13 @@ impl Listeners {
             ),
         };
         Door {
-            name: options.name.as_str().into(),
+            origin: Origin::new(&options.name, options.vhost.as_deref()),
             protocol: options.protocol,
-            vhost: options.vhost.as_deref().map(Into::into),
             nodelay: options.nodelay,
-            here: Arc::default(),
-            all: Arc::clone(all),
+            counts: Arc::new(Counts {
+                here: AtomicU64::new(0),
+                all: Arc::clone(all),
+            }),
             connections_max,
         }
     }
@@ -143,7 +145,7 @@ impl Listeners {
             // Cancelled, as it was asked to be; the socket went with the task.
             let _ = listener.accepting.await;
             tracing::info!(
-                listener = &*listener.door.name,
+                listener = &*listener.door.origin.listener,
                 "stopped {} TCP listener on {}",
                 protocol.name(),
                 listener.address
@@ -179,11 +181,11 @@ impl Listeners {
 impl Open {
     fn view(&self) -> ListenerView {
         ListenerView {
-            name: Arc::clone(&self.door.name),
+            name: self.door.origin.listener.clone(),
             protocol: self.door.protocol,
             address: self.address,
-            vhost: self.door.vhost.clone(),
-            connections: self.door.here.load(Ordering::Acquire),
+            vhost: self.door.origin.vhost.clone(),
+            connections: self.door.counts.here.load(Ordering::Acquire),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Machines are sans-io: they are handed bytes, wake-ups and the time, and are asked for bytes, for
 //! deadlines and for what takes time. Implementors: the `Connection` of either protocol crate.
 
+use std::net::SocketAddr;
+
 use leveret_core::doorbell::Doorbell;
 use leveret_core::login::{Reply, Request};
 use leveret_core::time::Time;
@@ -41,6 +43,9 @@ pub trait Machine: Send + Unpin {
 
     /// Nothing more is wanted from the peer: what is to be sent is sent, then the stream is shut.
     fn is_closed(&self) -> bool;
+
+    /// The other end, for the log.
+    fn peer(&self) -> SocketAddr;
 
     /// Where the machine is woken.
     fn doorbell(&self) -> &Doorbell;

@@ -40,27 +40,21 @@ impl Protocols {
         accepted: Accepted,
         place: Place,
     ) {
-        let (peer, now) = (accepted.peer, self.surroundings.clock.now());
+        let now = self.surroundings.clock.now();
         match protocol {
             Protocol::Mqtt => {
                 let machine = leveret_mqtt::Connection::new(&self.mqtt, accepted, now);
-                self.spawn(machine, stream, peer, place);
+                self.spawn(machine, stream, place);
             }
             Protocol::Amqp => {
                 let machine = leveret_amqp::Connection::new(&self.amqp, accepted, now);
-                self.spawn(machine, stream, peer, place);
+                self.spawn(machine, stream, place);
             }
         }
     }
 
-    fn spawn<M: Machine + 'static>(
-        &self,
-        machine: M,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Place,
-    ) {
-        let driver = Driver::new(machine, stream, peer, Arc::clone(&self.surroundings));
+    fn spawn<M: Machine + 'static>(&self, machine: M, stream: TcpStream, place: Place) {
+        let driver = Driver::new(machine, stream, Arc::clone(&self.surroundings));
         tokio::spawn(Served {
             driver,
             _place: place,
@@ -124,6 +118,10 @@ macro_rules! machine {
 
             fn is_closed(&self) -> bool {
                 Self::is_closed(self)
+            }
+
+            fn peer(&self) -> SocketAddr {
+                Self::peer(self)
             }
 
             fn doorbell(&self) -> &Doorbell {

@@ -12,7 +12,7 @@ use leveret_core::journal::MemoryJournal;
 use leveret_core::link::Link;
 use leveret_core::login::{Reply, Request, Verdict};
 use leveret_core::options::{AnonymousLogin, Options as CoreOptions, Secret};
-use leveret_core::peer::Accepted;
+use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::user::User;
@@ -96,12 +96,12 @@ impl World {
 
     /// Connects a client: `peer=1.2.3.4 port=1883 vhost=v`.
     pub(crate) fn open(&mut self, name: &str, words: &str) {
-        let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None);
+        let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None::<&str>);
         for each in words.split_whitespace() {
             match each.split_once('=') {
                 Some(("peer", value)) => peer = value,
                 Some(("port", value)) => port = value,
-                Some(("vhost", value)) => vhost = Some(value.into()),
+                Some(("vhost", value)) => vhost = Some(value),
                 _ => panic!("{each:?} is nothing of a listener"),
             }
         }
@@ -112,8 +112,7 @@ impl World {
         let accepted = Accepted {
             peer: peer.parse().expect("an address"),
             local: format!("127.0.0.1:{port}").parse().expect("a port"),
-            listener: "mqtt".into(),
-            vhost,
+            origin: Origin::new("mqtt", vhost),
         };
         let connection = Connection::new(&self.node, accepted, self.turn.now);
         let client = Client {

@@ -1,7 +1,6 @@
 //! From CONNECT to CONNACK: credentials, vhost, login, client id, session. Checks come in
 //! RabbitMQ's order.
 
-use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use leveret_core::turn::Turn;
 
 use super::{Active, Held, State};
 use crate::codec::FixedHeader;
-use crate::flow::{Aliases, Flow};
+use crate::flow::Terms;
 use crate::node::Node;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
@@ -32,7 +31,7 @@ use crate::will::Will;
 /// A CONNECT that waits for the answer about its credentials.
 pub(super) struct PendingLogin {
     request: Option<Request>,
-    client_id: Box<str>,
+    client_id: Arc<str>,
     assigned: bool,
     user: Box<str>,
     vhost: String,
@@ -91,7 +90,7 @@ pub(super) fn connect<H: Host>(
                 refused.reason,
                 &[],
             );
-            Ok(State::Closed)
+            Ok(State::OVER)
         }
     }
 }
@@ -113,7 +112,7 @@ fn pending<H: Host>(
     let local_port = outlet.accepted.local.port();
     let choice = vhost_choice::choose(
         &name,
-        outlet.accepted.vhost.as_deref(),
+        outlet.accepted.origin.vhost.as_deref(),
         || node.host.vhost_of_port(local_port),
         &options.vhost,
     )
@@ -264,7 +263,11 @@ pub(super) fn finish<H: Host>(
         );
         return Err(refused(ReasonCode::ImplementationSpecificError, &why));
     }
-    prepare_flow(node, outlet, pending);
+    outlet.lock().terms = Terms {
+        window: node.options.prefetch.min(pending.receive_maximum),
+        topic_alias_max: pending.topic_alias_max,
+        packet_bytes_max: pending.packet_bytes_max,
+    };
     let (active, present) = start(node, outlet, pending, core, turn)
         .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
     tracing::info!(
@@ -293,21 +296,6 @@ fn publisher(client_id: &str) -> u64 {
     foldhash::fast::FixedState::default().hash_one(client_id) | 1
 }
 
-/// Publish-only clients with nothing special have no flow at all.
-fn prepare_flow<H: Host>(node: &Node<H>, outlet: &Outlet<H::Core>, pending: &PendingLogin) {
-    let mut out = outlet.lock();
-    let flow: &mut Flow = out.flow.get_or_insert_default();
-    flow.window = node.options.prefetch.min(pending.receive_maximum);
-    flow.packet_bytes_max = pending.packet_bytes_max;
-    if pending.topic_alias_max > 0 {
-        let max = pending.topic_alias_max;
-        flow.aliases = Some(Box::new(Aliases {
-            max,
-            topics: HashMap::new(),
-        }));
-    }
-}
-
 fn start<H: Host>(
     node: &Arc<Node<H>>,
     outlet: &Arc<Outlet<H::Core>>,
@@ -318,10 +306,7 @@ fn start<H: Host>(
     let identity = outlet.identity.get_or_init(|| Identity {
         core: Arc::clone(&core),
         publisher: publisher(&pending.client_id),
-        client_id: pending.client_id.clone(),
-        user: pending.user.clone(),
-        vhost: pending.vhost.as_str().into(),
-        exchange: node.options.exchange.as_str().into(),
+        client_id: Arc::clone(&pending.client_id),
         clean: pending.expiry_ms == Some(0),
         keep_alive_s: pending.keep_alive_s,
     });
@@ -332,10 +317,12 @@ fn start<H: Host>(
         expiry_ms: pending.expiry_ms,
     };
     let present = session::start(outlet, identity, &wish, &previous, turn)?;
-    if let Some(will) = &pending.will
-        && let Some(flow) = outlet.lock().flow.as_mut()
     {
-        flow.will = Some(will.clone());
+        let mut out = outlet.lock();
+        // Whoever has taken the session over meanwhile has not seen the will: it is not published.
+        if !out.evicted {
+            out.will.clone_from(&pending.will);
+        }
     }
     let mut bytes = Vec::new();
     let version = outlet.lock().version;
@@ -351,19 +338,17 @@ fn start<H: Host>(
     let active = Active {
         version,
         memo: Memo::default(),
-        keep_alive_ms: u64::from(pending.keep_alive_s) * 1500,
         last_input: turn.now,
         expiry_ms: pending.expiry_ms,
-        aliases_in: HashMap::new(),
-        acks: VecDeque::new(),
-        held: Some(Held {
+        aliases_in: None,
+        acks: None,
+        held: Some(Box::new(Held {
             core,
             bytes,
             replay: Vec::new(),
             then_close: None,
             awaited: 0,
-        }),
-        acks_awaited: 0,
+        })),
     };
     Ok((active, present))
 }

@@ -28,12 +28,9 @@ pub(crate) fn handle<C: Core>(
     }
     // [MQTT-3.14.4-3]
     let with_will = disconnect.reason != ReasonCode::Success;
-    if !with_will && let Some(flow) = context.outlet.lock().flow.as_mut() {
-        flow.will = None;
-    }
-    if !with_will && let Some(flow) = context.outlet.lock().flow.as_mut() {
+    if !with_will {
         // Nobody who takes the session over now may find it either.
-        flow.will = None;
+        context.outlet.lock().will = None;
     }
     Ok(Next::Disconnected { with_will })
 }

@@ -52,7 +52,7 @@ pub(crate) fn handle<C: Core>(
             received: turn.now,
             expires: expires.map(|seconds| turn.now.after_ms(u64::from(seconds) * 1000)),
         },
-        exchange: &context.identity.exchange,
+        exchange: context.outlet.exchange(),
         key: topic.as_bytes(),
         properties,
         payload: publish.payload,
@@ -112,7 +112,11 @@ fn resolve_alias<C: Core>(
         });
     }
     if publish.topic.is_empty() {
-        let known = context.active.aliases_in.get(&alias);
+        let known = context
+            .active
+            .aliases_in
+            .as_ref()
+            .and_then(|held| held.get(&alias));
         return known
             .cloned()
             .map(Some)
@@ -121,6 +125,7 @@ fn resolve_alias<C: Core>(
     context
         .active
         .aliases_in
+        .get_or_insert_default()
         .insert(alias, publish.topic.into());
     Ok(None)
 }
@@ -140,18 +145,27 @@ fn acknowledge<C: Core>(
         QoS::ExactlyOnce => PacketType::PubRec,
         _ => PacketType::PubAck,
     };
-    let at_once = context.active.acks.is_empty()
+    let at_once = context
+        .active
+        .acks
+        .as_ref()
+        .is_none_or(|acks| acks.pending.is_empty())
         && (journaled == 0 || journaled <= context.identity.core.journal_durable());
     if at_once {
         let buf = &mut context.outlet.lock().buf;
         ack::encode(buf, context.version, packet, packet_id, reason);
     } else {
-        context.active.acks.push_back(PendingAck {
-            packet,
-            packet_id,
-            reason,
-            journaled,
-        });
+        context
+            .active
+            .acks
+            .get_or_insert_default()
+            .pending
+            .push_back(PendingAck {
+                packet,
+                packet_id,
+                reason,
+                journaled,
+            });
     }
 }
 

@@ -156,7 +156,9 @@ fn add_retained<C: Core>(
     replay: &mut Vec<Replay>,
 ) -> Result<(), Refused> {
     let identity = context.identity;
-    let found = identity.core.retained(&identity.exchange, filter, turn.now);
+    let found = identity
+        .core
+        .retained(context.outlet.exchange(), filter, turn.now);
     let waiting = {
         let out = context.outlet.lock();
         out.flow.as_ref().map_or(0, |flow| flow.replay.len())
@@ -197,7 +199,7 @@ fn attach<C: Core>(
     let arguments = binding_arguments(context, &new);
     let wish = BindQueue {
         queue,
-        exchange: &identity.exchange,
+        exchange: context.outlet.exchange(),
         key: parsed.filter.as_bytes(),
         form: Form::Slashed,
         arguments: arguments.clone(),

@@ -69,13 +69,16 @@ fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -
         if let Some(queue) = queue {
             identity.core.cancel(turn, &queue, u64::from(held.slot));
         }
-        session::leave_group(&session::Membership::of(identity), &held);
+        session::leave_group(
+            &session::Membership::of(identity, context.outlet.exchange()),
+            &held,
+        );
         return ReasonCode::Success;
     }
     let queue = session::queue_name(&identity.client_id, held.options.qos);
     let unbound = identity.core.unbind(&BindQueue {
         queue: &queue,
-        exchange: &identity.exchange,
+        exchange: context.outlet.exchange(),
         key: held.filter().as_bytes(),
         form: Form::Slashed,
         arguments: binding_arguments(context, &held),

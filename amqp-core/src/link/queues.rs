@@ -115,7 +115,7 @@ impl Link {
                 }
                 drop(recording);
                 if wish.exclusive {
-                    self.exclusive.lock().add(&queue);
+                    self.own_exclusively(&queue);
                 }
                 self.broker.arm_expiry(&self.vhost, &queue);
                 Ok(Declared {

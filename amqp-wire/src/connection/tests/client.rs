@@ -9,7 +9,7 @@ use leveret_core::field::{RawTable, Table, Value};
 use leveret_core::journal::{Journal, MemoryJournal};
 use leveret_core::login::{Reply, Request, Verdict};
 use leveret_core::options::Options as CoreOptions;
-use leveret_core::peer::Accepted;
+use leveret_core::peer::{Accepted, Origin};
 use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
@@ -63,8 +63,7 @@ impl Client {
         let accepted = Accepted {
             peer: peer.parse().expect("an address"),
             local: "127.0.0.1:5672".parse().expect("an address"),
-            listener: "amqp".into(),
-            vhost: None,
+            origin: Origin::new("amqp", None),
         };
         let mut turn = Turn::new();
         turn.now = Time(1_000);
