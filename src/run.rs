@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use leveret_config::{Config, Sources};
 use leveret_net::clock::Clock;
+use leveret_net::crew::Crew;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 
 use crate::banner::{Banner, Examples, resident_bytes};
 use crate::cli::ServeArgs;
@@ -85,13 +86,13 @@ fn environment() -> Vec<(String, String)> {
 }
 
 fn run(config: Config, clock: Clock, wish: &ServeArgs) -> Result<(), RunError> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(cores)
-        .thread_name("worker")
-        .enable_all()
-        .build()?;
-    let done = runtime.block_on(serve_until_stopped(config, clock, wish));
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let crew = Crew::start(cores)?;
+    // What is not a connection's: signals, timers, the control socket.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let home = crew.home().clone();
+    let done = runtime.block_on(serve_until_stopped(config, clock, wish, home));
+    drop(crew);
     // A login that is being verified has this long; nothing else is left.
     runtime.shutdown_timeout(Duration::from_millis(200));
     done
@@ -101,10 +102,11 @@ async fn serve_until_stopped(
     config: Config,
     clock: Clock,
     wish: &ServeArgs,
+    home: Handle,
 ) -> Result<(), RunError> {
     let mut signals = StopSignals::listen()?;
     let examples = Examples::new(&config);
-    let server = server::start_from(config, clock, wish.configs.clone()).await?;
+    let server = server::start_from(config, clock, wish.configs.clone(), home).await?;
     let listeners = server.listeners();
     let banner = Banner {
         data_dir: server.data_dir(),

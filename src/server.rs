@@ -31,6 +31,7 @@ use leveret_net::timers;
 use leveret_store::data_dir::{DataDir, DataDirError};
 use leveret_store::definitions::DefinitionsFile;
 use leveret_store::enabled_plugins::{self, EnabledPluginsError};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -98,10 +99,11 @@ pub struct Server {
 /// # Errors
 /// Every variant of [`StartError`]; nothing is left running.
 pub async fn start(config: Config) -> Result<Server, StartError> {
-    start_from(config, Clock::start(), Vec::new()).await
+    start_from(config, Clock::start(), Vec::new(), Handle::current()).await
 }
 
-/// Starts a broker by a clock that runs already; `files` are those that its options come from.
+/// Starts a broker by a clock that runs already; `files` are those that its options come from, and
+/// connections are accepted at `home`.
 ///
 /// # Errors
 /// Every variant of [`StartError`]; nothing is left running.
@@ -109,6 +111,7 @@ pub async fn start_from(
     config: Config,
     clock: Clock,
     files: Vec<PathBuf>,
+    home: Handle,
 ) -> Result<Server, StartError> {
     let path = paths::data_dir(config.data_dir.as_deref());
     let data_dir = DataDir::open(&path)?;
@@ -129,7 +132,11 @@ pub async fn start_from(
         amqp: leveret_amqp::Node::new(Arc::clone(&broker), config.amqp),
         surroundings,
     };
-    let listeners = Arc::new(Listeners::new(config.net.listeners, Arc::new(protocols)));
+    let listeners = Arc::new(Listeners::new(
+        config.net.listeners,
+        Arc::new(protocols),
+        home,
+    ));
     let switches = Arc::new(Switches::new(Arc::clone(&broker), Arc::clone(&listeners)));
     let control = ControlSocket::bind(&path)?;
     open_listeners(&listeners, &switches, &enabled).await?;

@@ -32,6 +32,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::clock::Clock;
 use crate::login::Authenticator;
 use crate::machine::Machine;
+use crate::transport::Transport;
 
 use worker::Worker;
 
@@ -149,6 +150,12 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             flush: false,
             told: false,
         }
+    }
+
+    /// Whether it can go on on another thread: not while it closes or somebody is asked for it.
+    pub(crate) fn may_depart(&self) -> bool {
+        let asked = |aside: &Aside| aside.login.is_some();
+        self.phase == Phase::Open && !self.aside.as_deref().is_some_and(asked)
     }
 
     fn advance(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
@@ -492,6 +499,20 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             self.armed = NEVER;
             cx.waker().wake_by_ref();
         }
+    }
+}
+
+impl<M: Machine, S: Transport> Driver<M, S> {
+    /// Leaves this thread's runtime: nothing of it is kept.
+    pub(crate) fn depart(&mut self) -> io::Result<()> {
+        self.alarm = None;
+        self.armed = NEVER;
+        self.stream.depart()
+    }
+
+    /// Joins this thread's runtime; the next poll goes on.
+    pub(crate) fn arrive(&mut self) -> io::Result<()> {
+        self.stream.arrive()
     }
 }
 

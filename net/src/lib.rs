@@ -4,6 +4,7 @@
 //! clock. Owns how connections come in, are driven and end; must never know what is in a packet.
 
 pub mod clock;
+pub mod crew;
 pub mod driver;
 pub mod listener;
 pub mod listeners;
@@ -12,3 +13,4 @@ pub mod machine;
 pub mod options;
 pub mod serve;
 pub mod timers;
+pub mod transport;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use leveret_core::peer::Origin;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::listener::{self, Counts, Door, ListenError};
@@ -19,6 +20,8 @@ use crate::serve::Protocols;
 /// The listeners of one broker.
 #[derive(Debug)]
 pub struct Listeners {
+    /// Where connections are accepted.
+    home: Handle,
     options: Vec<ListenerOptions>,
     protocols: Arc<Protocols>,
     amqp_connections: Arc<AtomicU64>,
@@ -52,8 +55,9 @@ pub struct ListenerView {
 impl Listeners {
     /// Knows these listeners; none is open yet.
     #[must_use]
-    pub fn new(options: Vec<ListenerOptions>, protocols: Arc<Protocols>) -> Self {
+    pub fn new(options: Vec<ListenerOptions>, protocols: Arc<Protocols>, home: Handle) -> Self {
         Self {
+            home,
             options,
             protocols,
             amqp_connections: Arc::default(),
@@ -62,11 +66,12 @@ impl Listeners {
         }
     }
 
-    /// Opens all listeners of a protocol, unless they are open. Runs inside a tokio runtime.
+    /// Opens all listeners of a protocol, unless they are open.
     ///
     /// # Errors
     /// One cannot be opened: none is.
     pub fn open(&self, protocol: Protocol) -> Result<(), ListenError> {
+        let _home = self.home.enter();
         let mut open = self.open.lock();
         if open
             .iter()
@@ -129,7 +134,7 @@ impl Listeners {
         Open {
             door,
             address,
-            accepting: tokio::spawn(accepting),
+            accepting: self.home.spawn(accepting),
         }
     }
 
@@ -246,7 +251,7 @@ mod tests {
             options(Protocol::Mqtt, "m1"),
             options(Protocol::Mqtt, "m2"),
         ];
-        Listeners::new(all, Arc::new(protocols))
+        Listeners::new(all, Arc::new(protocols), Handle::current())
     }
 
     #[tokio::test]

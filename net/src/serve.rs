@@ -14,11 +14,14 @@ use leveret_core::peer::Accepted;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
+use crate::crew;
 use crate::driver::{Driver, Surroundings};
 use crate::listener::Place;
 use crate::machine::Machine;
 use crate::options::Protocol;
+use crate::transport::{Tcp, Transport};
 
 /// The two protocols of a broker, ready to take connections.
 #[derive(Debug)]
@@ -54,25 +57,52 @@ impl Protocols {
     }
 
     fn spawn<M: Machine + 'static>(&self, machine: M, stream: TcpStream, place: Place) {
-        let driver = Driver::new(machine, stream, Arc::clone(&self.surroundings));
-        tokio::spawn(Served {
-            driver,
-            _place: place,
+        let driver = Driver::new(machine, Tcp::Here(stream), Arc::clone(&self.surroundings));
+        tokio::spawn(Served(Some((driver, place))));
+    }
+}
+
+/// A driver that is counted as long as it lives, on whatever thread; `None` once it has left for
+/// another.
+struct Served<M: Machine, S>(Option<(Driver<M, S>, Place)>);
+
+impl<M: Machine + 'static, S: Transport> Served<M, S> {
+    /// Goes to another thread. Whoever rings in between is heard there: the bell stays pressed.
+    fn leave(&mut self, to: &Handle) {
+        let Some((mut driver, place)) = self.0.take() else {
+            return;
+        };
+        if driver.depart().is_err() {
+            // Dropped, which tells the machine.
+            return;
+        }
+        to.spawn(async move {
+            if driver.arrive().is_ok() {
+                tokio::spawn(Self(Some((driver, place))));
+            }
         });
     }
 }
 
-/// A driver that is counted as long as it lives.
-struct Served<M: Machine> {
-    driver: Driver<M, TcpStream>,
-    _place: Place,
-}
-
-impl<M: Machine> Future for Served<M> {
+impl<M: Machine + 'static, S: Transport> Future for Served<M, S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.driver).poll(cx)
+        let Some((driver, _)) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        if Pin::new(&mut *driver).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let who = std::ptr::from_ref(driver).addr();
+        let to = crew::departure(who).filter(|_| driver.may_depart());
+        match to {
+            Some(to) => {
+                self.leave(&to);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -1,0 +1,318 @@
+//! The threads that connections run on: one runtime each, and a balance between them.
+//!
+//! A thread that serves everybody wakes nobody else, which is what a message costs most where there
+//! are few. So all connections start at home, the first thread, which also accepts. While a thread
+//! has more than it can do, half of its connections that have something to do move to one that has
+//! less; when all together have little, they come home as they are next used. A connection that
+//! does nothing stays where it is.
+//!
+//! ```text
+//! home ──one thread busy, another not: every other active connection moves──▶ spread
+//!   ▲────────all together little to do for a while: each comes home when used──'
+//! ```
+//!
+//! Owns the threads and the decision; the driver's owner ([`crate::serve`]) asks after each poll
+//! whether to move. Where no crew was started, as in tests, nobody moves.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::hash::BuildHasher;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often the balance is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The part of its time that a thread is busy from which on it has too much to do.
+const BUSY: f64 = 0.8;
+
+/// How much less another must have to do to take some over.
+const LESS: f64 = 0.3;
+
+/// What all together may have to do at home.
+const LITTLE: f64 = 0.5;
+
+/// Looks in a row that must find little before connections come home.
+const LITTLE_LOOKS: u32 = 10;
+
+/// The threads. Dropping it stops them, and whatever runs on them.
+#[derive(Debug)]
+pub struct Crew {
+    seats: Arc<[Seat]>,
+    /// Closed when the crew is dropped.
+    stops: Vec<oneshot::Sender<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
+    balance: JoinHandle<()>,
+}
+
+/// One thread.
+#[derive(Debug)]
+struct Seat {
+    handle: Handle,
+    /// What its connections are told: see [`Order`].
+    order: AtomicU64,
+}
+
+/// What a thread's connections are told to do when they are next used, packed into a number: 0 to
+/// stay, or the place of the thread to go to in the low half and in the high half the number of the
+/// order, 0 for all of them to go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Order {
+    Stay,
+    /// All of them.
+    Go {
+        to: u32,
+    },
+    /// One half of them, another half for each number.
+    Half {
+        to: u32,
+        number: u32,
+    },
+}
+
+impl Order {
+    fn pack(self) -> u64 {
+        match self {
+            Self::Stay => 0,
+            Self::Go { to } => u64::from(to) + 1,
+            Self::Half { to, number } => u64::from(number.max(1)) << 32 | (u64::from(to) + 1),
+        }
+    }
+
+    fn unpack(packed: u64) -> Self {
+        let number = (packed >> 32) as u32;
+        match (packed as u32).checked_sub(1) {
+            None => Self::Stay,
+            Some(to) if number == 0 => Self::Go { to },
+            Some(to) => Self::Half { to, number },
+        }
+    }
+
+    /// Where a connection goes that hashes its address to this.
+    fn of(self, who: usize) -> Option<u32> {
+        match self {
+            Self::Stay => None,
+            Self::Go { to } => Some(to),
+            Self::Half { to, number } => {
+                let hash = FixedState::with_seed(u64::from(number)).hash_one(who);
+                (hash >> 63 == 1).then_some(to)
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// The crew that this thread belongs to, and its place.
+    static SEAT: RefCell<Option<(Arc<[Seat]>, usize)>> = const { RefCell::new(None) };
+}
+
+/// Where the connection that runs on this thread should go; `who` tells it from others.
+pub(crate) fn departure(who: usize) -> Option<Handle> {
+    SEAT.with_borrow(|seat| {
+        let (seats, place) = seat.as_ref()?;
+        let packed = seats[*place].order.load(Ordering::Relaxed);
+        if packed == 0 {
+            return None;
+        }
+        let to = Order::unpack(packed).of(who)?;
+        seats.get(to as usize).map(|seat| seat.handle.clone())
+    })
+}
+
+impl Crew {
+    /// Starts that many threads. Nobody is on them yet.
+    ///
+    /// # Errors
+    /// The system gives no thread, or no way to wait for sockets.
+    pub fn start(size: NonZeroUsize) -> io::Result<Self> {
+        let (mut seats, mut stops, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+        let mut starts = Vec::new();
+        for place in 0..size.get() {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            seats.push(Seat {
+                handle: runtime.handle().clone(),
+                order: AtomicU64::new(0),
+            });
+            let (stop, stopped) = oneshot::channel::<()>();
+            let (start, started) = oneshot::channel::<Arc<[Seat]>>();
+            let run = move || {
+                let Ok(seats) = started.blocking_recv() else {
+                    return;
+                };
+                SEAT.set(Some((seats, place)));
+                // Neither is an error: the crew was dropped.
+                let _ = runtime.block_on(stopped);
+                // A login that is being verified has this long; nothing else is left.
+                runtime.shutdown_timeout(Duration::from_millis(200));
+            };
+            let name = format!("worker-{place}");
+            threads.push(thread::Builder::new().name(name).spawn(run)?);
+            stops.push(stop);
+            starts.push(start);
+        }
+        let seats: Arc<[Seat]> = seats.into();
+        for start in starts {
+            // The thread waits for it.
+            let _ = start.send(Arc::clone(&seats));
+        }
+        let balance = seats[0].handle.spawn(balance(Arc::clone(&seats)));
+        Ok(Self {
+            seats,
+            stops,
+            threads,
+            balance,
+        })
+    }
+
+    /// Where connections are accepted.
+    #[must_use]
+    pub fn home(&self) -> &Handle {
+        &self.seats[0].handle
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.balance.abort();
+        self.stops.clear();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+/// Looks after the balance until it is dropped.
+async fn balance(seats: Arc<[Seat]>) {
+    if seats.len() < 2 {
+        return pending().await;
+    }
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut scale = Scale::default();
+    let spent = || {
+        seats
+            .iter()
+            .map(|seat| seat.handle.metrics().worker_total_busy_duration(0))
+    };
+    let mut before: Vec<Duration> = spent().collect();
+    let mut since = Instant::now();
+    loop {
+        looks.tick().await;
+        let passed = since.elapsed().as_secs_f64().max(1e-3);
+        since = Instant::now();
+        let now: Vec<Duration> = spent().collect();
+        let busy: Vec<f64> = now
+            .iter()
+            .zip(&before)
+            .map(|(now, before)| now.saturating_sub(*before).as_secs_f64() / passed)
+            .collect();
+        before = now;
+        for (seat, order) in seats.iter().zip(scale.weigh(&busy)) {
+            seat.order.store(order.pack(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Decides from how busy the threads were since the last look.
+#[derive(Default)]
+struct Scale {
+    little_looks: u32,
+    number: u32,
+    /// Some have just moved: what the threads have to do now is known at the next look.
+    settling: bool,
+}
+
+impl Scale {
+    fn weigh(&mut self, busy: &[f64]) -> Vec<Order> {
+        let mut orders = vec![Order::Stay; busy.len()];
+        let all: f64 = busy.iter().sum();
+        self.little_looks = if all < LITTLE {
+            self.little_looks.saturating_add(1)
+        } else {
+            0
+        };
+        if self.little_looks >= LITTLE_LOOKS {
+            orders[1..].fill(Order::Go { to: 0 });
+            return orders;
+        }
+        if std::mem::take(&mut self.settling) {
+            return orders;
+        }
+        let mut places: Vec<usize> = (0..busy.len()).collect();
+        places.sort_by(|a, b| busy[*b].total_cmp(&busy[*a]));
+        for rank in 0..places.len() / 2 {
+            let (most, least) = (places[rank], places[places.len() - 1 - rank]);
+            if busy[most] < BUSY || busy[most] - busy[least] < LESS {
+                break;
+            }
+            self.number = self.number.wrapping_add(1);
+            self.settling = true;
+            orders[most] = Order::Half {
+                to: least as u32,
+                number: self.number,
+            };
+        }
+        orders
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_survive_packing() {
+        let half = Order::Half { to: 7, number: 9 };
+        for order in [Order::Stay, Order::Go { to: 0 }, Order::Go { to: 3 }, half] {
+            assert_eq!(Order::unpack(order.pack()), order);
+        }
+        let moved = (0..1_000)
+            .filter(|who| half.of(who * 256).is_some())
+            .count();
+        assert!((400..600).contains(&moved), "{moved} of 1,000 are half");
+    }
+
+    #[test]
+    fn whoever_has_too_much_gives_half_to_who_has_least() {
+        let stay = Order::Stay;
+        let half = |to, number| Order::Half { to, number };
+        let table: [(&[f64], &[Order]); 5] = [
+            (&[0.7, 0.0], &[stay, stay]),
+            (&[1.0, 0.0], &[half(1, 1), stay]),
+            (&[1.0, 0.9], &[stay, stay]),
+            (&[1.0, 0.5, 0.9, 0.1], &[half(3, 1), stay, half(1, 2), stay]),
+            (&[0.2, 0.9, 0.1], &[stay, half(2, 1), stay]),
+        ];
+        for (busy, expected) in table {
+            let mut scale = Scale::default();
+            assert_eq!(scale.weigh(busy), expected, "{busy:?}");
+            let moved = expected.iter().any(|order| *order != stay);
+            if moved {
+                assert_eq!(scale.weigh(busy), vec![stay; busy.len()], "they settle");
+                assert_ne!(scale.weigh(busy), vec![stay; busy.len()], "and go on");
+            }
+        }
+    }
+
+    #[test]
+    fn all_come_home_after_a_while_of_little() {
+        let mut scale = Scale::default();
+        for _ in 1..LITTLE_LOOKS {
+            assert_eq!(scale.weigh(&[0.1, 0.2]), [Order::Stay, Order::Stay]);
+        }
+        assert_eq!(scale.weigh(&[0.1, 0.2]), [Order::Stay, Order::Go { to: 0 }]);
+        assert_eq!(scale.weigh(&[0.5, 0.2]), [Order::Stay, Order::Stay]);
+    }
+}
