@@ -60,6 +60,18 @@ fn remedy(why: &io::Error, key: &str) -> String {
 /// # Errors
 /// One socket cannot be bound: none is.
 pub fn bind(options: &ListenerOptions) -> Result<Vec<TcpListener>, ListenError> {
+    let any_port = options.addresses.iter().all(|address| address.port() == 0);
+    for _ in 1..PORT_TRIES_MAX {
+        match bind_all(options) {
+            // The port that one family got may be in use on the other.
+            Err(error) if any_port && error.why.kind() == io::ErrorKind::AddrInUse => {}
+            done => return done,
+        }
+    }
+    bind_all(options)
+}
+
+fn bind_all(options: &ListenerOptions) -> Result<Vec<TcpListener>, ListenError> {
     let everywhere = is_everywhere(&options.addresses);
     let mut bound: Vec<TcpListener> = Vec::with_capacity(options.addresses.len());
     for address in &options.addresses {
@@ -219,6 +231,9 @@ fn is_of_one_connection(why: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
     )
 }
+
+/// How often a port is asked for that is free on both families.
+const PORT_TRIES_MAX: usize = 256;
 
 /// First pause after accept has failed; it doubles up to [`ACCEPT_PAUSE_MAX`].
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(50);
