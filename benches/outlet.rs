@@ -21,7 +21,7 @@ use leveret_core::link::Link;
 use leveret_core::login::{Reply, Verdict};
 use leveret_core::message::{AmqpOrigin, Head, MessageRef};
 use leveret_core::options::Options;
-use leveret_core::peer::Accepted;
+use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_mqtt::packet::connect::{Connect, ConnectProperties};
@@ -56,8 +56,7 @@ fn accepted() -> Accepted {
     Accepted {
         peer: address,
         local: address,
-        listener: "bench".into(),
-        vhost: None,
+        origin: Origin::new("bench", None),
     }
 }
 

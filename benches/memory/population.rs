@@ -15,7 +15,7 @@ use leveret_core::definitions::Volatile;
 use leveret_core::journal::MemoryJournal;
 use leveret_core::login::{Reply, Verdict};
 use leveret_core::options::Options;
-use leveret_core::peer::Accepted;
+use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_mqtt::packet::connect::{Connect, ConnectProperties};
@@ -97,8 +97,7 @@ impl Population {
             accepted: Accepted {
                 peer: address,
                 local: address,
-                listener: "bench".into(),
-                vhost: None,
+                origin: Origin::new("bench", None),
             },
         }
     }

@@ -16,7 +16,7 @@ use leveret_auth::password::{Hashing, hash_new};
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
 use leveret_core::journal::MemoryJournal;
-use leveret_core::peer::Accepted;
+use leveret_core::peer::{Accepted, Origin};
 use leveret_net::clock::Clock;
 use leveret_net::driver::{Driver, Surroundings};
 use leveret_net::login::Authenticator;
@@ -76,8 +76,7 @@ impl Rig {
             accepted: Accepted {
                 peer: address,
                 local: address,
-                listener: "test".into(),
-                vhost: None,
+                origin: Origin::new("test", None),
             },
         }
     }
@@ -111,7 +110,6 @@ impl Rig {
         let driver = Driver::new(
             machine,
             Socket(Arc::clone(&wire)),
-            self.accepted.peer,
             Arc::clone(&self.surroundings),
         );
         let mut client = Client {
