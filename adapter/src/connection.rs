@@ -118,6 +118,8 @@ pub struct Connection<H: Host = Broker> {
     state: State<H>,
     /// The will is to be published when the connection ends: all ends but a normal DISCONNECT.
     will_due: bool,
+    /// The client has sent DISCONNECT.
+    left: bool,
     /// The session was started: what CONNECT found is the connection's to end.
     started: bool,
     /// Deliveries that the client acknowledged in this turn, settled in runs.
@@ -140,6 +142,7 @@ impl<H: Host> Connection<H> {
                 deadline: now.after_ms(node.options.login_timeout_ms),
             },
             will_due: true,
+            left: false,
             started: false,
             settled: Vec::new(),
         }
@@ -276,6 +279,7 @@ impl<H: Host> Connection<H> {
             handle::Next::Close(reason) => self.close(Some(reason)),
             handle::Next::Disconnected { with_will } => {
                 self.will_due = with_will;
+                self.left = true;
                 self.close(None);
             }
         }
@@ -589,6 +593,12 @@ impl<H: Host> Connection<H> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })
+    }
+
+    /// Whether the client has said goodbye: it waits for nothing more ([MQTT-3.14.4-1]).
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.left
     }
 
     /// The other end.

@@ -3,8 +3,8 @@
 //! A thread that serves everybody wakes nobody else, which is what a message costs most where there
 //! are few. So all connections start at home, the first thread, which also accepts. While a thread
 //! has more than it can do, half of its connections that have something to do move to one that has
-//! less; when all together have little, they come home as they are next used. A connection that
-//! does nothing stays where it is.
+//! less, and new connections go to each in turn; when all together have little, they come home as
+//! they are next used. A connection that does nothing stays where it is.
 //!
 //! ```text
 //! home ──one thread busy, another not: every other active connection moves──▶ spread
@@ -20,7 +20,7 @@ use std::hash::BuildHasher;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -48,11 +48,21 @@ const LITTLE_LOOKS: u32 = 10;
 /// The threads. Dropping it stops them, and whatever runs on them.
 #[derive(Debug)]
 pub struct Crew {
-    seats: Arc<[Seat]>,
+    deck: Arc<Deck>,
     /// Closed when the crew is dropped.
     stops: Vec<oneshot::Sender<()>>,
     threads: Vec<thread::JoinHandle<()>>,
     balance: JoinHandle<()>,
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Deck {
+    seats: Vec<Seat>,
+    /// There is too much to do for new connections to start at home.
+    spreading: AtomicBool,
+    /// Whose turn it is to get a new one.
+    turn: AtomicUsize,
 }
 
 /// One thread.
@@ -113,19 +123,31 @@ impl Order {
 
 thread_local! {
     /// The crew that this thread belongs to, and its place.
-    static SEAT: RefCell<Option<(Arc<[Seat]>, usize)>> = const { RefCell::new(None) };
+    static SEAT: RefCell<Option<(Arc<Deck>, usize)>> = const { RefCell::new(None) };
 }
 
 /// Where the connection that runs on this thread should go; `who` tells it from others.
 pub(crate) fn departure(who: usize) -> Option<Handle> {
     SEAT.with_borrow(|seat| {
-        let (seats, place) = seat.as_ref()?;
-        let packed = seats[*place].order.load(Ordering::Relaxed);
+        let (deck, place) = seat.as_ref()?;
+        let packed = deck.seats[*place].order.load(Ordering::Relaxed);
         if packed == 0 {
             return None;
         }
         let to = Order::unpack(packed).of(who)?;
-        seats.get(to as usize).map(|seat| seat.handle.clone())
+        deck.seats.get(to as usize).map(|seat| seat.handle.clone())
+    })
+}
+
+/// Where a connection starts that was accepted on this thread; `None`: here.
+pub(crate) fn placement() -> Option<Handle> {
+    SEAT.with_borrow(|seat| {
+        let (deck, place) = seat.as_ref()?;
+        if !deck.spreading.load(Ordering::Relaxed) {
+            return None;
+        }
+        let turn = deck.turn.fetch_add(1, Ordering::Relaxed) % deck.seats.len();
+        (turn != *place).then(|| deck.seats[turn].handle.clone())
     })
 }
 
@@ -144,12 +166,12 @@ impl Crew {
                 order: AtomicU64::new(0),
             });
             let (stop, stopped) = oneshot::channel::<()>();
-            let (start, started) = oneshot::channel::<Arc<[Seat]>>();
+            let (start, started) = oneshot::channel::<Arc<Deck>>();
             let run = move || {
-                let Ok(seats) = started.blocking_recv() else {
+                let Ok(deck) = started.blocking_recv() else {
                     return;
                 };
-                SEAT.set(Some((seats, place)));
+                SEAT.set(Some((deck, place)));
                 // Neither is an error: the crew was dropped.
                 let _ = runtime.block_on(stopped);
                 // A login that is being verified has this long; nothing else is left.
@@ -160,14 +182,18 @@ impl Crew {
             stops.push(stop);
             starts.push(start);
         }
-        let seats: Arc<[Seat]> = seats.into();
+        let deck = Arc::new(Deck {
+            seats,
+            spreading: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+        });
         for start in starts {
             // The thread waits for it.
-            let _ = start.send(Arc::clone(&seats));
+            let _ = start.send(Arc::clone(&deck));
         }
-        let balance = seats[0].handle.spawn(balance(Arc::clone(&seats)));
+        let balance = deck.seats[0].handle.spawn(balance(Arc::clone(&deck)));
         Ok(Self {
-            seats,
+            deck,
             stops,
             threads,
             balance,
@@ -177,7 +203,7 @@ impl Crew {
     /// Where connections are accepted.
     #[must_use]
     pub fn home(&self) -> &Handle {
-        &self.seats[0].handle
+        &self.deck.seats[0].handle
     }
 }
 
@@ -194,7 +220,8 @@ impl Drop for Crew {
 }
 
 /// Looks after the balance until it is dropped.
-async fn balance(seats: Arc<[Seat]>) {
+async fn balance(deck: Arc<Deck>) {
+    let seats = &deck.seats;
     if seats.len() < 2 {
         return pending().await;
     }
@@ -222,6 +249,8 @@ async fn balance(seats: Arc<[Seat]>) {
         for (seat, order) in seats.iter().zip(scale.weigh(&busy)) {
             seat.order.store(order.pack(), Ordering::Relaxed);
         }
+        deck.spreading
+            .store(scale.is_spreading(), Ordering::Relaxed);
     }
 }
 
@@ -232,9 +261,15 @@ struct Scale {
     number: u32,
     /// Some have just moved: what the threads have to do now is known at the next look.
     settling: bool,
+    spreading: bool,
 }
 
 impl Scale {
+    /// Home had too much to do, and all together still have more than a little.
+    fn is_spreading(&self) -> bool {
+        self.spreading
+    }
+
     fn weigh(&mut self, busy: &[f64]) -> Vec<Order> {
         let mut orders = vec![Order::Stay; busy.len()];
         let all: f64 = busy.iter().sum();
@@ -244,9 +279,11 @@ impl Scale {
             0
         };
         if self.little_looks >= LITTLE_LOOKS {
+            self.spreading = false;
             orders[1..].fill(Order::Go { to: 0 });
             return orders;
         }
+        self.spreading |= busy[0] >= BUSY;
         if std::mem::take(&mut self.settling) {
             return orders;
         }
@@ -313,6 +350,10 @@ mod tests {
             assert_eq!(scale.weigh(&[0.1, 0.2]), [Order::Stay, Order::Stay]);
         }
         assert_eq!(scale.weigh(&[0.1, 0.2]), [Order::Stay, Order::Go { to: 0 }]);
+        assert!(!scale.is_spreading());
         assert_eq!(scale.weigh(&[0.5, 0.2]), [Order::Stay, Order::Stay]);
+        assert!(!scale.is_spreading(), "home is not busy yet");
+        scale.weigh(&[0.9, 0.2]);
+        assert!(scale.is_spreading());
     }
 }

@@ -424,6 +424,10 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
                 }
             }
         }
+        if self.machine.is_left() {
+            self.phase = Phase::Over;
+            return Poll::Ready(());
+        }
         match Pin::new(&mut self.stream).poll_shutdown(cx) {
             Poll::Pending => self.wait(cx, turn),
             Poll::Ready(Ok(())) => {

@@ -4,7 +4,7 @@
 //! never know what is spoken: what it accepts it hands on.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn remedy(why: &io::Error, key: &str) -> String {
 ///
 /// # Errors
 /// One socket cannot be bound: none is.
-pub fn bind(options: &ListenerOptions) -> Result<Vec<TcpListener>, ListenError> {
+pub fn bind(options: &ListenerOptions) -> Result<Vec<Listening>, ListenError> {
     let any_port = options.addresses.iter().all(|address| address.port() == 0);
     for _ in 1..PORT_TRIES_MAX {
         match bind_all(options) {
@@ -71,17 +71,16 @@ pub fn bind(options: &ListenerOptions) -> Result<Vec<TcpListener>, ListenError> 
     bind_all(options)
 }
 
-fn bind_all(options: &ListenerOptions) -> Result<Vec<TcpListener>, ListenError> {
+fn bind_all(options: &ListenerOptions) -> Result<Vec<Listening>, ListenError> {
     let everywhere = is_everywhere(&options.addresses);
-    let mut bound: Vec<TcpListener> = Vec::with_capacity(options.addresses.len());
+    let mut bound: Vec<Listening> = Vec::with_capacity(options.addresses.len());
     for address in &options.addresses {
         let mut address = *address;
         // A port that the system chose is one port for both families.
         if everywhere && address.port() == 0 {
-            let chosen = bound.first().and_then(|first| first.local_addr().ok());
-            address.set_port(chosen.map_or(0, |first| first.port()));
+            address.set_port(bound.first().map_or(0, |first| first.address.port()));
         }
-        match bind_one(address, options.backlog) {
+        match bind_one(address, options) {
             Ok(listener) => bound.push(listener),
             Err(why) if everywhere && address.is_ipv6() && is_without_ipv6(&why) => {
                 tracing::warn!(%address, error = %why, "no IPv6 here: listening on IPv4 only");
@@ -111,7 +110,7 @@ fn is_without_ipv6(why: &io::Error) -> bool {
     why.kind() == io::ErrorKind::AddrNotAvailable || why.raw_os_error() == Some(unsupported)
 }
 
-fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr, options: &ListenerOptions) -> io::Result<Listening> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Elsewhere it would let two programs listen on one port.
     #[cfg(unix)]
@@ -121,8 +120,36 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    // Every socket that is accepted has it from here.
+    socket.set_tcp_nodelay(options.nodelay)?;
+    let listener = net::TcpListener::from(socket);
+    let address = listener.local_addr()?;
+    let socket = TcpListener::from_std(listener)?;
+    Ok(Listening { socket, address })
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listening {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Where it listens, with the port that it got where it asked for any.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Our end of a connection that was accepted here.
+    fn local(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        if self.address.ip().is_unspecified() {
+            return stream.local_addr();
+        }
+        Ok(self.address)
+    }
 }
 
 /// Who is accepted on a listener, and how many.
@@ -130,7 +157,6 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 pub(crate) struct Door {
     pub(crate) origin: Arc<Origin>,
     pub(crate) protocol: Protocol,
-    pub(crate) nodelay: bool,
     pub(crate) counts: Arc<Counts>,
     /// How many connections all listeners of this protocol may have.
     pub(crate) connections_max: Option<u64>,
@@ -170,7 +196,7 @@ impl Drop for Place {
 
 /// Accepts until it is dropped.
 pub(crate) async fn accept(
-    listener: TcpListener,
+    listening: Listening,
     door: Door,
     mut serve: impl FnMut(TcpStream, Accepted, Place),
 ) {
@@ -178,7 +204,7 @@ pub(crate) async fn accept(
     // The refusals of one crowd are one line in the log.
     let mut refusing = false;
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match listening.socket.accept().await {
             Ok(accepted) => accepted,
             Err(why) if is_of_one_connection(&why) => continue,
             Err(why) => {
@@ -205,12 +231,9 @@ pub(crate) async fn accept(
         };
         refusing = false;
         // A peer that has gone already fails here; its first read says so too.
-        let Ok(local) = stream.local_addr() else {
+        let Ok(local) = listening.local(&stream) else {
             continue;
         };
-        if let Err(why) = stream.set_nodelay(door.nodelay) {
-            tracing::debug!(%peer, error = %why, "TCP_NODELAY could not be set");
-        }
         let origin = Arc::clone(&door.origin);
         let accepted = Accepted {
             peer,
@@ -258,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_is_told_in_one_sentence() {
         let first = bind(&options(vec![([127, 0, 0, 1], 0).into()])).expect("a free port");
-        let address = first[0].local_addr().expect("bound");
+        let address = first[0].address();
         let error = bind(&options(vec![address])).expect_err("in use");
         assert_eq!(
             error.to_string(),
@@ -272,10 +295,7 @@ mod tests {
     #[tokio::test]
     async fn a_bare_port_is_one_port_for_both_families() {
         let bound = bind(&options(all_interfaces(0))).expect("a free port");
-        let ports = bound
-            .iter()
-            .map(|socket| socket.local_addr().expect("bound").port());
-        let ports: Vec<_> = ports.collect();
+        let ports: Vec<_> = bound.iter().map(|socket| socket.address().port()).collect();
         // One where the machine has no IPv6.
         assert!(
             matches!(ports[..], [one] if one > 0) || ports[0] == ports[1],
@@ -288,7 +308,6 @@ mod tests {
         let door = Door {
             origin: Arc::default(),
             protocol: Protocol::Mqtt,
-            nodelay: true,
             counts: Arc::default(),
             connections_max: Some(2),
         };

@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_core::peer::Origin;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::listener::{self, Counts, Door, ListenError};
+use crate::listener::{self, Counts, Door, ListenError, Listening};
 use crate::options::{ListenerOptions, Protocol};
 use crate::serve::Protocols;
 
@@ -91,10 +90,7 @@ impl Listeners {
             }
         }
         for (door, socket) in bound {
-            // A socket that is bound has an address; one that has none answers nobody.
-            let Ok(address) = socket.local_addr() else {
-                continue;
-            };
+            let address = socket.address();
             tracing::info!(
                 listener = &*door.origin.listener,
                 "started {} TCP listener on {address}",
@@ -116,7 +112,6 @@ impl Listeners {
         Door {
             origin: Origin::new(&options.name, options.vhost.as_deref()),
             protocol: options.protocol,
-            nodelay: options.nodelay,
             counts: Arc::new(Counts {
                 here: AtomicU64::new(0),
                 all: Arc::clone(all),
@@ -125,7 +120,7 @@ impl Listeners {
         }
     }
 
-    fn start(&self, door: Door, address: SocketAddr, socket: TcpListener) -> Open {
+    fn start(&self, door: Door, address: SocketAddr, socket: Listening) -> Open {
         let protocols = Arc::clone(&self.protocols);
         let protocol = door.protocol;
         let accepting = listener::accept(socket, door.clone(), move |stream, accepted, place| {

@@ -44,6 +44,12 @@ pub trait Machine: Send + Unpin {
     /// Nothing more is wanted from the peer: what is to be sent is sent, then the stream is shut.
     fn is_closed(&self) -> bool;
 
+    /// Closed because the peer said goodbye, and waits for no answer: once what is to be sent was
+    /// handed to the stream, it may be dropped.
+    fn is_left(&self) -> bool {
+        false
+    }
+
     /// The other end, for the log.
     fn peer(&self) -> SocketAddr;
 

@@ -35,7 +35,7 @@ pub struct Protocols {
 }
 
 impl Protocols {
-    /// Starts a task that runs the connection to its end.
+    /// Starts a task that runs the connection to its end, here or on another thread.
     pub(crate) fn serve(
         &self,
         protocol: Protocol,
@@ -58,7 +58,11 @@ impl Protocols {
 
     fn spawn<M: Machine + 'static>(&self, machine: M, stream: TcpStream, place: Place) {
         let driver = Driver::new(machine, Tcp::Here(stream), Arc::clone(&self.surroundings));
-        tokio::spawn(Served(Some((driver, place))));
+        let mut served = Served(Some((driver, place)));
+        match crew::placement() {
+            Some(other) => served.leave(&other),
+            None => drop(tokio::spawn(served)),
+        }
     }
 }
 
@@ -108,8 +112,10 @@ impl<M: Machine + 'static, S: Transport> Future for Served<M, S> {
 
 /// The machines have these as methods of their own, which come first where a path names both.
 macro_rules! machine {
-    ($connection:ty) => {
+    ($connection:ty $(, $more:item)?) => {
         impl Machine for $connection {
+            $($more)?
+
             fn handle_input(&mut self, turn: &mut Turn, input: &[u8]) -> usize {
                 Self::handle_input(self, turn, input)
             }
@@ -161,5 +167,10 @@ macro_rules! machine {
     };
 }
 
-machine!(leveret_mqtt::Connection);
+machine!(
+    leveret_mqtt::Connection,
+    fn is_left(&self) -> bool {
+        Self::is_left(self)
+    }
+);
 machine!(leveret_amqp::Connection);
