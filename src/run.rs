@@ -87,23 +87,26 @@ fn environment() -> Vec<(String, String)> {
 
 fn run(config: Config, clock: Clock, wish: &ServeArgs) -> Result<(), RunError> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let crew = Crew::start(cores)?;
     // What is not a connection's: signals, timers, the control socket.
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    let crew = Crew::start(cores, runtime.handle())?;
     let home = crew.home().clone();
     let done = runtime.block_on(serve_until_stopped(config, clock, wish, home));
+    // Its threads let go of what is left of their connections.
     drop(crew);
     // A login that is being verified has this long; nothing else is left.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    done
+    // Only now is nothing left that could take too long.
+    done.map(drop)
 }
 
+/// Returns the watchdog that was started when the broker was told to stop.
 async fn serve_until_stopped(
     config: Config,
     clock: Clock,
     wish: &ServeArgs,
     home: Handle,
-) -> Result<(), RunError> {
+) -> Result<Watchdog, RunError> {
     let mut signals = StopSignals::listen()?;
     let examples = Examples::new(&config);
     let server = server::start_from(config, clock, wish.configs.clone(), home).await?;
@@ -128,13 +131,13 @@ async fn serve_until_stopped(
     );
     let watchdog = Watchdog::start();
     tokio::select! {
-        () = server.shutdown() => drop(watchdog),
+        () = server.shutdown() => {}
         signal = signals.next() => {
             tracing::warn!(signal, "asked again: ended at once");
             std::process::exit(1);
         }
     }
-    Ok(())
+    Ok(watchdog)
 }
 
 /// One connection is one open file: as many as the system allows without asking.

@@ -273,11 +273,14 @@ impl Server {
     /// Stops in order: nobody is accepted any more, everybody is told and has
     /// [`LEAVE_MS`] to leave, what was changed is on disk. Takes no more than 10 s.
     pub async fn shutdown(self) {
+        self.listeners.stop();
+        let told = self.broker.close_peers(&CloseReason::Shutdown, |_| true);
+        tracing::info!(connections = told, "stopping");
         for protocol in [Protocol::Amqp, Protocol::Mqtt] {
             self.listeners.close(protocol).await;
         }
-        let told = self.broker.close_peers(&CloseReason::Shutdown, |_| true);
-        tracing::info!(connections = told, "stopping");
+        // Whoever was accepted while the listeners closed.
+        self.broker.close_peers(&CloseReason::Shutdown, |_| true);
         wait_while(LEAVE_MS, || self.broker.peer_count() > 0).await;
         // What is left of them is streams that close.
         wait_while(CLOSE_MS, || self.listeners.connections() > 0).await;

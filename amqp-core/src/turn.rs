@@ -19,7 +19,13 @@ pub struct Turn {
     pub(crate) dotted: Vec<u8>,
     wakes: Vec<Arc<dyn Sink>>,
     wakes_rung: u64,
+    /// Deliveries offered since the turn began.
+    offered: usize,
 }
+
+/// Deliveries of one connection's messages that a turn may offer before others have theirs; the
+/// message that reaches the bound is finished. Some ten milliseconds.
+pub const DELIVERIES_PER_TURN_MAX: usize = 32 * 1024;
 
 /// Scratch space above this is given back after a turn, so that one large message does not stay for
 /// ever.
@@ -30,6 +36,22 @@ impl Turn {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The turn of another connection begins.
+    pub fn begin(&mut self, now: Time) {
+        self.now = now;
+        self.offered = 0;
+    }
+
+    pub(crate) fn count_offered(&mut self, deliveries: usize) {
+        self.offered += deliveries;
+    }
+
+    /// Whether this turn has done enough: the rest of the input waits for the next one.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.offered >= DELIVERIES_PER_TURN_MAX
     }
 
     pub(crate) fn owe(&mut self, sink: &Arc<dyn Sink>) {

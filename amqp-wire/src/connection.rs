@@ -153,6 +153,9 @@ impl Connection {
                 0 => break,
                 bytes => taken += bytes,
             }
+            if turn.is_spent() {
+                break;
+            }
         }
         self.left_over = input.len() - taken;
         self.finish_batch(turn);

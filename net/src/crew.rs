@@ -45,6 +45,18 @@ const LITTLE: f64 = 0.5;
 /// Looks in a row that must find little before connections come home.
 const LITTLE_LOOKS: u32 = 10;
 
+/// Connections that a thread serves before it looks for events again. A turn may take
+/// milliseconds, looking takes less than one of them.
+const POLLS_BETWEEN_EVENTS: u32 = 4;
+
+/// Connections that a thread serves before it takes one that another thread has woken: half of its
+/// turns are theirs, if they are that many.
+const POLLS_BETWEEN_OTHERS: u32 = 2;
+
+/// Looks that a thread is left alone after it has given some away, if that has not helped: one
+/// connection alone may keep it busy.
+const PATIENCE_MAX: u32 = 64;
+
 /// The threads. Dropping it stops them, and whatever runs on them.
 #[derive(Debug)]
 pub struct Crew {
@@ -152,15 +164,20 @@ pub(crate) fn placement() -> Option<Handle> {
 }
 
 impl Crew {
-    /// Starts that many threads. Nobody is on them yet.
+    /// Starts that many threads; nobody is on them yet. Their balance is looked after elsewhere: a
+    /// thread that has too much to do is late with everything.
     ///
     /// # Errors
     /// The system gives no thread, or no way to wait for sockets.
-    pub fn start(size: NonZeroUsize) -> io::Result<Self> {
+    pub fn start(size: NonZeroUsize, elsewhere: &Handle) -> io::Result<Self> {
         let (mut seats, mut stops, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         let mut starts = Vec::new();
         for place in 0..size.get() {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .event_interval(POLLS_BETWEEN_EVENTS)
+                .global_queue_interval(POLLS_BETWEEN_OTHERS)
+                .enable_all()
+                .build()?;
             seats.push(Seat {
                 handle: runtime.handle().clone(),
                 order: AtomicU64::new(0),
@@ -191,7 +208,7 @@ impl Crew {
             // The thread waits for it.
             let _ = start.send(Arc::clone(&deck));
         }
-        let balance = deck.seats[0].handle.spawn(balance(Arc::clone(&deck)));
+        let balance = elsewhere.spawn(balance(Arc::clone(&deck)));
         Ok(Self {
             deck,
             stops,
@@ -255,13 +272,26 @@ async fn balance(deck: Arc<Deck>) {
 }
 
 /// Decides from how busy the threads were since the last look.
-#[derive(Default)]
 struct Scale {
     little_looks: u32,
     number: u32,
-    /// Some have just moved: what the threads have to do now is known at the next look.
-    settling: bool,
+    /// Looks before any move again: what the threads have to do then shows after a while.
+    waiting: u32,
+    /// Looks to wait after the next move; it doubles while moves do not help.
+    patience: u32,
     spreading: bool,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self {
+            little_looks: 0,
+            number: 0,
+            waiting: 0,
+            patience: 1,
+            spreading: false,
+        }
+    }
 }
 
 impl Scale {
@@ -284,9 +314,17 @@ impl Scale {
             return orders;
         }
         self.spreading |= busy[0] >= BUSY;
-        if std::mem::take(&mut self.settling) {
+        if self.waiting > 0 {
+            self.waiting -= 1;
             return orders;
         }
+        self.waiting = self.even_out(busy, &mut orders);
+        orders
+    }
+
+    /// Gives orders to those who have too much to do; returns how many looks to wait then.
+    fn even_out(&mut self, busy: &[f64], orders: &mut [Order]) -> u32 {
+        let mut moved = false;
         let mut places: Vec<usize> = (0..busy.len()).collect();
         places.sort_by(|a, b| busy[*b].total_cmp(&busy[*a]));
         for rank in 0..places.len() / 2 {
@@ -295,13 +333,19 @@ impl Scale {
                 break;
             }
             self.number = self.number.wrapping_add(1);
-            self.settling = true;
+            moved = true;
             orders[most] = Order::Half {
                 to: least as u32,
                 number: self.number,
             };
         }
-        orders
+        if !moved {
+            self.patience = (self.patience / 2).max(1);
+            return 0;
+        }
+        let looks = self.patience;
+        self.patience = (looks * 2).min(PATIENCE_MAX);
+        looks
     }
 }
 
@@ -341,6 +385,25 @@ mod tests {
                 assert_ne!(scale.weigh(busy), vec![stay; busy.len()], "and go on");
             }
         }
+    }
+
+    #[test]
+    fn moves_that_do_not_help_get_rare() {
+        let mut scale = Scale::default();
+        let moved = |orders: Vec<Order>| orders.iter().any(|order| *order != Order::Stay);
+        let mut moves = || {
+            let looks = (0..200).filter(|_| moved(scale.weigh(&[1.0, 0.1])));
+            looks.count()
+        };
+        assert!(moves() <= 9, "the waits double");
+        assert!(moves() <= 4, "as far as they may");
+        for _ in 0..200 {
+            scale.weigh(&[0.6, 0.6]);
+        }
+        assert!(
+            moved(scale.weigh(&[1.0, 0.1])),
+            "what is uneven anew is evened out at once"
+        );
     }
 
     #[test]

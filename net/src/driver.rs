@@ -116,8 +116,10 @@ enum Phase {
 enum Read {
     /// The machine got something.
     Some,
-    /// Nothing is there, or nothing is wanted.
+    /// Nothing is there.
     None,
+    /// The machine wants nothing.
+    Unwanted,
     /// The peer has closed its side, or the stream is broken.
     End,
 }
@@ -188,17 +190,11 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     fn serve(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
         self.machine.doorbell().register(cx.waker());
         self.poll_login(cx, &mut worker.turn);
-        if self
-            .machine
-            .poll_timeout()
-            .is_some_and(|at| at <= worker.turn.now)
-        {
-            self.machine.handle_timeout(&mut worker.turn);
-        }
         self.answer(&mut worker.turn);
         for _ in 0..ROUNDS_MAX {
             let read = self.read(cx, worker);
             let turn = &mut worker.turn;
+            self.look_at_clock(turn);
             self.ask(cx, turn);
             // What the input put into the connection's own out-buffer is taken along: no wake-up.
             self.answer(turn);
@@ -220,15 +216,33 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             if resumed {
                 self.machine.handle_wake(turn);
             }
-            if !self.answer(turn) && !resumed && read == Read::None {
+            // Room may have come for what was not wanted, and nobody wakes for that.
+            let nothing = match read {
+                Read::None => true,
+                Read::Unwanted => !self.machine.wants_input(),
+                Read::Some | Read::End => false,
+            };
+            if !self.answer(turn) && !resumed && nothing {
                 self.arm(cx, turn.now);
                 return Poll::Pending;
+            }
+            if turn.is_spent() {
+                break;
             }
         }
         // There is more, but others come first.
         cx.waker().wake_by_ref();
         self.arm(cx, worker.turn.now);
         Poll::Pending
+    }
+
+    /// Tells the machine that its time has come, unless what was just read has put that off: input
+    /// that waited for this thread was in time.
+    fn look_at_clock(&mut self, turn: &mut Turn) {
+        let due = |at: Time| at <= turn.now;
+        if self.machine.poll_timeout().is_some_and(due) {
+            self.machine.handle_timeout(turn);
+        }
     }
 
     /// Looks at what others have left at the doorbell, and says whether there was anything.
@@ -278,7 +292,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         // A peer that does not read its deliveries may still have acknowledgements to send: only
         // the machine knows when it has answered enough.
         if !self.machine.wants_input() {
-            return Read::None;
+            return Read::Unwanted;
         }
         if self.again {
             return self.hand_over_carry(&mut worker.turn);
@@ -548,7 +562,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Future for Driver<M, S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let mut worker = Worker::take();
-        worker.turn.now = this.surroundings.clock.now();
+        worker.turn.begin(this.surroundings.clock.now());
         let advanced = panic::catch_unwind(AssertUnwindSafe(|| this.advance(cx, &mut worker)));
         let polled = advanced.unwrap_or_else(|_| {
             this.bury(&mut worker.turn);

@@ -140,8 +140,11 @@ impl Listeners {
             open.extract_if(.., |listener| listener.door.protocol == protocol)
                 .collect()
         };
-        for listener in closed {
+        // All of them first: a busy thread takes its time to let go of each.
+        for listener in &closed {
             listener.accepting.abort();
+        }
+        for listener in closed {
             // Cancelled, as it was asked to be; the socket went with the task.
             let _ = listener.accepting.await;
             tracing::info!(
@@ -150,6 +153,13 @@ impl Listeners {
                 protocol.name(),
                 listener.address
             );
+        }
+    }
+
+    /// Has all listeners of all protocols close, without waiting until they have.
+    pub fn stop(&self) {
+        for listener in self.open.lock().iter() {
+            listener.accepting.abort();
         }
     }
 

@@ -34,6 +34,8 @@ struct Scripted {
     stopped: bool,
     /// It waits until what it has answered is read.
     dammed: bool,
+    /// It waits until what it has to say is taken.
+    brimful: bool,
     closed: bool,
     request: Option<Request>,
     deadline: Option<Time>,
@@ -54,6 +56,11 @@ impl Scripted {
                 self.out.resize(FLOOD_BYTES, b'.');
                 self.dammed = true;
             }
+            "brim" => {
+                self.out.extend_from_slice(b"brim");
+                self.brimful = true;
+            }
+            "calm" => self.deadline = None,
             "alarm" => self.deadline = Some(turn.now.after_ms(60_000)),
             "login" => {
                 self.stopped = true;
@@ -126,11 +133,12 @@ impl Machine for Scripted {
     }
 
     fn poll_output(&mut self, out: &mut Vec<u8>) {
+        self.brimful = false;
         out.append(&mut self.out);
     }
 
     fn wants_input(&self) -> bool {
-        !self.stopped && !self.closed && !self.dammed
+        !(self.stopped || self.closed || self.dammed || self.brimful)
     }
 
     fn is_closed(&self) -> bool {
@@ -173,6 +181,7 @@ fn machine() -> (Arc<Seen>, Scripted) {
         out: Vec::new(),
         stopped: false,
         dammed: false,
+        brimful: false,
         closed: false,
         request: None,
         deadline: None,
@@ -282,6 +291,31 @@ async fn a_long_frame_is_carried_behind_the_buffer() {
     drop(client);
     task.await.expect("no panic");
     assert_eq!(*seen.calls.lock(), ["whole"]);
+}
+
+/// Nobody wakes a connection for input that it did not want when it looked.
+#[tokio::test]
+async fn what_is_written_at_once_makes_room_for_input() {
+    let (seen, mut client, mut driver) = driver();
+    assert!(poll(&mut driver).is_pending());
+    client.write_all(&frames(&["after"])).await.expect("room");
+    *seen.on_wake.lock() = Some("brim");
+    seen.doorbell.press_and_ring();
+    assert!(poll(&mut driver).is_pending());
+    assert_eq!(*seen.calls.lock(), ["wake", "after"]);
+    expect(&mut client, b"brimafter").await;
+}
+
+/// [MQTT-3.1.2-22]: what the client has sent in time counts, however late this thread is.
+#[tokio::test(start_paused = true)]
+async fn input_that_is_there_comes_before_the_deadline() {
+    let (seen, mut client, mut driver) = driver();
+    client.write_all(&frames(&["alarm"])).await.expect("room");
+    assert!(poll(&mut driver).is_pending());
+    client.write_all(&frames(&["calm"])).await.expect("room");
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    assert!(poll(&mut driver).is_pending());
+    assert_eq!(*seen.calls.lock(), ["alarm", "calm"]);
 }
 
 #[tokio::test]
