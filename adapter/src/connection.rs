@@ -11,6 +11,8 @@
 //! [`Connection::handle_close`] is the last call.
 
 mod login;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -43,7 +45,8 @@ use crate::will::Will;
 use login::PendingLogin;
 pub(crate) use login::granted as granted_expiry;
 
-/// Packets that one call of [`Connection::handle_input`] takes, so that nobody starves.
+/// Packets that one call of [`Connection::handle_input`] takes, so that nobody starves. One that
+/// subscribes or unsubscribes counts for as many as it has filters.
 const PACKETS_PER_TURN_MAX: usize = 256;
 
 /// Where the connection stands.
@@ -71,12 +74,16 @@ pub(crate) struct Active<C: Core> {
     pub(crate) last_input: Time,
     /// `None`: the session never expires.
     pub(crate) expiry_ms: Option<u64>,
-    pub(crate) aliases_in: Option<Box<HashMap<NonZeroU16, Box<str>>>>,
+    pub(crate) aliases_in: Option<Box<AliasesIn>>,
     /// Acknowledgements that wait for the journal.
     pub(crate) acks: Option<Box<Acks>>,
     /// Answers that wait until the definitions are on disk.
     pub(crate) held: Option<Box<Held<C>>>,
 }
+
+/// The Topic Aliases that the client has set.
+#[derive(Default)]
+pub(crate) struct AliasesIn(pub(crate) HashMap<NonZeroU16, Box<str>>);
 
 /// Acknowledgements that wait for the journal, in the order of the publishes ([MQTT-4.6.0-2]).
 #[derive(Default)]
@@ -153,7 +160,8 @@ impl<H: Host> Connection<H> {
     pub fn handle_input(&mut self, turn: &mut Turn, input: &[u8]) -> usize {
         self.look_for_order();
         let mut consumed = 0;
-        for _ in 0..PACKETS_PER_TURN_MAX {
+        let mut packets = 0;
+        while packets < PACKETS_PER_TURN_MAX {
             if !self.wants_input() || self.outlet.lock().evicted {
                 break;
             }
@@ -162,8 +170,11 @@ impl<H: Host> Connection<H> {
                 Ok(None) => break,
                 Ok(Some((header, header_bytes))) => {
                     let whole = header_bytes + header.remaining_length as usize;
-                    self.handle_packet(turn, header, &rest[header_bytes..whole]);
+                    packets += self.handle_packet(turn, header, &rest[header_bytes..whole]);
                     consumed += whole;
+                    if turn.is_spent() {
+                        break;
+                    }
                 }
                 Err(violation) => {
                     self.violated(&violation);
@@ -201,14 +212,16 @@ impl<H: Host> Connection<H> {
         Ok(whole.then_some((header, header_bytes)))
     }
 
-    fn handle_packet(&mut self, turn: &mut Turn, header: FixedHeader, body: &[u8]) {
+    /// Says for how many packets it counts.
+    fn handle_packet(&mut self, turn: &mut Turn, header: FixedHeader, body: &[u8]) -> usize {
+        let mut weight = 1;
         let result = match &mut self.state {
             State::ExpectConnect { .. } => {
                 let outcome = login::connect(&self.node, &self.outlet, header, body, turn.now);
                 match outcome {
                     Ok(state) => {
                         self.state = state;
-                        return;
+                        return weight;
                     }
                     Err(violation) => Err(violation),
                 }
@@ -216,8 +229,10 @@ impl<H: Host> Connection<H> {
             State::Active(active) => {
                 active.last_input = turn.now;
                 let version = active.version;
-                packet::decode(version, header, body)
-                    .and_then(|packet| self.handle_active(turn, version, packet))
+                packet::decode(version, header, body).and_then(|packet| {
+                    weight = packet.filter_count().max(1);
+                    self.handle_active(turn, version, packet)
+                })
             }
             State::AwaitLogin(_) | State::Closed { .. } => Ok(()),
         };
@@ -225,6 +240,7 @@ impl<H: Host> Connection<H> {
         if let Err(violation) = result {
             self.violated(&violation);
         }
+        weight
     }
 
     fn handle_active(
@@ -429,7 +445,9 @@ impl<H: Host> Connection<H> {
         if let Some(flow) = out.flow.as_mut() {
             flow.replay.extend(held.replay);
             // Everything that was attached gets its first messages now, after the answer.
-            flow.slots.iter_mut().for_each(|slot| slot.starved = true);
+            for slot in &mut flow.slots {
+                slot.starved |= std::mem::take(&mut slot.fresh);
+            }
         }
         drop(out);
         match held.then_close {
@@ -595,7 +613,7 @@ impl<H: Host> Connection<H> {
         matches!(self.state, State::Closed { .. })
     }
 
-    /// Whether the client has said goodbye: it waits for nothing more ([MQTT-3.14.4-1]).
+    /// Whether the client has said goodbye: it waits for nothing more.
     #[must_use]
     pub fn is_left(&self) -> bool {
         self.left
@@ -667,7 +685,8 @@ impl<H: Host> Connection<H> {
         if let Some(will) = will {
             self.send_will(identity, turn, will, &left);
         }
-        core.disown(turn, id, &owner, Some(Box::new(left)), self.leave_expiry())
+        let rest = (!left.is_in_queues()).then(|| Box::new(left) as Box<dyn Leftover>);
+        core.disown(turn, id, &owner, rest, self.leave_expiry())
     }
 
     /// Publishes the will of a session that lives on, or schedules it.

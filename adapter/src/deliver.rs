@@ -139,15 +139,16 @@ pub(crate) struct Flags {
 fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Result<Flags, Loss> {
     let mut flags = Flags::default();
     let own = message.head.publisher == client;
-    let asked = flow.asking.identifier
-        || (flow.asking.no_local && own)
-        || (flow.asking.retain_as_published && message.head.retain);
+    let asking = flow.subscriptions.asking();
+    let asked = asking.identifier > 0
+        || (asking.no_local > 0 && own)
+        || (asking.retain_as_published > 0 && message.head.retain);
     if !asked {
         return Ok(flags);
     }
     let mut matched = 0;
     let mut no_local = 0;
-    for held in &flow.subscriptions {
+    for held in flow.subscriptions.iter() {
         // The subscriptions that another queue serves have a copy of their own.
         if held.slot as usize != key || !fits(held.filter(), message) {
             continue;
@@ -217,7 +218,7 @@ fn translate(flow: &mut Flow, key: &[u8]) -> Result<Box<(Vec<u8>, u32, String)>,
         memo.1 = generation;
         memo.2.clear();
         if let Ok(key) = std::str::from_utf8(key) {
-            for held in &flow.subscriptions {
+            for held in flow.subscriptions.iter() {
                 if topic::translate::restore(key, held.filter(), &mut memo.2) {
                     break;
                 }

@@ -1,6 +1,8 @@
 //! Outbound flow of one session: what is in flight, under which packet ids, how much more may be,
 //! and which subscriptions it serves. Lives under the out-buffer's lock.
 
+mod subscriptions;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
@@ -9,40 +11,11 @@ use leveret_core::message::Message;
 use leveret_core::queue::{Queue, Unacked};
 
 use crate::packet::QoS;
-use crate::packet::subscribe::SubscriptionOptions;
+
+pub(crate) use subscriptions::{Subscription, Subscriptions};
 
 /// Packet ids there are.
 const PACKET_IDS: u64 = 65_535;
-
-/// A subscription of the session.
-#[derive(Clone, Debug)]
-pub(crate) struct Subscription {
-    /// As the client sent it, `$share/group/` included.
-    pub(crate) text: Box<str>,
-    /// Where the filter begins in it.
-    pub(crate) filter_at: u32,
-    /// Its options; QoS is the granted one.
-    pub(crate) options: SubscriptionOptions,
-    /// Its Subscription Identifier.
-    pub(crate) identifier: Option<NonZeroU32>,
-    /// The consumer that serves it.
-    pub(crate) slot: u32,
-    /// Its binding carries the options, as those of 5.0 do.
-    pub(crate) bound_with_options: bool,
-}
-
-impl Subscription {
-    /// The filter that topics are matched against.
-    pub(crate) fn filter(&self) -> &str {
-        &self.text[self.filter_at as usize..]
-    }
-
-    /// The group of a shared subscription.
-    pub(crate) fn share(&self) -> Option<&str> {
-        let prefix = self.text[..self.filter_at as usize].strip_prefix("$share/")?;
-        prefix.strip_suffix('/')
-    }
-}
 
 /// A consumer of the session; its key is its place.
 pub(crate) struct Slot {
@@ -52,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) qos: QoS,
     /// It had no credit when something came: it must be pulled.
     pub(crate) starved: bool,
+    /// It was attached, and the answer that says so has not left yet: it is pulled after that.
+    pub(crate) fresh: bool,
     /// It serves one shared subscription.
     pub(crate) shared: bool,
 }
@@ -78,15 +53,6 @@ pub(crate) struct Aliases {
     pub(crate) topics: HashMap<Box<str>, NonZeroU16>,
 }
 
-/// Which of the options that a delivery depends on any subscription has: most sessions have none,
-/// and pay for none.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Asking {
-    pub(crate) identifier: bool,
-    pub(crate) no_local: bool,
-    pub(crate) retain_as_published: bool,
-}
-
 /// What CONNECT asked of deliveries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terms {
@@ -107,9 +73,7 @@ pub(crate) struct Flow {
     displaced: usize,
     pub(crate) inflight: VecDeque<InFlight>,
     pub(crate) slots: Vec<Slot>,
-    pub(crate) subscriptions: Vec<Subscription>,
-    /// Which options any of the subscriptions has.
-    pub(crate) asking: Asking,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) replay: VecDeque<Replay>,
     /// Packet ids of messages that were in flight when the session was left, by queue and number.
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
@@ -141,15 +105,16 @@ impl Flow {
         }
     }
 
-    /// The subscriptions have changed.
-    pub(crate) fn resubscribed(&mut self) {
+    /// Remembers a subscription, in place of one with the same text.
+    pub(crate) fn subscribe(&mut self, new: Subscription) {
         self.translated = None;
-        let all = &self.subscriptions;
-        self.asking = Asking {
-            identifier: all.iter().any(|held| held.identifier.is_some()),
-            no_local: all.iter().any(|held| held.options.no_local),
-            retain_as_published: all.iter().any(|held| held.options.retain_as_published),
-        };
+        self.subscriptions.put(new);
+    }
+
+    /// Forgets the subscription with this text.
+    pub(crate) fn unsubscribe(&mut self, text: &str) -> Option<Subscription> {
+        self.translated = None;
+        self.subscriptions.remove(text)
     }
 
     /// Whether another QoS 1 delivery may leave.

@@ -92,6 +92,18 @@ pub enum ClientPacket<'a> {
     Auth(Auth<'a>),
 }
 
+impl ClientPacket<'_> {
+    /// How many Topic Filters it has: 0 but in SUBSCRIBE and UNSUBSCRIBE.
+    #[must_use]
+    pub const fn filter_count(&self) -> usize {
+        match self {
+            Self::Subscribe(subscribe) => subscribe.filter_count,
+            Self::Unsubscribe(unsubscribe) => unsubscribe.filter_count,
+            _ => 0,
+        }
+    }
+}
+
 /// A packet a server may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(

@@ -10,7 +10,7 @@ mod subscription;
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use leveret_core::claims::{Leftover, Previous};
 use leveret_core::key::Form;
@@ -38,6 +38,9 @@ pub(crate) const SLOT_QOS0: usize = 0;
 /// The consumer that serves QoS 1 subscriptions.
 pub(crate) const SLOT_QOS1: usize = 1;
 
+/// The tag of every consumer here, as listings show it.
+static TAG: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("mqtt"));
+
 /// The name of a client's queue for subscriptions of this QoS.
 pub(crate) fn queue_name(client_id: &str, qos: QoS) -> String {
     let suffix = if qos == QoS::AtMostOnce {
@@ -45,12 +48,12 @@ pub(crate) fn queue_name(client_id: &str, qos: QoS) -> String {
     } else {
         "qos1"
     };
-    format!("mqtt-subscription-{client_id}{suffix}")
+    ["mqtt-subscription-", client_id, suffix].concat()
 }
 
 /// The name of a group's queue.
 pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
-    format!("mqtt-shared-{group}/{filter}")
+    ["mqtt-shared-", group, "/", filter].concat()
 }
 
 /// What an absent client's session leaves beside its queues.
@@ -85,6 +88,13 @@ struct Testament {
 }
 
 impl<C: Core> Left<C> {
+    /// Whether the queues alone bring the session back: nothing else needs to be kept for it.
+    pub(crate) fn is_in_queues(&self) -> bool {
+        let Testament { will, scheduled } = &*self.testament.lock();
+        let alone = self.flights.is_none() && self.groups.is_none();
+        !self.ended && self.queues > 0 && alone && will.is_none() && scheduled.is_none()
+    }
+
     /// The will, for the connection that has just ended to publish or schedule.
     pub(crate) fn take_will(&self) -> Option<Box<Will>> {
         self.testament.lock().will.take()
@@ -118,7 +128,7 @@ pub(crate) fn start<C: Core>(
     let left = previous
         .rest
         .as_ref()
-        .and_then(|rest| rest.0.as_any().downcast_ref::<Left<C>>());
+        .and_then(|rest| rest.as_any().downcast_ref::<Left<C>>());
     if let Some(left) = left {
         settle_will(left, wish, previous.evicted, outlet, identity, turn);
     }
@@ -162,8 +172,8 @@ pub(crate) fn start<C: Core>(
             let Some(group) = held.share() else { continue };
             let name = shared_queue_name(group, held.filter());
             if core.find_queue(&name).is_some() {
-                let qos = held.options.qos;
-                let slot = attach(outlet, identity, &name, qos, None, || Ok(()), turn)?;
+                let group = Target::group(&name, held.options.qos, None);
+                let slot = attach(outlet, identity, group, None, || Ok(()), turn)?;
                 add(
                     outlet,
                     Subscription {
@@ -228,18 +238,9 @@ fn resume_queue<C: Core>(
 /// Remembers a subscription, in place of one with the same text.
 pub(crate) fn add<C: Core>(outlet: &Outlet<C>, new: Subscription) {
     let mut out = outlet.lock();
-    let Some(flow) = out.own_flow() else {
-        return;
-    };
-    match flow
-        .subscriptions
-        .iter_mut()
-        .find(|held| held.text == new.text)
-    {
-        Some(held) => *held = new,
-        None => flow.subscriptions.push(new),
+    if let Some(flow) = out.own_flow() {
+        flow.subscribe(new);
     }
-    flow.resubscribed();
 }
 
 /// Starts the consumer of a slot; it gets nothing before it is pulled.
@@ -252,17 +253,18 @@ fn consume<C: Core>(
     turn: &mut Turn,
 ) -> Result<(), Refusal> {
     let sink: Arc<dyn Sink> = Arc::clone(outlet) as Arc<dyn Sink>;
-    let mut consumer = Consumer::new(key as u64, outlet.connection, Arc::from("mqtt"), sink);
+    let mut consumer = Consumer::new(key as u64, outlet.connection, Arc::clone(&TAG), sink);
     consumer.no_ack = key == SLOT_QOS0;
     let window = {
         let mut out = outlet.lock();
         let flow = out.own_flow().ok_or_else(taken_over)?;
         while flow.slots.len() <= key {
-            let (queue, starved, shared) = (None, false, false);
+            let (queue, starved, fresh, shared) = (None, false, false, false);
             flow.slots.push(Slot {
                 queue,
                 qos: QoS::AtMostOnce,
                 starved,
+                fresh,
                 shared,
             });
         }
@@ -275,6 +277,7 @@ fn consume<C: Core>(
     let mut out = outlet.lock();
     if let Some(slot) = out.own_flow().and_then(|flow| flow.slots.get_mut(key)) {
         slot.queue = Some(queue);
+        slot.fresh = true;
         return Ok(());
     }
     drop(out);
@@ -290,45 +293,82 @@ fn taken_over() -> Refusal {
     )
 }
 
+/// The queue of a subscription.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) qos: QoS,
+    /// It is a group's, not the session's own.
+    pub(crate) shared: bool,
+    /// The slot that consumes it, if one does.
+    slot: Option<u32>,
+}
+
+impl<'a> Target<'a> {
+    /// The session's own queue for this QoS.
+    pub(crate) fn own(name: &'a str, qos: QoS) -> Self {
+        let slot = match qos {
+            QoS::AtMostOnce => SLOT_QOS0,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => SLOT_QOS1,
+        };
+        Self {
+            name,
+            qos,
+            shared: false,
+            slot: Some(slot as u32),
+        }
+    }
+
+    /// A group's queue; `slot` is that of the session's subscription to it.
+    pub(crate) fn group(name: &'a str, qos: QoS, slot: Option<u32>) -> Self {
+        Self {
+            name,
+            qos,
+            shared: true,
+            slot,
+        }
+    }
+
+    /// Its slot, and whether that consumes it already.
+    fn find(&self, slots: &[Slot]) -> (usize, bool) {
+        let consumes = |key: usize| {
+            let queue = slots.get(key).and_then(|slot| slot.queue.as_ref());
+            queue.is_some_and(|queue| queue.name() == self.name)
+        };
+        match self.slot.map(|slot| slot as usize) {
+            Some(key) if consumes(key) => (key, true),
+            Some(key) if !self.shared => (key, false),
+            _ => {
+                let mut others = slots.iter().skip(SLOT_QOS1 + 1);
+                let free = others.position(|slot| slot.queue.is_none());
+                let key = free.unwrap_or(slots.len().saturating_sub(SLOT_QOS1 + 1));
+                (SLOT_QOS1 + 1 + key, false)
+            }
+        }
+    }
+}
+
 /// Makes sure that the queue of a subscription is there and consumed. `expiry_ms` as in [`Wish`],
 /// `None` for a shared queue that is there already; `bind` ties it to its filter. Returns the slot.
 pub(crate) fn attach<C: Core>(
     outlet: &Arc<Outlet<C>>,
     identity: &Identity<C>,
-    shared_name: &str,
-    qos: QoS,
+    target: Target<'_>,
     expiry_ms: Option<Option<u64>>,
     bind: impl FnOnce() -> Result<(), Refusal>,
     turn: &mut Turn,
 ) -> Result<u32, Refusal> {
-    let shared = !shared_name.is_empty();
-    let own_name;
-    let name = if shared {
-        shared_name
-    } else {
-        own_name = queue_name(&identity.client_id, qos);
-        &own_name
-    };
-    let key = {
+    let Target {
+        name, qos, shared, ..
+    } = target;
+    let (key, consumed) = {
         let out = outlet.lock();
-        let slots = out
-            .flow
-            .as_ref()
-            .map(|flow| &flow.slots[..])
-            .unwrap_or_default();
-        let consumed = |slot: &Slot| slot.queue.as_ref().is_some_and(|q| q.name() == name);
-        if let Some(key) = slots.iter().position(consumed) {
-            drop(out);
-            return bind().map(|()| key as u32);
-        }
-        let free = |(_, slot): &(usize, &Slot)| slot.queue.is_none();
-        let free = || slots.iter().enumerate().skip(SLOT_QOS1 + 1).find(free);
-        match (shared, qos) {
-            (true, _) => free().map_or(slots.len().max(SLOT_QOS1 + 1), |(key, _)| key),
-            (false, QoS::AtMostOnce) => SLOT_QOS0,
-            (false, _) => SLOT_QOS1,
-        }
+        let flow = out.flow.as_ref();
+        target.find(flow.map(|flow| &flow.slots[..]).unwrap_or_default())
     };
+    if consumed {
+        return bind().map(|()| key as u32);
+    }
     let mut made = None;
     if let Some(expiry_ms) = expiry_ms {
         let properties = properties(identity.clean, shared, qos, expiry_ms);
@@ -407,8 +447,7 @@ pub(crate) fn leave<C: Core>(
             resumed,
         }));
     }
-    let mut shared = flow.subscriptions;
-    shared.retain(|held| held.share().is_some());
+    let shared = flow.subscriptions.into_shared();
     if !shared.is_empty() {
         left.groups = Some(Box::new(Groups {
             member: Membership::of(identity, exchange),

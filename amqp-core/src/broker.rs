@@ -339,7 +339,7 @@ impl Broker {
                     if let (Some(vhost), Some(rest)) = (vhost.upgrade(), rest.upgrade())
                         && vhost.claims.forget(&id, &rest)
                     {
-                        rest.0.forgotten(turn);
+                        rest.forgotten(turn);
                     }
                 }
             }
@@ -384,6 +384,9 @@ impl Broker {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
         vhost.remove_queue(queue);
+        if retired.expiry_armed {
+            self.timers.lost_queue();
+        }
         let bindings = retired.bindings.into_all();
         let mut number = 0;
         if queue.journaled() {

@@ -31,12 +31,9 @@ pub trait Leftover: Any + Send + Sync {
     fn as_any(&self) -> &dyn Any;
 }
 
-/// What an absent owner left.
-pub struct Rest(pub Box<dyn Leftover>);
-
 enum Claim {
     Held(Arc<dyn Owner>),
-    Left(Arc<Rest>),
+    Left(Arc<dyn Leftover>),
 }
 
 /// What a claimant finds.
@@ -45,7 +42,7 @@ pub struct Previous {
     /// A live connection owned the identifier and was evicted.
     pub evicted: bool,
     /// What the former owner left.
-    pub rest: Option<Arc<Rest>>,
+    pub rest: Option<Arc<dyn Leftover>>,
 }
 
 /// The claims of one vhost.
@@ -74,7 +71,7 @@ impl Claims {
                 rest: Some(rest),
             },
             Some(Claim::Held(former)) => {
-                let rest = former.evict(turn).map(|rest| Arc::new(Rest(rest)));
+                let rest = former.evict(turn).map(Arc::from);
                 Previous {
                     evicted: true,
                     rest,
@@ -90,7 +87,7 @@ impl Claims {
         id: &str,
         owner: &Arc<dyn Owner>,
         rest: Option<Box<dyn Leftover>>,
-    ) -> Result<Option<Arc<Rest>>, Option<Box<dyn Leftover>>> {
+    ) -> Result<Option<Arc<dyn Leftover>>, Option<Box<dyn Leftover>>> {
         let Entry::Occupied(mut entry) = self.0.entry(id.into()) else {
             return Err(rest);
         };
@@ -104,7 +101,7 @@ impl Claims {
                 None
             }
             Some(rest) => {
-                let rest = Arc::new(Rest(rest));
+                let rest: Arc<dyn Leftover> = Arc::from(rest);
                 entry.insert(Claim::Left(Arc::clone(&rest)));
                 Some(rest)
             }
@@ -112,7 +109,7 @@ impl Claims {
     }
 
     /// Drops what was left, if it still is what lies there; says whether it was.
-    pub(crate) fn forget(&self, id: &str, rest: &Arc<Rest>) -> bool {
+    pub(crate) fn forget(&self, id: &str, rest: &Arc<dyn Leftover>) -> bool {
         let same = |claim: &Claim| matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest));
         self.0.remove_if(id, |_, claim| same(claim)).is_some()
     }

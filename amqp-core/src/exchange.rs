@@ -38,7 +38,7 @@ pub use binding::{Binding, BindingView, Destination};
 pub(crate) use binding::{Bound, End, Terms};
 pub use cache::Memo;
 pub(crate) use cache::{Known, Route, RouteCache};
-pub(crate) use set::{Attached, BindingSet};
+pub(crate) use set::{Attached, BindingSet, shrink};
 
 /// The kinds of exchange that this version serves.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -231,16 +231,18 @@ impl Exchange {
         attached
     }
 
-    /// Removes a binding from here and from its destination; says whether any is left here.
-    pub(crate) fn detach(&self, topology: &Topology, bound: &Bound) -> bool {
+    /// Removes a binding from here and from its destination; says whether any is left here, `None`
+    /// if it was removed before.
+    pub(crate) fn detach(&self, topology: &Topology, bound: &Bound) -> Option<bool> {
         let mut room = Translated::new();
         let dotted = key::dotted(bound.key(), bound.form(), &mut room);
         let mut router = self.router.write();
-        if router.remove(dotted, bound) {
-            bound.leave_destination();
-            topology.rebound(self.properties.kind, self.id, dotted);
+        if !router.remove(dotted, bound) {
+            return None;
         }
-        router.len() > 0
+        bound.leave_destination();
+        topology.rebound(self.properties.kind, self.id, dotted);
+        Some(router.len() > 0)
     }
 
     /// The hash of a binding from here.

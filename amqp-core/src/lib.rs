@@ -20,6 +20,7 @@ pub mod limits;
 pub mod link;
 pub mod login;
 pub mod message;
+mod names;
 pub mod options;
 pub mod peer;
 pub mod permission;

@@ -48,7 +48,7 @@ struct Known {
     epoch: u64,
     grants: Option<Arc<Grants>>,
     /// Topic patterns with this link's variables, compiled; none of them outlives the epoch.
-    patterns: Option<Box<Vec<CompiledTopic>>>,
+    patterns: Option<Box<Patterns>>,
     /// Exclusive queues of this connection: they go with it.
     exclusive: Option<Box<Exclusive>>,
 }
@@ -61,6 +61,10 @@ impl Known {
         exclusive: None,
     };
 }
+
+/// Behind one pointer: most links compile none.
+#[derive(Default)]
+struct Patterns(Vec<CompiledTopic>);
 
 /// A topic pattern of one exchange, ready to match.
 struct CompiledTopic {
@@ -217,7 +221,7 @@ impl Link {
         let Known {
             grants, patterns, ..
         } = &mut *known;
-        let patterns = patterns.get_or_insert_default();
+        let patterns = &mut patterns.get_or_insert_default().0;
         if patterns.len() > PATTERNS_KEPT_MAX {
             patterns.clear();
         }

@@ -14,6 +14,7 @@ mod dispatch;
 mod settle;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -25,6 +26,7 @@ use crate::message::Message;
 use crate::time::Time;
 
 pub use arguments::QueueArguments;
+pub(crate) use arguments::{Alike, Given};
 use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
@@ -54,7 +56,7 @@ pub struct Queue {
     name: Box<str>,
     auto_delete: bool,
     direct: bool,
-    exclusive: Option<u64>,
+    exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
     pub(crate) delivered: AtomicU64,
@@ -72,14 +74,31 @@ struct State {
     unacked: u32,
     unused_since: Time,
     /// The timer that will look whether the queue has expired.
-    expiry_armed: Option<Time>,
+    expiry_armed: Option<NonZeroU64>,
     consumers: Consumers,
     ready: VecDeque<Entry>,
     /// The bindings that lead here, without the default exchange's.
     bindings: BindingSet,
-    /// Only queues with arguments pay for them.
-    arguments: Option<Box<(Table, QueueArguments)>>,
+    /// Only queues with arguments pay for them, and only once if they are alike.
+    given: Option<Arc<Given>>,
 }
+
+impl State {
+    /// The arguments as declared.
+    fn table(&self) -> Table {
+        let table = self.given.as_ref().map(|given| given.table.clone());
+        table.unwrap_or_default()
+    }
+
+    /// What the arguments ask for.
+    fn asked(&self) -> QueueArguments {
+        let parsed = self.given.as_ref().map(|given| given.parsed);
+        parsed.unwrap_or_default()
+    }
+}
+
+/// An idle queue; with two reference counts it fills an allocation of 192 bytes.
+const _: () = assert!(size_of::<Queue>() <= 176);
 
 /// One ready message: 16 bytes.
 struct Entry {
@@ -140,18 +159,17 @@ impl Queue {
     pub(crate) fn new(
         id: u64,
         name: &str,
-        properties: QueueProperties,
-        parsed: QueueArguments,
+        properties: &QueueProperties,
+        given: Option<Arc<Given>>,
         now: Time,
     ) -> Self {
-        let arguments =
-            (!properties.arguments.is_empty()).then(|| Box::new((properties.arguments, parsed)));
         Self {
             id,
             name: name.into(),
             auto_delete: properties.auto_delete,
             direct: properties.direct,
-            exclusive: properties.exclusive,
+            // The first connection has number 1.
+            exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
             journaled: AtomicBool::new(properties.journaled && properties.durable),
             delivered: AtomicU64::new(0),
@@ -159,7 +177,7 @@ impl Queue {
             record: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
-                arguments,
+                given,
                 ..State::default()
             }),
         }
@@ -202,14 +220,14 @@ impl Queue {
     /// The connection that alone may use it.
     #[must_use]
     pub fn exclusive_owner(&self) -> Option<u64> {
-        self.exclusive
+        self.exclusive.map(NonZeroU64::get)
     }
 
     pub(crate) fn properties(&self) -> QueueProperties {
         QueueProperties {
             durable: self.durable,
             auto_delete: self.auto_delete,
-            exclusive: self.exclusive,
+            exclusive: self.exclusive_owner(),
             direct: self.direct,
             journaled: self.journaled(),
             arguments: self.arguments(),
@@ -219,16 +237,11 @@ impl Queue {
     /// The arguments as declared.
     #[must_use]
     pub fn arguments(&self) -> Table {
-        let state = self.state.lock();
-        state
-            .arguments
-            .as_ref()
-            .map(|both| both.0.clone())
-            .unwrap_or_default()
+        self.state.lock().table()
     }
 
-    pub(crate) fn replace_arguments(&self, arguments: Table, parsed: QueueArguments) {
-        self.state.lock().arguments = Some(Box::new((arguments, parsed)));
+    pub(crate) fn replace_arguments(&self, given: Option<Arc<Given>>) {
+        self.state.lock().given = given;
     }
 
     /// Ready messages and consumers: what declare-ok tells.
@@ -246,13 +259,9 @@ impl Queue {
             name: self.name.to_string(),
             durable: self.durable,
             auto_delete: self.auto_delete,
-            exclusive: self.exclusive,
+            exclusive: self.exclusive_owner(),
             kind: if self.direct { "MQTT QoS 0" } else { "classic" },
-            arguments: state
-                .arguments
-                .as_ref()
-                .map(|both| both.0.clone())
-                .unwrap_or_default(),
+            arguments: state.table(),
             ready: state.ready.len() as u64,
             unacked: u64::from(state.unacked),
             ready_bytes: state
@@ -341,13 +350,14 @@ impl Queue {
             consumers: state.consumers.len(),
             unused_since: state.unused_since,
             bindings: state.bindings.len(),
-            expires_ms: state.arguments.as_ref().and_then(|both| both.1.expires_ms),
+            expires_ms: state.asked().expires_ms,
         };
         if state.deleted || !when(&conditions) {
             return None;
         }
         state.deleted = true;
         Some(Retired {
+            expiry_armed: state.expiry_armed.is_some(),
             ready: clamp(std::mem::take(&mut state.ready).len()),
             consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),
@@ -360,12 +370,12 @@ impl Queue {
         if state.deleted || !state.consumers.is_empty() {
             return None;
         }
-        let expires_ms = state.arguments.as_ref()?.1.expires_ms?;
+        let expires_ms = state.asked().expires_ms?;
         let at = state.unused_since.after_ms(expires_ms);
-        if state.expiry_armed.is_some_and(|armed| armed <= at) {
+        if state.expiry_armed.is_some_and(|armed| armed.get() <= at.0) {
             return None;
         }
-        state.expiry_armed = Some(at);
+        state.expiry_armed = NonZeroU64::new(at.0);
         Some(at)
     }
 
@@ -392,6 +402,8 @@ pub(crate) struct Conditions {
 
 /// What a retired queue leaves behind.
 pub(crate) struct Retired {
+    /// A timer still points to it.
+    pub(crate) expiry_armed: bool,
     pub(crate) ready: u32,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) bindings: BindingSet,

@@ -89,12 +89,15 @@ impl Retained {
 
     /// The messages whose topics a slashed filter matches, in topic order, without the expired.
     pub(crate) fn matching(&self, filter: &str, now: Time) -> Vec<Message> {
+        let trie = self.root.read();
+        if trie.messages == 0 {
+            return Vec::new();
+        }
         let levels: Vec<&str> = filter.split('/').collect();
         let multi = levels.iter().filter(|level| **level == "#").count();
         if multi > MULTI_WILDCARDS_MAX || levels.len() > BINDING_WORDS_MAX {
             return Vec::new();
         }
-        let trie = self.root.read();
         let mut found = Vec::new();
         let mut seen = (multi > 1).then(HashSet::default);
         walk(&trie.root, &levels, true, &mut seen, &mut |message| {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::claims::Rest;
+use crate::claims::Leftover;
 use crate::queue::Queue;
 use crate::schedule::Scheduled;
 use crate::time::Time;
@@ -23,8 +23,38 @@ pub(crate) enum Due {
     /// A publication was scheduled for now.
     Publish(Arc<Scheduled>),
     /// What an absent client left is no longer worth keeping.
-    Forget(Weak<VHost>, Box<str>, Weak<Rest>),
+    Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
 }
+
+/// A queue that may expire: every persistent session has one, and all else is rare.
+struct Expiry {
+    at: Time,
+    vhost: Weak<VHost>,
+    queue: Weak<Queue>,
+}
+
+impl PartialEq for Expiry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Expiry {}
+
+impl PartialOrd for Expiry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Expiry {
+    /// The earliest is the greatest, and comes out of a heap first.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+const _: () = assert!(size_of::<Expiry>() == 24);
 
 struct Timer {
     at: Time,
@@ -55,10 +85,60 @@ impl Ord for Timer {
 #[derive(Default)]
 struct State {
     scheduled: usize,
+    expiries: BinaryHeap<Expiry>,
+    /// Queues that were deleted since the list was last looked through.
+    lost: usize,
     heap: BinaryHeap<Reverse<Timer>>,
     number: u64,
     driver: Option<Arc<dyn Wake>>,
 }
+
+impl State {
+    fn next(&self) -> Option<Time> {
+        let expiry = self.expiries.peek().map(|head| head.at);
+        let timer = self.heap.peek().map(|Reverse(head)| head.at);
+        expiry.into_iter().chain(timer).min()
+    }
+
+    fn add(&mut self, at: Time, due: Due) {
+        if let Due::QueueExpiry(vhost, queue) = due {
+            self.expiries.push(Expiry { at, vhost, queue });
+            return;
+        }
+        self.number += 1;
+        self.scheduled += usize::from(matches!(due, Due::Publish(_)));
+        let number = self.number;
+        self.heap.push(Reverse(Timer { at, number, due }));
+    }
+
+    /// Queues that were deleted go: each keeps its allocation till then. Amortised by the deletions
+    /// that led here.
+    fn sweep(&mut self) {
+        if self.lost < SWEPT_FROM || self.lost < self.expiries.len() / 2 {
+            return;
+        }
+        self.lost = 0;
+        self.expiries
+            .retain(|expiry| expiry.queue.strong_count() > 0);
+        if self.expiries.len() < self.expiries.capacity() / 4 {
+            self.expiries.shrink_to(self.expiries.len() * 2);
+        }
+    }
+
+    fn take(&mut self, now: Time) -> Option<Due> {
+        let next = self.next().filter(|at| *at <= now)?;
+        if self.heap.peek().is_none_or(|Reverse(head)| head.at > next) {
+            let Expiry { vhost, queue, .. } = self.expiries.pop()?;
+            return Some(Due::QueueExpiry(vhost, queue));
+        }
+        let Reverse(Timer { due, .. }) = self.heap.pop()?;
+        self.scheduled -= usize::from(matches!(due, Due::Publish(_)));
+        Some(due)
+    }
+}
+
+/// So many deleted queues at least are worth a look through the list.
+const SWEPT_FROM: usize = 1_024;
 
 /// The list of what is due when.
 #[derive(Default)]
@@ -69,11 +149,8 @@ impl Timers {
     pub(crate) fn add(&self, at: Time, due: Due) {
         let driver = {
             let mut state = self.0.lock();
-            let first = state.heap.peek().is_none_or(|Reverse(head)| at < head.at);
-            state.number += 1;
-            state.scheduled += usize::from(matches!(due, Due::Publish(_)));
-            let number = state.number;
-            state.heap.push(Reverse(Timer { at, number, due }));
+            let first = state.next().is_none_or(|head| at < head);
+            state.add(at, due);
             first.then(|| state.driver.clone()).flatten()
         };
         if let Some(driver) = driver {
@@ -81,15 +158,16 @@ impl Timers {
         }
     }
 
+    /// A queue was deleted to which a timer still points.
+    pub(crate) fn lost_queue(&self) {
+        let mut state = self.0.lock();
+        state.lost += 1;
+        state.sweep();
+    }
+
     /// Takes the next thing that is due at `now`.
     pub(crate) fn take(&self, now: Time) -> Option<Due> {
-        let mut state = self.0.lock();
-        if state.heap.peek().is_none_or(|Reverse(head)| head.at > now) {
-            return None;
-        }
-        let due = state.heap.pop().map(|Reverse(timer)| timer.due);
-        state.scheduled -= usize::from(matches!(due, Some(Due::Publish(_))));
-        due
+        self.0.lock().take(now)
     }
 
     /// Publications that are scheduled, cancelled ones included until their time.
@@ -102,6 +180,7 @@ impl Timers {
         let dropped = {
             let mut state = self.0.lock();
             state.scheduled = 0;
+            (state.expiries, state.lost) = (BinaryHeap::new(), 0);
             std::mem::take(&mut state.heap)
         };
         for Reverse(timer) in dropped {
@@ -113,11 +192,69 @@ impl Timers {
 
     /// When something is due.
     pub(crate) fn next(&self) -> Option<Time> {
-        self.0.lock().heap.peek().map(|Reverse(head)| head.at)
+        self.0.lock().next()
     }
 
     /// Who is told when the first deadline has moved forward.
     pub(crate) fn drive(&self, driver: Arc<dyn Wake>) {
         self.0.lock().driver = Some(driver);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::QueueProperties;
+
+    fn queue(id: u64) -> Arc<Queue> {
+        let properties = QueueProperties::default();
+        Arc::new(Queue::new(id, "q", &properties, None, Time(0)))
+    }
+
+    #[test]
+    fn expiries_and_the_rest_come_in_one_order() {
+        let timers = Timers::default();
+        let held = queue(1);
+        let expiry = || Due::QueueExpiry(Weak::new(), Arc::downgrade(&held));
+        let nobody: Weak<dyn Leftover> = Weak::<Nothing>::new();
+        let forget = || Due::Forget(Weak::new(), "id".into(), nobody.clone());
+        for (at, due) in [(5, expiry()), (3, forget()), (1, expiry()), (4, forget())] {
+            timers.add(Time(at), due);
+        }
+        let mut seen = Vec::new();
+        while let Some(at) = timers.next() {
+            assert!(timers.take(Time(at.0 - 1)).is_none());
+            let due = timers.take(at);
+            seen.push((at.0, matches!(due, Some(Due::QueueExpiry(..)))));
+        }
+        assert_eq!(seen, [(1, true), (3, false), (4, false), (5, true)]);
+    }
+
+    #[test]
+    fn deleted_queues_leave_the_list() {
+        let timers = Timers::default();
+        let count = 4 * SWEPT_FROM;
+        let mut queues: Vec<_> = (0..count as u64).map(queue).collect();
+        for queue in &queues {
+            timers.add(
+                Time(9),
+                Due::QueueExpiry(Weak::new(), Arc::downgrade(queue)),
+            );
+        }
+        while queues.pop().is_some() {
+            timers.lost_queue();
+        }
+        let state = timers.0.lock();
+        assert!(state.expiries.len() < SWEPT_FROM && state.expiries.capacity() < 2 * SWEPT_FROM);
+    }
+
+    struct Nothing;
+
+    impl Leftover for Nothing {
+        fn forgotten(&self, _turn: &mut crate::turn::Turn) {}
+
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
     }
 }

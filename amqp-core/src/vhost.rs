@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
@@ -16,7 +15,8 @@ use crate::exchange::epochs::{Epochs, Part, Topology};
 use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties};
 use crate::field::Table;
 use crate::limits;
-use crate::queue::Queue;
+use crate::names::Queues;
+use crate::queue::{Alike, Queue};
 use crate::refusal::{Refusal, Resource};
 use crate::retained::Retained;
 
@@ -37,7 +37,8 @@ pub struct VHost {
     deleted: AtomicBool,
     topology: Topology,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
-    queues: DashMap<Box<str>, Arc<Queue>>,
+    queues: Queues,
+    pub(crate) alike: Alike,
     /// Held while a durable thing changes and its record is submitted, so that both happen in one
     /// order.
     pub(crate) recording: Mutex<()>,
@@ -64,7 +65,8 @@ impl VHost {
             deleted: AtomicBool::new(false),
             topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
             exchanges: RwLock::new(exchanges),
-            queues: DashMap::new(),
+            queues: Queues::default(),
+            alike: Alike::default(),
             recording: Mutex::default(),
             claims: Claims::default(),
             retained: Retained::default(),
@@ -122,7 +124,7 @@ impl VHost {
     /// The queue with this name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<Arc<Queue>> {
-        self.queues.get(name).map(|entry| Arc::clone(&entry))
+        self.queues.find(name)
     }
 
     /// The queue with this name.
@@ -137,7 +139,7 @@ impl VHost {
     /// Every queue, in name order.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        let mut all: Vec<_> = self.queues.iter().map(|entry| Arc::clone(&entry)).collect();
+        let mut all = self.queues.all();
         all.sort_by(|a, b| a.name().cmp(b.name()));
         all
     }
@@ -188,7 +190,7 @@ impl VHost {
         let mut empty = Vec::new();
         for bound in bindings {
             if let Some(source) = bound.source()
-                && !source.detach(&self.topology, bound)
+                && source.detach(&self.topology, bound) == Some(false)
                 && source.properties().auto_delete
             {
                 empty.push(source);
@@ -199,21 +201,15 @@ impl VHost {
 
     /// Adds a queue; `Err` with the one that is there already.
     pub(crate) fn add_queue(&self, queue: Queue) -> Result<Arc<Queue>, Arc<Queue>> {
-        match self.queues.entry(queue.name().into()) {
-            dashmap::Entry::Occupied(held) => Err(Arc::clone(held.get())),
-            dashmap::Entry::Vacant(free) => {
-                let added = free.insert(Arc::new(queue));
-                // Before the table lets go: who finds the queue there must reach it too.
-                self.topology.changed(&[Part::Key(added.name().as_bytes())]);
-                Ok(Arc::clone(&added))
-            }
-        }
+        // Before the table lets go: who finds the queue there must reach it too.
+        self.queues.add(queue, |added| {
+            self.topology.changed(&[Part::Key(added.name().as_bytes())]);
+        })
     }
 
     /// Takes a retired queue out of the table.
     pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) {
-        self.queues
-            .remove_if(queue.name(), |_, held| Arc::ptr_eq(held, queue));
+        self.queues.remove(queue);
         self.topology.changed(&[Part::Key(queue.name().as_bytes())]);
     }
 }

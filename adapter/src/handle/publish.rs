@@ -116,7 +116,7 @@ fn resolve_alias<C: Core>(
             .active
             .aliases_in
             .as_ref()
-            .and_then(|held| held.get(&alias));
+            .and_then(|held| held.0.get(&alias));
         return known
             .cloned()
             .map(Some)
@@ -126,6 +126,7 @@ fn resolve_alias<C: Core>(
         .active
         .aliases_in
         .get_or_insert_default()
+        .0
         .insert(alias, publish.topic.into());
     Ok(None)
 }

@@ -34,7 +34,7 @@ pub(crate) fn handle<C: Core>(
     turn: &mut Turn,
     packet: &Subscribe<'_>,
 ) -> Next {
-    let mut reasons = Vec::new();
+    let mut reasons = Vec::with_capacity(packet.filter_count);
     let mut replay = Vec::new();
     let mut fatal = None;
     for wanted in packet.filters() {
@@ -54,7 +54,8 @@ pub(crate) fn handle<C: Core>(
             }
         }
     }
-    let mut bytes = Vec::new();
+    // Headers of 8 bytes at most, without properties.
+    let mut bytes = Vec::with_capacity(8 + reasons.len());
     // At most 65,535 / 3 codes: they always fit.
     let _ = suback::encode(&mut bytes, context.version, packet.packet_id, &reasons, &[]);
     context.hold(bytes, replay, fatal);
@@ -138,8 +139,10 @@ fn subscribe<C: Core>(
 fn held<C: Core>(context: &Context<'_, C>, text: &str) -> Result<Option<Subscription>, Refused> {
     let out = context.outlet.lock();
     let flow = out.flow.as_ref();
-    let all = flow.map(|flow| &flow.subscriptions[..]).unwrap_or_default();
-    let held = all.iter().find(|held| *held.text == *text).cloned();
+    let Some(all) = flow.map(|flow| &flow.subscriptions) else {
+        return Ok(None);
+    };
+    let held = all.find(text).cloned();
     if held.is_none() && all.len() >= SUBSCRIPTIONS_MAX {
         let why = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
         return Err(quota(why));
@@ -192,22 +195,25 @@ fn attach<C: Core>(
     let shared = parsed
         .share
         .map(|group| session::shared_queue_name(group, parsed.filter));
-    let name = shared.as_deref().unwrap_or_default();
+    let is_shared = shared.is_some();
+    let qos = new.options.qos;
+    let name = shared.unwrap_or_else(|| session::queue_name(&identity.client_id, qos));
     let expiry_ms = Some(context.active.expiry_ms);
-    let own = session::queue_name(&identity.client_id, new.options.qos);
-    let queue = if name.is_empty() { own.as_str() } else { name };
-    let arguments = binding_arguments(context, &new);
     let wish = BindQueue {
-        queue,
+        queue: &name,
         exchange: context.outlet.exchange(),
         key: parsed.filter.as_bytes(),
         form: Form::Slashed,
-        arguments: arguments.clone(),
+        arguments: binding_arguments(context, &new),
     };
     let bind = || identity.core.bind(&wish).map(|_| ());
-    let qos = new.options.qos;
-    new.slot = session::attach(context.outlet, identity, name, qos, expiry_ms, bind, turn)?;
-    if shared.is_some() {
+    let target = if is_shared {
+        session::Target::group(&name, qos, old.map(|old| old.slot))
+    } else {
+        session::Target::own(&name, qos)
+    };
+    new.slot = session::attach(context.outlet, identity, target, expiry_ms, bind, turn)?;
+    if is_shared {
         // One binding tells the membership, whatever the options are; the slot delivers with the
         // newest QoS.
         let mut out = context.outlet.lock();
@@ -216,16 +222,16 @@ fn attach<C: Core>(
             .as_mut()
             .and_then(|flow| flow.slots.get_mut(new.slot as usize))
         {
-            slot.qos = new.options.qos;
+            slot.qos = qos;
         }
     } else if let Some(old) = old {
         let old_arguments = binding_arguments(context, old);
-        if old.options.qos != new.options.qos || old_arguments != arguments {
+        if old.options.qos != qos || old_arguments != wish.arguments {
             let queue = session::queue_name(&identity.client_id, old.options.qos);
             identity.core.unbind(&BindQueue {
                 queue: &queue,
                 arguments: old_arguments,
-                ..wish.clone()
+                ..wish
             })?;
         }
     }

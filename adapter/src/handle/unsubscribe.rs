@@ -39,13 +39,7 @@ pub(super) fn end_text<C: Core>(
 ) -> ReasonCode {
     let held = {
         let mut out = context.outlet.lock();
-        out.flow.as_mut().and_then(|flow| {
-            let mut all = flow.subscriptions.iter();
-            let place = all.position(|held| *held.text == *text)?;
-            let held = flow.subscriptions.remove(place);
-            flow.resubscribed();
-            Some(held)
-        })
+        out.flow.as_mut().and_then(|flow| flow.unsubscribe(text))
     };
     match held {
         None => ReasonCode::NoSubscriptionExisted,

@@ -10,6 +10,7 @@ use crate::exchange::{
 };
 use crate::field::{Table, Value};
 use crate::key::Form;
+use crate::limits::KEY_BYTES_MAX;
 use crate::permission::{Grants, Pattern, TopicGrants};
 use crate::queue::{Queue, QueueArguments, QueueProperties};
 use crate::records::{self, flag, nested, text};
@@ -280,9 +281,11 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
         journaled: true,
         arguments,
     };
+    let vhost = broker.vhost(vhost)?;
+    let given = vhost.alike.share(&properties.arguments, parsed);
     // Unused since the node came back: whoever uses it gets its whole `x-expires` to return.
-    let queue = Queue::new(broker.next_id(), name, properties, parsed, now);
-    broker.vhost(vhost)?.add_queue(queue).ok().map(|_| ())
+    let queue = Queue::new(broker.next_id(), name, &properties, given, now);
+    vhost.add_queue(queue).ok().map(|_| ())
 }
 
 fn load_binding(broker: &Broker, key: &[u8]) -> Loaded {
@@ -306,8 +309,11 @@ fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
     } else {
         Form::Dotted
     };
-    // What this version wrote it can read.
+    // What this version wrote it can read, and it wrote no longer key.
     Table::decode(arguments).ok()?;
+    if key.len() > KEY_BYTES_MAX {
+        return None;
+    }
     let terms = Terms {
         key,
         form,

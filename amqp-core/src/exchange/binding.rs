@@ -1,7 +1,7 @@
 //! A binding: from an exchange, under a key, to a queue or another exchange.
 //!
 //! [`Bound`] is a binding as it stands: one allocation that holds the key and the encoded arguments
-//! behind a head of 40 bytes, shared by the exchange's table and the destination's list.
+//! behind a head of 32 bytes, shared by the exchange's table and the destination's list.
 //! [`Binding`] is a copy of it for whoever lists or restores. Neither keeps its ends alive.
 
 use std::sync::{Arc, Weak};
@@ -77,12 +77,13 @@ struct Head {
     source: Weak<Exchange>,
     destination: Destination,
     identity: u32,
-    key_bytes: u32,
+    /// At most [`crate::limits::KEY_BYTES_MAX`].
+    key_bytes: u16,
     form: Form,
     found_by: u8,
 }
 
-const _: () = assert!(size_of::<Head>() == 40);
+const _: () = assert!(size_of::<Head>() == 32);
 
 /// A binding as it stands. Cloning it counts a reference.
 #[derive(Clone)]
@@ -100,7 +101,7 @@ impl Bound {
             source: Arc::downgrade(source),
             destination: end.downgrade(),
             identity,
-            key_bytes: terms.key.len() as u32,
+            key_bytes: terms.key.len() as u16,
             form: terms.form,
             found_by: topic::found_by(terms.key, terms.form),
         };

@@ -1,8 +1,9 @@
 //! Bindings that stand in one place: those of a queue, those under one key, those at one node of
 //! the topic trie.
 //!
-//! Nearly always there is one, and it costs a pointer. Many are a hash table over their identities,
-//! so that adding, finding and taking out one of a million costs what it costs among two.
+//! Nearly always there is one, and it costs a pointer. A few cost a pointer each in one
+//! allocation: an MQTT session has as many. Many are a hash table over their identities, so that
+//! adding, finding and taking out one of a million costs what it costs among ten.
 
 use hashbrown::HashTable;
 
@@ -15,8 +16,12 @@ pub(crate) enum BindingSet<N = ()> {
     #[default]
     Empty,
     One(N, Bound),
+    Few(N, Box<[Option<Bound>; FEW]>),
     Many(N, Box<HashTable<Bound>>),
 }
+
+/// As many stand in a list: 32 bytes.
+const FEW: usize = 4;
 
 const _: () = assert!(size_of::<BindingSet>() == 16 && size_of::<BindingSet<u32>>() == 16);
 
@@ -41,7 +46,7 @@ pub(super) fn spread(hash: u32) -> u64 {
 }
 
 /// Gives back what a table does not need any more; amortised by the removals that led here.
-pub(super) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+pub(crate) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
     if table.capacity() >= SHRUNK_FROM && table.len() < table.capacity() / 8 {
         table.shrink_to(table.len() * 2, hash);
     }
@@ -56,7 +61,7 @@ impl<N: Copy> BindingSet<N> {
     pub(super) fn note(&self) -> Option<N> {
         match self {
             Self::Empty => None,
-            Self::One(note, _) | Self::Many(note, _) => Some(*note),
+            Self::One(note, _) | Self::Few(note, _) | Self::Many(note, _) => Some(*note),
         }
     }
 
@@ -68,6 +73,7 @@ impl<N: Copy> BindingSet<N> {
         match self {
             Self::Empty => 0,
             Self::One(..) => 1,
+            Self::Few(_, list) => list.iter().flatten().count(),
             Self::Many(_, table) => table.len(),
         }
     }
@@ -77,6 +83,7 @@ impl<N: Copy> BindingSet<N> {
         match self {
             Self::Empty => None,
             Self::One(_, bound) => Some(bound),
+            Self::Few(_, list) => list.iter().flatten().next(),
             Self::Many(_, table) => table.iter().next(),
         }
     }
@@ -85,6 +92,7 @@ impl<N: Copy> BindingSet<N> {
         match self {
             Self::Empty => {}
             Self::One(_, bound) => visit(bound),
+            Self::Few(_, list) => list.iter().flatten().for_each(visit),
             Self::Many(_, table) => table.iter().for_each(visit),
         }
     }
@@ -101,6 +109,7 @@ impl<N: Copy> BindingSet<N> {
         match self {
             Self::Empty => Vec::new(),
             Self::One(_, bound) => vec![bound],
+            Self::Few(_, list) => list.into_iter().flatten().collect(),
             Self::Many(_, table) => table.into_iter().collect(),
         }
     }
@@ -110,6 +119,7 @@ impl<N: Copy> BindingSet<N> {
         match self {
             Self::Empty => None,
             Self::One(_, bound) => same(bound).then_some(bound),
+            Self::Few(_, list) => list.iter().flatten().find(|bound| same(bound)),
             Self::Many(_, table) => table.find(spread(identity), same),
         }
     }
@@ -119,8 +129,19 @@ impl<N: Copy> BindingSet<N> {
         match std::mem::take(self) {
             Self::Empty => *self = Self::One(note, bound),
             Self::One(note, former) => {
-                let mut table = Box::new(HashTable::new());
-                for bound in [former, bound] {
+                let mut list = Box::new([const { None }; FEW]);
+                list[0] = Some(former);
+                list[1] = Some(bound);
+                *self = Self::Few(note, list);
+            }
+            Self::Few(note, mut list) => {
+                if let Some(place) = list.iter_mut().find(|place| place.is_none()) {
+                    *place = Some(bound);
+                    *self = Self::Few(note, list);
+                    return;
+                }
+                let mut table = Box::new(HashTable::with_capacity(FEW + 1));
+                for bound in list.into_iter().flatten().chain([bound]) {
                     table.insert_unique(hash(&bound), bound, hash);
                 }
                 *self = Self::Many(note, table);
@@ -142,6 +163,20 @@ impl<N: Copy> BindingSet<N> {
                     *self = Self::Empty;
                 }
                 return there;
+            }
+            Self::Few(note, list) => {
+                let is =
+                    |held: &&mut Option<Bound>| held.as_ref().is_some_and(|held| held.same(bound));
+                let Some(place) = list.iter_mut().find(is) else {
+                    return false;
+                };
+                *place = None;
+                let mut left = list.iter().flatten();
+                let last = left.next().cloned();
+                if left.next().is_some() {
+                    return true;
+                }
+                (*note, last)
             }
             Self::Many(note, table) => {
                 let Ok(entry) = table.find_entry(hash(bound), |held| held.same(bound)) else {
@@ -177,5 +212,63 @@ impl BindingSet {
         let bound = make();
         self.insert((), bound.clone());
         Attached::Made(bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::exchange::{End, Exchange, ExchangeKind, ExchangeProperties, Terms};
+    use crate::field::Table;
+    use crate::key::Form;
+    use crate::queue::{Queue, QueueProperties};
+    use crate::time::Time;
+
+    /// From none to many and back, whatever the order: each size holds exactly what is in it.
+    #[test]
+    fn sets_hold_what_was_put_in() {
+        let properties = ExchangeProperties {
+            kind: ExchangeKind::Direct,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: Table::new(),
+        };
+        let exchange = Arc::new(Exchange::new(1, "e", properties));
+        let declared = QueueProperties::default();
+        let queue = Arc::new(Queue::new(2, "q", &declared, None, Time(0)));
+        let bounds: Vec<_> = (0..2 * FEW as u32)
+            .map(|n| {
+                let key = n.to_be_bytes();
+                let terms = Terms {
+                    key: &key,
+                    form: Form::Dotted,
+                    arguments: &[],
+                };
+                Bound::new(&exchange, End::Queue(&queue), &terms, n)
+            })
+            .collect();
+        for step in [1, 3, 5] {
+            let mut set = BindingSet::<u32>::Empty;
+            for (n, bound) in bounds.iter().enumerate() {
+                set.insert(7, bound.clone());
+                assert_eq!((set.len(), set.all().len()), (n + 1, n + 1));
+                assert_eq!(set.note(), Some(7));
+            }
+            for n in 0..bounds.len() {
+                let gone = &bounds[(n * step) % bounds.len()];
+                let find = |set: &BindingSet<u32>| {
+                    let found = set.find(gone.identity(), |held| held.same(gone));
+                    found.is_some()
+                };
+                assert!(find(&set) && set.remove(gone));
+                assert!(!find(&set) && !set.remove(gone));
+                assert_eq!(set.len(), bounds.len() - n - 1);
+                assert_eq!(set.first().is_none(), set.is_empty());
+            }
+            assert!(matches!(set, BindingSet::Empty));
+        }
     }
 }

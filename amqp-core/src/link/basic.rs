@@ -67,6 +67,7 @@ impl Link {
             journal,
             journaled: 0,
         };
+        turn.count_offered(queues.len());
         for queue in queues.iter() {
             queue.offer(turn, &mut publication);
         }

@@ -207,10 +207,13 @@ impl Link {
 
     fn remove(&self, bound: &Bound, source: &Arc<Exchange>) {
         let recording = self.vhost.recording.lock();
+        // Somebody else may have unbound it meanwhile, and bound an equal one that stays.
+        let Some(left) = source.detach(self.vhost.topology(), bound) else {
+            return;
+        };
         if let Some(number) = self.broker.forget_binding(&self.vhost, bound) {
             self.recorded(number);
         }
-        let left = source.detach(self.vhost.topology(), bound);
         drop(recording);
         if !left && source.properties().auto_delete {
             self.delete_exchange(source);

@@ -99,7 +99,8 @@ impl Link {
             exclusive,
             ..wish.properties.clone()
         };
-        let queue = Queue::new(self.broker.next_id(), name, properties, parsed, turn.now);
+        let given = self.vhost.alike.share(&properties.arguments, parsed);
+        let queue = Queue::new(self.broker.next_id(), name, &properties, given, turn.now);
         let recording = self.vhost.recording.lock();
         if self.vhost.is_deleted() {
             return Err(self.vhost_gone());
@@ -249,7 +250,7 @@ impl Link {
             }
         }
         let parsed = QueueArguments::parse(&arguments, queue.name(), self.vhost.name())?;
-        queue.replace_arguments(arguments, parsed);
+        queue.replace_arguments(self.vhost.alike.share(&arguments, parsed));
         let recording = self.vhost.recording.lock();
         if queue.journaled() && !queue.is_deleted() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));

@@ -1,5 +1,9 @@
 //! The arguments of a queue that mean something here, validated as RabbitMQ validates them.
 
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
 use crate::field::{Table, Value};
 use crate::limits::TTL_MS_MAX;
 use crate::refusal::Refusal;
@@ -14,6 +18,36 @@ pub struct QueueArguments {
     pub message_ttl_ms: Option<u64>,
     /// `x-max-length`: ready messages; the oldest go first.
     pub max_length: Option<u64>,
+}
+
+/// The arguments of a declaration, and what they ask for.
+pub(crate) struct Given {
+    pub(crate) table: Table,
+    pub(crate) parsed: QueueArguments,
+}
+
+/// The arguments that were given last: queues that are declared alike in a row, as those of MQTT
+/// sessions are, share theirs.
+#[derive(Default)]
+pub(crate) struct Alike(Mutex<Weak<Given>>);
+
+impl Alike {
+    /// The arguments for a queue to keep; nothing if there are none.
+    pub(crate) fn share(&self, table: &Table, parsed: QueueArguments) -> Option<Arc<Given>> {
+        if table.is_empty() {
+            return None;
+        }
+        let mut last = self.0.lock();
+        if let Some(held) = last.upgrade()
+            && held.table == *table
+        {
+            return Some(held);
+        }
+        let table = table.clone();
+        let given = Arc::new(Given { table, parsed });
+        *last = Arc::downgrade(&given);
+        Some(given)
+    }
 }
 
 /// Arguments that RabbitMQ serves and this version does not: refused, since ignoring them would

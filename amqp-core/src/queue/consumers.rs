@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::Queue;
 use crate::limits;
@@ -75,10 +76,14 @@ pub struct ConsumerView {
     pub exclusive: bool,
 }
 
-/// The consumers of one queue.
+/// The consumers of one queue: nothing but a pointer while there are none.
 #[derive(Default)]
-pub(super) struct Consumers {
-    list: Vec<Consumer>,
+pub(super) struct Consumers(Option<Box<Ring>>);
+
+/// One consumer or more. The first stands in it: nearly all queues have no other.
+#[derive(Default)]
+struct Ring {
+    list: SmallVec<[Consumer; 1]>,
     /// Places by connection and key, once there are many.
     index: Option<Box<Index>>,
     /// The place of the one whose turn it is, while any has credit.
@@ -117,32 +122,74 @@ impl Index {
 
 impl Consumers {
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.list().len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.0.is_none()
+    }
+
+    fn list(&self) -> &[Consumer] {
+        self.0.as_deref().map_or(&[], |ring| &ring.list)
     }
 
     /// How many have credit.
     pub(super) fn open(&self) -> usize {
-        self.open as usize
+        self.0.as_deref().map_or(0, |ring| ring.open as usize)
     }
 
-    pub(super) fn at(&self, place: usize) -> &Consumer {
-        &self.list[place]
+    pub(super) fn at(&self, place: usize) -> Option<&Consumer> {
+        self.list().get(place)
     }
 
     /// All of them, as the queue ends.
     pub(super) fn into_list(self) -> Vec<Consumer> {
-        self.list
+        self.0.map(|ring| ring.list.into_vec()).unwrap_or_default()
     }
 
     /// Nobody else may consume. Who is exclusive is alone.
     fn is_exclusive(&self) -> bool {
-        self.list.first().is_some_and(|held| held.exclusive)
+        self.list().first().is_some_and(|held| held.exclusive)
     }
 
+    /// Adds one without credit.
+    fn add(&mut self, consumer: Consumer) {
+        self.0.get_or_insert_default().add(consumer);
+    }
+
+    /// Removes a connection's consumer; says whether it was there.
+    fn remove(&mut self, connection: u64, key: u64) -> bool {
+        let Some(ring) = &mut self.0 else {
+            return false;
+        };
+        let removed = ring.remove(connection, key);
+        if ring.list.is_empty() {
+            self.0 = None;
+        }
+        removed
+    }
+
+    /// It has no credit: it leaves the ring.
+    pub(super) fn block(&mut self, place: usize) {
+        if let Some(ring) = &mut self.0 {
+            ring.block(place);
+        }
+    }
+
+    /// It has credit: its turn comes after all others.
+    pub(super) fn unblock(&mut self, connection: u64, key: u64) -> bool {
+        self.0
+            .as_mut()
+            .is_some_and(|ring| ring.unblock(connection, key))
+    }
+
+    /// The place of the consumer whose turn it is, among those that have credit.
+    pub(super) fn next_open(&mut self) -> Option<usize> {
+        self.0.as_mut()?.next_open()
+    }
+}
+
+impl Ring {
     /// Adds one without credit.
     fn add(&mut self, consumer: Consumer) {
         let place = self.list.len() as u32;
@@ -194,9 +241,7 @@ impl Consumers {
             }
         }
         self.list.swap_remove(place);
-        if self.list.is_empty() {
-            *self = Self::default();
-        } else if let Some(index) = &mut self.index
+        if let Some(index) = &mut self.index
             && place != last
         {
             index.add(&self.list, place as u32);
@@ -205,7 +250,7 @@ impl Consumers {
     }
 
     /// It has no credit: it leaves the ring.
-    pub(super) fn block(&mut self, place: usize) {
+    fn block(&mut self, place: usize) {
         if std::mem::replace(&mut self.list[place].blocked, true) {
             return;
         }
@@ -219,7 +264,7 @@ impl Consumers {
     }
 
     /// It has credit: its turn comes after all others.
-    pub(super) fn unblock(&mut self, connection: u64, key: u64) -> bool {
+    fn unblock(&mut self, connection: u64, key: u64) -> bool {
         let Some(place) = self.find(connection, key) else {
             return false;
         };
@@ -241,7 +286,7 @@ impl Consumers {
     }
 
     /// The place of the consumer whose turn it is, among those that have credit.
-    pub(super) fn next_open(&mut self) -> Option<usize> {
+    fn next_open(&mut self) -> Option<usize> {
         (self.open > 0).then(|| {
             let place = self.turn as usize;
             self.turn = self.list[place].next;
@@ -310,7 +355,7 @@ impl Queue {
             prefetch: held.prefetch,
             exclusive: held.exclusive,
         };
-        state.consumers.list.iter().map(view).collect()
+        state.consumers.list().iter().map(view).collect()
     }
 }
 

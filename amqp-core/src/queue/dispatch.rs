@@ -70,8 +70,9 @@ impl Queue {
         offer: &mut Offer<'_>,
     ) -> bool {
         let mut refusals = 0;
-        while let Some(place) = state.consumers.next_open() {
-            let consumer = state.consumers.at(place);
+        while let Some(place) = state.consumers.next_open()
+            && let Some(consumer) = state.consumers.at(place)
+        {
             let mut delivery = Delivery {
                 consumer: consumer.key,
                 queue: self,
@@ -172,15 +173,19 @@ impl Queue {
             return true;
         }
         let ttl_ms = state
-            .arguments
+            .given
             .as_ref()
-            .and_then(|both| both.1.message_ttl_ms);
+            .and_then(|given| given.parsed.message_ttl_ms);
         ttl_ms.is_some_and(|ttl_ms| message.head.received.after_ms(ttl_ms) <= turn.now)
     }
 
     /// Drops from the head what exceeds `x-max-length`.
     pub(super) fn enforce_length(&self, state: &mut State) {
-        let Some(max) = state.arguments.as_ref().and_then(|both| both.1.max_length) else {
+        let Some(max) = state
+            .given
+            .as_ref()
+            .and_then(|given| given.parsed.max_length)
+        else {
             return;
         };
         while state.ready.len() as u64 > max {

@@ -66,7 +66,9 @@ fn turns_are_taken_by_those_with_credit() {
                 }
                 _ => {
                     let place = consumers.next_open();
-                    let turn = place.map(|place| consumers.at(place).key);
+                    let turn = place
+                        .and_then(|place| consumers.at(place))
+                        .map(|held| held.key);
                     assert_eq!(turn, ring.front().copied());
                     ring.rotate_left(usize::from(!ring.is_empty()));
                 }
