@@ -20,7 +20,7 @@ pub(crate) const HELD: &[Held] = &[
     Held {
         name: "MQTT connection, keep-alive 60 s",
         make: |rig, n| Some(connect(rig, n, true)),
-        bytes_max: 1_771,
+        bytes_max: 1_013,
     },
     Held {
         name: "MQTT connection with one subscription, QoS 0",
@@ -29,12 +29,12 @@ pub(crate) const HELD: &[Held] = &[
             subscribe(&mut client, n, &["state"], QoS::AtMostOnce);
             Some(client)
         },
-        bytes_max: 3_331,
+        bytes_max: 2_612,
     },
     Held {
         name: "AMQP connection with a channel, heartbeat 60 s",
         make: |rig, _| Some(amqp::connect(rig, 60, false)),
-        bytes_max: 2_209,
+        bytes_max: 1_980,
     },
     Held {
         name: "offline persistent MQTT session with three subscriptions, QoS 1",
@@ -49,12 +49,12 @@ pub(crate) const HELD: &[Held] = &[
             mqtt::disconnect(client);
             None
         },
-        bytes_max: 2_888,
+        bytes_max: 1_147,
     },
 ];
 
 /// Allocations of a client that connects, subscribes and disconnects, with its task.
-pub(crate) const CHURN_ALLOCATIONS_MAX: u64 = 69;
+pub(crate) const CHURN_ALLOCATIONS_MAX: u64 = 64;
 
 fn connect(rig: &Rig, n: usize, clean: bool) -> Client {
     mqtt::connect(rig, &format!("sensor-{n:06}"), 60, clean)

@@ -61,7 +61,7 @@ pub(crate) const PATHS: &[Path] = &[
     path(("pairs_q0", "16 messages of 64 bytes, QoS 0"),
         || pairs(QoS::AtMostOnce, BATCH, 64), (16, 0), 5, (1, 0), (0, 1), 1),
     path(("pairs_q0_4k", "16 messages of 4 KiB, QoS 0"),
-        || pairs(QoS::AtMostOnce, BATCH, 4_096), (16, 0), 6, (2, 0), (0, 1), 1),
+        || pairs(QoS::AtMostOnce, BATCH, 4_096), (16, 0), 7, (2, 0), (0, 1), 1),
     path(("pairs_q1", "16 messages, QoS 1"),
         || pairs(QoS::AtLeastOnce, BATCH, 64), (16, 16), 32, (1, 1), (1, 1), 1),
     path(("pairs_q2", "16 messages, QoS 2 in, QoS 1 out"),

@@ -296,7 +296,7 @@ fn queues(world: &mut World, vhost: &str) -> Vec<String> {
 fn bindings(world: &mut World, vhost: &str, queue: &str) -> Vec<String> {
     let vhost = world.broker().vhost(vhost).expect("the vhost is there");
     let queue = vhost.queue(queue).expect("the queue is there");
-    let views = queue.bindings().into_iter().map(|binding| binding.view());
+    let views = queue.bindings().map(|binding| binding.view());
     let mut shown: Vec<String> = views
         .map(|view| {
             let arguments = view.arguments.iter().map(|(name, value)| {
