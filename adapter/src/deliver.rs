@@ -36,13 +36,6 @@ impl<C: Core> Sink for Outlet<C> {
         };
         let message = delivery.message;
         let qos = slot.qos_of(&message);
-        let direct = delivery.queue.is_direct();
-        if direct && !room {
-            // R§2.4: QoS 0 is dropped where the client does not keep up; the rest waits in its
-            // queue.
-            out.dropped += 1;
-            return Outcome::Discarded(Loss::Overflow);
-        }
         if !room
             || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.terms.window))
         {

@@ -48,8 +48,6 @@ pub(crate) struct Out {
     pub(crate) flow: Option<Box<Flow>>,
     /// Published when the connection ends without a word.
     pub(crate) will: Option<Box<Will>>,
-    /// Deliveries that found no room and were dropped.
-    pub(crate) dropped: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
 }
@@ -128,7 +126,6 @@ impl<C: Core> Outlet<C> {
                 terms: Terms::default(),
                 flow: None,
                 will: None,
-                dropped: 0,
                 sent_bytes: 0,
                 received_bytes: 0,
             }),

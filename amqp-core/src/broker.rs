@@ -383,7 +383,7 @@ impl Broker {
     ) -> Option<(u32, u64)> {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
-        vhost.remove_queue(queue);
+        vhost.remove_queue(queue, &retired.losses);
         if retired.expiry_armed {
             self.timers.lost_queue();
         }

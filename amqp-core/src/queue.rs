@@ -11,6 +11,7 @@
 mod arguments;
 mod consumers;
 mod dispatch;
+mod losses;
 mod settle;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
 pub use dispatch::Taken;
+pub use losses::Losses;
 pub use settle::{Settle, Unacked};
 
 /// What a declaration says about a queue.
@@ -59,8 +61,6 @@ pub struct Queue {
     exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
-    pub(crate) delivered: AtomicU64,
-    pub(crate) lost: AtomicU64,
     record: AtomicU64,
     state: Mutex<State>,
 }
@@ -71,6 +71,8 @@ struct State {
     deleted: bool,
     had_consumer: bool,
     next_seq: u64,
+    delivered: u64,
+    losses: Losses,
     unacked: u32,
     unused_since: Time,
     /// The timer that will look whether the queue has expired.
@@ -149,8 +151,8 @@ pub struct QueueView {
     pub ready_bytes: u64,
     /// Consumers attached.
     pub consumers: u64,
-    /// Messages dropped, for whatever reason.
-    pub lost: u64,
+    /// Messages dropped.
+    pub losses: Losses,
     /// Messages handed to consumers so far.
     pub delivered: u64,
 }
@@ -172,8 +174,6 @@ impl Queue {
             exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
             journaled: AtomicBool::new(properties.journaled && properties.durable),
-            delivered: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
             record: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
@@ -270,9 +270,15 @@ impl Queue {
                 .map(|e| e.message.view().payload.len() as u64)
                 .sum(),
             consumers: state.consumers.len() as u64,
-            lost: self.lost.load(Ordering::Relaxed),
-            delivered: self.delivered.load(Ordering::Relaxed),
+            losses: state.losses.clone(),
+            delivered: state.delivered,
         }
+    }
+
+    /// What it has dropped so far.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        self.state.lock().losses.clone()
     }
 
     /// Drops the ready messages and says how many there were.
@@ -359,6 +365,7 @@ impl Queue {
         Some(Retired {
             expiry_armed: state.expiry_armed.is_some(),
             ready: clamp(std::mem::take(&mut state.ready).len()),
+            losses: std::mem::take(&mut state.losses),
             consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),
         })
@@ -405,6 +412,7 @@ pub(crate) struct Retired {
     /// A timer still points to it.
     pub(crate) expiry_armed: bool,
     pub(crate) ready: u32,
+    pub(crate) losses: Losses,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) bindings: BindingSet,
 }

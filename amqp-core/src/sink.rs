@@ -75,11 +75,10 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// All reasons, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
+    pub const ALL: [Self; 6] = [
         Self::Expired,
         Self::Length,
-        Self::NoLocal,
         Self::Offline,
         Self::Overflow,
         Self::TooLarge,

@@ -16,7 +16,7 @@ use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties};
 use crate::field::Table;
 use crate::limits;
 use crate::names::Queues;
-use crate::queue::{Alike, Queue};
+use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
 use crate::retained::Retained;
 
@@ -44,6 +44,8 @@ pub struct VHost {
     pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
     pub(crate) retained: Retained,
+    /// What queues have dropped that are gone.
+    losses: Mutex<Losses>,
 }
 
 impl VHost {
@@ -70,6 +72,7 @@ impl VHost {
             recording: Mutex::default(),
             claims: Claims::default(),
             retained: Retained::default(),
+            losses: Mutex::default(),
         }
     }
 
@@ -83,6 +86,16 @@ impl VHost {
     #[must_use]
     pub fn retained_count(&self) -> usize {
         self.retained.count()
+    }
+
+    /// What its queues have dropped, also those that are gone.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let mut losses = self.losses.lock().clone();
+        for queue in self.queues.all() {
+            losses.add(&queue.losses());
+        }
+        losses
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
@@ -207,8 +220,9 @@ impl VHost {
         })
     }
 
-    /// Takes a retired queue out of the table.
-    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) {
+    /// Takes a retired queue out of the table, and keeps count of what it has dropped.
+    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>, losses: &Losses) {
+        self.losses.lock().add(losses);
         self.queues.remove(queue);
         self.topology.changed(&[Part::Key(queue.name().as_bytes())]);
     }

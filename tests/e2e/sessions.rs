@@ -1,7 +1,11 @@
 //! Sessions that outlive connections, sessions that move, subscriptions that are shared.
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
+use serde_json::json;
 
+use crate::amqp::{bind, channel, connect};
 use crate::broker::{TestBroker, eventually};
 use crate::mqtt::{Mqtt4, Mqtt5, options4, options5, persistent5};
 
@@ -219,4 +223,56 @@ async fn m13_properties_between_mqtt_5_clients() {
         ..properties
     };
     assert_eq!(message.properties, expected);
+}
+
+/// FEATURES M6, O2: what is dropped is counted by reason, also after its queue has gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m6_what_is_dropped_is_counted_by_reason() {
+    let broker = TestBroker::start().await;
+    let mut absent = options4(broker.mqtt(), "absent");
+    absent.set_clean_session(false);
+    let mut client = Mqtt4::connect(absent.clone()).await.expect("connects");
+    client.subscribe("news/+", 0).await;
+    client.disconnect().await;
+
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), 1.into());
+    let options = QueueDeclareOptions::default();
+    let declared = channel.queue_declare("short".into(), options, arguments);
+    declared.await.expect("declares");
+    bind(&channel, "short", "amq.topic", "news.#").await;
+
+    let mut publisher = Mqtt4::connect(options4(broker.mqtt(), "p"))
+        .await
+        .expect("connects");
+    for _ in 0..4 {
+        publisher.publish("news/world", 0, b"x").await;
+    }
+    publisher.publish("news", 1, b"all are there now").await;
+    let counted = json!({
+        "expired": 0,
+        "maxlen": 4,
+        "offline": 4,
+        "overflow": 0,
+        "too_large": 0,
+        "unaddressable": 0,
+    });
+    let status = broker.ctl("status", json!({})).await;
+    assert_eq!(status["messages_dropped"], counted);
+    let columns = json!({ "vhost": "/", "columns": ["name", "messages_dropped"] });
+    let queues = broker.ctl("list_queues", columns).await;
+    let dropped = json!([
+        { "name": "mqtt-subscription-absentqos0", "messages_dropped": 4 },
+        { "name": "short", "messages_dropped": 4 },
+    ]);
+    assert_eq!(queues, dropped);
+
+    absent.set_clean_session(true);
+    let back = Mqtt4::connect(absent).await.expect("connects");
+    back.disconnect().await;
+    assert!(broker.queue("mqtt-subscription-absentqos0").is_none());
+    let status = broker.ctl("status", json!({})).await;
+    assert_eq!(status["messages_dropped"], counted);
 }

@@ -285,8 +285,9 @@ fn queues(world: &mut World, vhost: &str) -> Vec<String> {
         if view.unacked > 0 {
             let _ = write!(shown, " {} unacked", view.unacked);
         }
-        if view.lost > 0 {
-            let _ = write!(shown, " {} lost", view.lost);
+        let lost = view.losses.total();
+        if lost > 0 {
+            let _ = write!(shown, " {lost} lost");
         }
         shown
     };

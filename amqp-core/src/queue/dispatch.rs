@@ -2,7 +2,6 @@
 //! queue's lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Entry, Queue, State};
 use crate::journal::{Journal, Record};
@@ -49,7 +48,13 @@ impl Queue {
             }
         }
         if self.direct {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            // R§2.4: QoS 0 is dropped where the client does not keep up or is not there.
+            let offline = state.consumers.is_empty();
+            state.losses.count(if offline {
+                Loss::Offline
+            } else {
+                Loss::Overflow
+            });
             return;
         }
         let scratch = &mut turn.scratch;
@@ -91,7 +96,7 @@ impl Queue {
                     if !settled && !consumer.no_ack {
                         state.unacked += 1;
                     }
-                    self.delivered.fetch_add(1, Ordering::Relaxed);
+                    state.delivered += 1;
                     return true;
                 }
                 Outcome::Full => state.consumers.block(place),
@@ -106,8 +111,7 @@ impl Queue {
                     if loss != Loss::Expired && open < state.consumers.len() && !self.direct {
                         return false;
                     }
-                    let counts = u64::from(loss != Loss::NoLocal);
-                    self.lost.fetch_add(counts, Ordering::Relaxed);
+                    state.losses.count(loss);
                     return true;
                 }
             }
@@ -119,7 +123,7 @@ impl Queue {
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         while let Some(entry) = state.ready.pop_front() {
             if self.has_expired(state, &entry, turn) {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+                state.losses.count(Loss::Expired);
                 continue;
             }
             let mut held = Some(entry.message.clone());
@@ -150,13 +154,13 @@ impl Queue {
         state.unused_since = turn.now;
         while let Some(entry) = state.ready.pop_front() {
             if self.has_expired(&state, &entry, turn) {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+                state.losses.count(Loss::Expired);
                 continue;
             }
             if !no_ack {
                 state.unacked += 1;
             }
-            self.delivered.fetch_add(1, Ordering::Relaxed);
+            state.delivered += 1;
             return Some(Taken {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
@@ -190,7 +194,7 @@ impl Queue {
         };
         while state.ready.len() as u64 > max {
             state.ready.pop_front();
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            state.losses.count(Loss::Length);
         }
     }
 }

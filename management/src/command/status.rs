@@ -1,8 +1,10 @@
 //! What `status` tells about the node.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use leveret_core::vhost::VHost;
+use serde_json::{Map, Value, json};
 
 use crate::context::{Context, ListenerRow};
 use crate::plugins;
@@ -30,8 +32,19 @@ pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
         "connections": broker.peer_count(),
         "queues": queues,
         "vhosts": vhosts.len(),
+        "messages_dropped": dropped(&vhosts),
         "listeners": (context.listeners)().iter().map(listener).collect::<Vec<_>>(),
     })))
+}
+
+/// What queues have dropped, by reason: those of all vhosts that there are.
+fn dropped(vhosts: &[Arc<VHost>]) -> Value {
+    let mut counts = Map::new();
+    for (loss, more) in vhosts.iter().flat_map(|vhost| vhost.losses().by_reason()) {
+        let count = counts.get(loss.name()).and_then(Value::as_u64);
+        counts.insert(loss.name().to_owned(), (count.unwrap_or(0) + more).into());
+    }
+    Value::Object(counts)
 }
 
 /// A path for people: it need not be UTF-8, JSON must.

@@ -24,6 +24,7 @@ pub(crate) fn queue(queue: &Queue) -> Value {
         "messages_unacknowledged_ram": view.unacked,
         "messages_ram": view.ready + view.unacked,
         "message_bytes_ready": view.ready_bytes,
+        "messages_dropped": view.losses.total(),
         "consumers": view.consumers,
         "state": "running",
         "type": view.kind,

@@ -13,7 +13,7 @@ pub(super) const VHOST: &[&str] = &[
     "metadata",
 ];
 
-/// `list_queues`.
+/// `list_queues`; the last one is ours.
 pub(super) const QUEUE: &[&str] = &[
     "name",
     "durable",
@@ -51,6 +51,7 @@ pub(super) const QUEUE: &[&str] = &[
     "leader",
     "members",
     "online",
+    "messages_dropped",
 ];
 
 /// `list_exchanges`.

@@ -58,6 +58,7 @@ pub(super) fn text(style: &Style, status: &Value) -> String {
         of("queues"),
         of("vhosts")
     );
+    out += &dropped(status.get("messages_dropped"));
     out += &format!("\n{}", section("Listeners"));
     for listener in status
         .get("listeners")
@@ -68,6 +69,24 @@ pub(super) fn text(style: &Style, status: &Value) -> String {
         out += &listener_line(listener);
     }
     out
+}
+
+/// What was dropped, with each reason that there was.
+fn dropped(counts: Option<&Value>) -> String {
+    let counts = counts.and_then(Value::as_object).into_iter().flatten();
+    let counts: Vec<(&str, u64)> = counts
+        .map(|(reason, count)| (reason.as_str(), count.as_u64().unwrap_or(0)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    let reasons: Vec<String> = counts
+        .iter()
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    if reasons.is_empty() {
+        return format!("Messages dropped: {total}\n");
+    }
+    format!("Messages dropped: {total} ({})\n", reasons.join(", "))
 }
 
 fn section(title: &str) -> String {

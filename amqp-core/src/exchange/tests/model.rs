@@ -248,7 +248,10 @@ impl Model {
     }
 
     fn lost(&self) -> Vec<u64> {
-        self.queues.iter().map(|queue| queue.view().lost).collect()
+        self.queues
+            .iter()
+            .map(|queue| queue.losses().total())
+            .collect()
     }
 
     fn publish(&mut self, publisher: &mut Publisher) {
