@@ -35,7 +35,7 @@ use leveret_core::watermark::Wake;
 use crate::codec::{self, FixedHeader, PacketType};
 use crate::handle;
 use crate::node::Node;
-use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting};
+use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting, begun};
 use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
 use crate::reason_code::ReasonCode;
 use crate::session::{self, Left};
@@ -230,7 +230,9 @@ impl<H: Host> Connection<H> {
                 active.last_input = turn.now;
                 let version = active.version;
                 packet::decode(version, header, body).and_then(|packet| {
-                    weight = packet.filter_count().max(1);
+                    let filters = packet.filter_count();
+                    turn.count_rebound(filters);
+                    weight = filters.max(1);
                     self.handle_active(turn, version, packet)
                 })
             }
@@ -378,7 +380,13 @@ impl<H: Host> Connection<H> {
         let mut out = self.outlet.lock();
         while let Some(due) = acks.pending.pop_front_if(|next| next.journaled <= durable) {
             let version = out.version;
-            ack::encode(&mut out.buf, version, due.packet, due.packet_id, due.reason);
+            ack::encode(
+                begun(&mut out.buf, 0),
+                version,
+                due.packet,
+                due.packet_id,
+                due.reason,
+            );
         }
         drop(out);
         if !acks.pending.is_empty() {

@@ -12,7 +12,7 @@ use leveret_core::time::Time;
 use crate::codec;
 use crate::convert;
 use crate::flow::{Aliases, Flow, Slot};
-use crate::outlet::{Order, Out, Outlet};
+use crate::outlet::{Order, Out, Outlet, begun};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
 use crate::property::Property;
@@ -59,7 +59,7 @@ impl<C: Core> Sink for Outlet<C> {
             packet_id: ticket.map(|(_, packet_id)| packet_id),
         };
         let encoded = encode(
-            &mut out.buf,
+            begun(&mut out.buf, message.payload.len()),
             out.version,
             flow,
             &message,

@@ -22,6 +22,9 @@ use crate::packet::ProtocolVersion;
 use crate::session;
 use crate::will::Will;
 
+/// What an out-buffer begins with.
+const OUTPUT_BYTES_FIRST: usize = 2_048;
+
 /// Why the owner must close, said by others.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Order {
@@ -33,6 +36,15 @@ pub(crate) enum Order {
     QueueGone,
     /// The connection itself has closed: nothing is delivered to it any more.
     Over,
+}
+
+/// An out-buffer, to append a packet with this payload to. It begins with room for several short
+/// ones: where one is written, others often follow before it is sent.
+pub(crate) fn begun(buf: &mut Vec<u8>, payload_bytes: usize) -> &mut Vec<u8> {
+    if buf.capacity() == 0 && payload_bytes < OUTPUT_BYTES_FIRST / 2 {
+        buf.reserve(OUTPUT_BYTES_FIRST);
+    }
+    buf
 }
 
 /// What the lock protects.

@@ -21,6 +21,8 @@ pub struct Turn {
     wakes_rung: u64,
     /// Deliveries offered since the turn began.
     offered: usize,
+    /// Bindings changed and not asked about yet.
+    rebound: usize,
 }
 
 /// Deliveries of one connection's messages that a turn may offer before others have theirs; the
@@ -42,10 +44,27 @@ impl Turn {
     pub fn begin(&mut self, now: Time) {
         self.now = now;
         self.offered = 0;
+        self.rebound = 0;
     }
 
     pub(crate) fn count_offered(&mut self, deliveries: usize) {
         self.offered += deliveries;
+    }
+
+    /// Bindings are made or removed, or tried to be.
+    pub fn count_rebound(&mut self, bindings: usize) {
+        self.rebound += bindings;
+    }
+
+    /// What was counted since the turn began or this was last asked.
+    pub fn take_rebound(&mut self) -> usize {
+        std::mem::take(&mut self.rebound)
+    }
+
+    /// Deliveries offered since the turn began.
+    #[must_use]
+    pub fn offered(&self) -> usize {
+        self.offered
     }
 
     /// Whether this turn has done enough: the rest of the input waits for the next one.

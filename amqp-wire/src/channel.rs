@@ -100,6 +100,11 @@ impl Channel {
             // Whatever else is asked for must find the queues as the acknowledgements left them.
             _ => session.settle_acked(turn),
         }
+        if let M::ExchangeBind(_) | M::ExchangeUnbind(_) | M::QueueBind(_) | M::QueueUnbind(_) =
+            &method
+        {
+            turn.count_rebound(1);
+        }
         match method {
             M::ChannelFlow(method) => self.channel_flow(session, method),
             M::AccessRequest(_) => {

@@ -15,7 +15,6 @@
 //! whether to move. Where no crew was started, as in tests, nobody moves.
 
 use std::cell::RefCell;
-use std::future::pending;
 use std::hash::BuildHasher;
 use std::io;
 use std::num::NonZeroUsize;
@@ -83,6 +82,8 @@ struct Seat {
     handle: Handle,
     /// What its connections are told: see [`Order`].
     order: AtomicU64,
+    /// It had too much to do when it was last looked at.
+    busy: AtomicBool,
 }
 
 /// What a thread's connections are told to do when they are next used, packed into a number: 0 to
@@ -151,6 +152,14 @@ pub(crate) fn departure(who: usize) -> Option<Handle> {
     })
 }
 
+/// Whether this thread has too much to do.
+pub(crate) fn is_busy() -> bool {
+    SEAT.with_borrow(|seat| {
+        let seat = seat.as_ref();
+        seat.is_some_and(|(deck, place)| deck.seats[*place].busy.load(Ordering::Relaxed))
+    })
+}
+
 /// Where a connection starts that was accepted on this thread; `None`: here.
 pub(crate) fn placement() -> Option<Handle> {
     SEAT.with_borrow(|seat| {
@@ -181,6 +190,7 @@ impl Crew {
             seats.push(Seat {
                 handle: runtime.handle().clone(),
                 order: AtomicU64::new(0),
+                busy: AtomicBool::new(false),
             });
             let (stop, stopped) = oneshot::channel::<()>();
             let (start, started) = oneshot::channel::<Arc<Deck>>();
@@ -239,9 +249,6 @@ impl Drop for Crew {
 /// Looks after the balance until it is dropped.
 async fn balance(deck: Arc<Deck>) {
     let seats = &deck.seats;
-    if seats.len() < 2 {
-        return pending().await;
-    }
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut scale = Scale::default();
@@ -263,8 +270,10 @@ async fn balance(deck: Arc<Deck>) {
             .map(|(now, before)| now.saturating_sub(*before).as_secs_f64() / passed)
             .collect();
         before = now;
-        for (seat, order) in seats.iter().zip(scale.weigh(&busy)) {
+        let orders = scale.weigh(&busy);
+        for ((seat, order), busy) in seats.iter().zip(orders).zip(busy) {
             seat.order.store(order.pack(), Ordering::Relaxed);
+            seat.busy.store(busy >= BUSY, Ordering::Relaxed);
         }
         deck.spreading
             .store(scale.is_spreading(), Ordering::Relaxed);

@@ -11,6 +11,7 @@
 //!   '------------- end of stream, error, panic, time is up -----------------------> Over
 //! ```
 
+mod ration;
 mod worker;
 
 #[cfg(test)]
@@ -30,10 +31,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::clock::Clock;
+use crate::crew;
 use crate::login::Authenticator;
 use crate::machine::Machine;
 use crate::transport::Transport;
 
+use ration::BINDINGS_FREE;
 use worker::Worker;
 
 /// How often one turn reads, handles and writes before others have theirs.
@@ -79,6 +82,10 @@ pub struct Driver<M: Machine, S> {
     flush: bool,
     /// The machine has been told that this is the end.
     told: bool,
+    /// It has made more bindings than this thread can afford: nothing is read for a while.
+    rests: bool,
+    /// Bindings made since it last rested.
+    bindings: u8,
 }
 
 /// What a connection has only while something is under way.
@@ -95,6 +102,8 @@ struct Aside {
     until: Time,
     /// Bytes that Draining may still read.
     left_bytes: usize,
+    /// When resting ends.
+    rest: Time,
 }
 
 impl Aside {
@@ -151,6 +160,8 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             again: false,
             flush: false,
             told: false,
+            rests: false,
+            bindings: 0,
         }
     }
 
@@ -181,7 +192,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     /// Gives back what only this turn needed.
     fn put_aside(&mut self) {
         let idle = self.aside.as_ref().is_some_and(|aside| aside.is_empty());
-        if idle && self.phase == Phase::Open {
+        if idle && !self.rests && self.phase == Phase::Open {
             self.aside = None;
         }
     }
@@ -191,8 +202,10 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         self.machine.doorbell().register(cx.waker());
         self.poll_login(cx, &mut worker.turn);
         self.answer(&mut worker.turn);
+        self.look_whether_rested(worker.turn.now);
         for _ in 0..ROUNDS_MAX {
             let read = self.read(cx, worker);
+            self.pay_for_bindings(worker);
             let turn = &mut worker.turn;
             self.look_at_clock(turn);
             self.ask(cx, turn);
@@ -219,7 +232,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             // Room may have come for what was not wanted, and nobody wakes for that.
             let nothing = match read {
                 Read::None => true,
-                Read::Unwanted => !self.machine.wants_input(),
+                Read::Unwanted => self.rests || !self.machine.wants_input(),
                 Read::Some | Read::End => false,
             };
             if !self.answer(turn) && !resumed && nothing {
@@ -239,10 +252,38 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     /// Tells the machine that its time has come, unless what was just read has put that off: input
     /// that waited for this thread was in time.
     fn look_at_clock(&mut self, turn: &mut Turn) {
+        if self.rests {
+            return;
+        }
         let due = |at: Time| at <= turn.now;
         if self.machine.poll_timeout().is_some_and(due) {
             self.machine.handle_timeout(turn);
         }
+    }
+
+    /// Has it rest that makes bindings which this thread cannot afford beside its deliveries.
+    fn pay_for_bindings(&mut self, worker: &mut Worker) {
+        let Worker { turn, ration, .. } = worker;
+        let made = turn.take_rebound();
+        if made == 0 {
+            return;
+        }
+        let until = ration.take(turn.now, made);
+        let free = usize::from(BINDINGS_FREE - self.bindings);
+        if made < free {
+            self.bindings += made as u8;
+            return;
+        }
+        self.bindings = 0;
+        if let Some(until) = until {
+            self.rests = true;
+            self.aside.get_or_insert_default().rest = until;
+        }
+    }
+
+    fn look_whether_rested(&mut self, now: Time) {
+        let rest = self.aside.as_ref().map(|aside| aside.rest);
+        self.rests &= rest.is_some_and(|rest| rest > now);
     }
 
     /// Looks at what others have left at the doorbell, and says whether there was anything.
@@ -291,7 +332,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     fn read(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Read {
         // A peer that does not read its deliveries may still have acknowledgements to send: only
         // the machine knows when it has answered enough.
-        if !self.machine.wants_input() {
+        if self.rests || !self.machine.wants_input() {
             return Read::Unwanted;
         }
         if self.again {
@@ -302,7 +343,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             return self.read_behind_carry(cx, worker);
         }
         // A short carry goes in front of the new bytes, in the worker's buffer.
-        let Worker { turn, buffer } = worker;
+        let Worker { turn, buffer, .. } = worker;
         let (front, back) = buffer.split_at_mut(kept);
         let mut read = ReadBuf::new(back);
         match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
@@ -489,8 +530,11 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         Poll::Ready(())
     }
 
-    /// Sets the alarm for the machine's next deadline.
+    /// Sets the alarm for the machine's next deadline, or for the end of its rest.
     fn arm(&mut self, cx: &mut Context<'_>, now: Time) {
+        if let Some(aside) = self.aside.as_ref().filter(|_| self.rests) {
+            return self.arm_at(cx, aside.rest);
+        }
         match self.machine.poll_timeout() {
             Some(at) if at <= now => cx.waker().wake_by_ref(),
             Some(at) => self.arm_at(cx, at),
@@ -570,7 +614,9 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Future for Driver<M, S> {
             worker.turn = Turn::new();
             Poll::Ready(())
         });
-        worker.turn.ring();
+        let Worker { turn, ration, .. } = &mut *worker;
+        turn.ring();
+        ration.count_deliveries(turn.now, turn.offered(), crew::is_busy);
         worker.put_back();
         polled
     }

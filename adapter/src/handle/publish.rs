@@ -11,6 +11,7 @@ use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::PendingAck;
 use crate::convert::MQTT;
+use crate::outlet::begun;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
 use crate::property::Property;
@@ -153,8 +154,14 @@ fn acknowledge<C: Core>(
         .is_none_or(|acks| acks.pending.is_empty())
         && (journaled == 0 || journaled <= context.identity.core.journal_durable());
     if at_once {
-        let buf = &mut context.outlet.lock().buf;
-        ack::encode(buf, context.version, packet, packet_id, reason);
+        let mut out = context.outlet.lock();
+        ack::encode(
+            begun(&mut out.buf, 0),
+            context.version,
+            packet,
+            packet_id,
+            reason,
+        );
     } else {
         context
             .active

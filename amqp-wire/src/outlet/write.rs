@@ -45,6 +45,10 @@ impl State {
         }
         let delivery_tag = window.next_tag();
         let message = &delivery.message;
+        if out.capacity() == 0 && message.payload.len() < OUTPUT_BYTES_FIRST / 2 {
+            // Others often follow before it is sent.
+            out.reserve(OUTPUT_BYTES_FIRST);
+        }
         let parts = Parts::of(message, self.frame_max, key, properties);
         Deliver {
             channel: consumer.channel,
@@ -202,6 +206,9 @@ fn give_back(buffer: &mut Vec<u8>) {
 
 /// The header with the whole routing key of a message whose key was cut to a short string.
 pub(crate) const ORIGINAL_KEY: &str = "x-original-routing-key";
+
+/// What an out-buffer begins with where deliveries are short.
+const OUTPUT_BYTES_FIRST: usize = 2_048;
 
 /// Class-id, weight and body-size.
 const HEADER_FIXED_BYTES: usize = 12;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::task::Waker;
+use std::time::Duration;
 
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
@@ -42,7 +43,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn obey(&mut self, turn: &Turn, word: &str) {
+    fn obey(&mut self, turn: &mut Turn, word: &str) {
         match word {
             "stop" => self.stopped = true,
             "go" => self.stopped = false,
@@ -60,6 +61,7 @@ impl Scripted {
                 self.out.extend_from_slice(b"brim");
                 self.brimful = true;
             }
+            "bind" => turn.count_rebound(100),
             "calm" => self.deadline = None,
             "alarm" => self.deadline = Some(turn.now.after_ms(60_000)),
             "login" => {
@@ -313,9 +315,32 @@ async fn input_that_is_there_comes_before_the_deadline() {
     client.write_all(&frames(&["alarm"])).await.expect("room");
     assert!(poll(&mut driver).is_pending());
     client.write_all(&frames(&["calm"])).await.expect("room");
-    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    tokio::time::advance(Duration::from_secs(61)).await;
     assert!(poll(&mut driver).is_pending());
     assert_eq!(*seen.calls.lock(), ["alarm", "calm"]);
+}
+
+/// Whoever makes many bindings on a thread that is busy with deliveries is read again later, and
+/// served otherwise.
+#[tokio::test(start_paused = true)]
+async fn whoever_makes_many_bindings_rests_while_others_publish() {
+    let (seen, mut client, mut driver) = driver();
+    let mut worker = Worker::take();
+    let now = driver.surroundings.clock.now();
+    for at in [now.after_ms(1_000), now.after_ms(2_000)] {
+        worker.ration.count_deliveries(at, 1_000_000, || true);
+    }
+    worker.put_back();
+    tokio::time::advance(Duration::from_millis(2_000)).await;
+    client.write_all(&frames(&["bind"])).await.expect("room");
+    assert!(poll(&mut driver).is_pending());
+    client.write_all(&frames(&["after"])).await.expect("room");
+    seen.doorbell.press_and_ring();
+    assert!(poll(&mut driver).is_pending());
+    assert_eq!(*seen.calls.lock(), ["bind", "wake"]);
+    tokio::time::advance(Duration::from_millis(100)).await;
+    assert!(poll(&mut driver).is_pending());
+    assert_eq!(*seen.calls.lock(), ["bind", "wake", "after"]);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::cell::Cell;
 
 use leveret_core::turn::Turn;
 
+use super::ration::Ration;
+
 /// The most that is read at once.
 pub(super) const BUFFER_BYTES: usize = 64 * 1_024;
 
@@ -13,6 +15,7 @@ pub(super) const BUFFER_BYTES: usize = 64 * 1_024;
 pub(super) struct Worker {
     pub(super) turn: Turn,
     pub(super) buffer: Vec<u8>,
+    pub(super) ration: Ration,
 }
 
 thread_local! {
@@ -27,6 +30,7 @@ impl Worker {
             Box::new(Self {
                 turn: Turn::new(),
                 buffer: vec![0; BUFFER_BYTES],
+                ration: Ration::default(),
             })
         })
     }
