@@ -139,11 +139,22 @@ fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Res
     if !asked {
         return Ok(flags);
     }
+    let Ok(text) = std::str::from_utf8(message.key) else {
+        return Ok(flags);
+    };
+    let mut topic = String::new();
+    let topic = match message.head.form {
+        Form::Slashed => text,
+        Form::Dotted => {
+            topic::translate::to_topic(text, &mut topic);
+            &topic
+        }
+    };
     let mut matched = 0;
     let mut no_local = 0;
-    for held in flow.subscriptions.iter() {
+    for held in flow.subscriptions.candidates(topic) {
         // The subscriptions that another queue serves have a copy of their own.
-        if held.slot as usize != key || !fits(held.filter(), message) {
+        if held.slot as usize != key || !fits(held.filter(), message.head.form, text) {
             continue;
         }
         matched += 1;
@@ -159,11 +170,8 @@ fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Res
     Ok(flags)
 }
 
-fn fits(filter: &str, message: &MessageRef<'_>) -> bool {
-    let Ok(key) = std::str::from_utf8(message.key) else {
-        return false;
-    };
-    match message.head.form {
+fn fits(filter: &str, form: Form, key: &str) -> bool {
+    match form {
         Form::Slashed => key::slashed_matches(filter, key),
         Form::Dotted => topic::translate::restore(key, filter, &mut String::new()),
     }
@@ -211,14 +219,16 @@ fn translate(flow: &mut Flow, key: &[u8]) -> Result<Box<(Vec<u8>, u32, String)>,
         memo.1 = generation;
         memo.2.clear();
         if let Ok(key) = std::str::from_utf8(key) {
-            for held in flow.subscriptions.iter() {
+            let mut plain = String::new();
+            topic::translate::to_topic(key, &mut plain);
+            for held in flow.subscriptions.candidates(&plain) {
                 if topic::translate::restore(key, held.filter(), &mut memo.2) {
                     break;
                 }
             }
             // Bound by somebody else, or not subscribed to any more.
             if memo.2.is_empty() && !key.starts_with('$') {
-                topic::translate::to_topic(key, &mut memo.2);
+                memo.2 = plain;
             }
         }
         let usable =

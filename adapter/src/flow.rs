@@ -12,7 +12,7 @@ use leveret_core::queue::{Queue, Unacked};
 
 use crate::packet::QoS;
 
-pub(crate) use subscriptions::{Subscription, Subscriptions};
+pub(crate) use subscriptions::{Subscription, Subscriptions, is_walked};
 
 /// Packet ids there are.
 const PACKET_IDS: u64 = 65_535;

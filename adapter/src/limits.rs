@@ -30,7 +30,11 @@ pub const REPLAYS_WAITING_MAX: usize = 1 << 20;
 pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 
 /// Subscriptions of one session.
-pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+pub const SUBSCRIPTIONS_MAX: usize = 1_000_000;
+
+/// Those of them that no hash finds for a topic: with a wildcard, a dot or a star, and shared ones.
+/// A delivery that depends on options, or comes from AMQP, may look at each.
+pub const SUBSCRIPTIONS_WALKED_MAX: usize = 10_000;
 
 /// Most `#` levels of a Topic Filter: the bound RabbitMQ 4.3 puts on a topic binding key.
 pub const MULTI_LEVEL_WILDCARDS_MAX: usize = 2;

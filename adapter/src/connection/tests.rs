@@ -7,6 +7,7 @@ use leveret_core::options::Options as CoreOptions;
 use leveret_core::peer::Origin;
 
 use super::*;
+use crate::limits::SUBSCRIPTIONS_WALKED_MAX;
 use crate::options::Options;
 use crate::packet::subscribe::{Subscription, SubscriptionOptions};
 use crate::packet::{QoS, subscribe, unsubscribe};
@@ -43,7 +44,10 @@ fn filters(count: usize) -> Vec<String> {
 }
 
 fn subscribe(count: usize) -> Vec<u8> {
-    let filters = filters(count);
+    subscribe_to(&filters(count))
+}
+
+fn subscribe_to(filters: &[String]) -> Vec<u8> {
     let wanted: Vec<Subscription<'_>> = filters
         .iter()
         .map(|filter| Subscription {
@@ -85,4 +89,33 @@ fn a_turn_is_bounded_in_filters() {
         connection.handle_close(&mut turn);
         turn.ring();
     }
+}
+
+/// FEATURES M17: what each delivery may have to look at has a limit of its own, and one filter more
+/// is refused alone.
+#[test]
+fn m17_wildcards_have_a_limit_of_their_own() {
+    let mut turn = Turn::new();
+    turn.now = BEGIN;
+    let mut connection = connected(&mut turn);
+    let mut answer = |filters: &[String]| {
+        let packet = subscribe_to(filters);
+        let taken = connection.handle_input(&mut turn, &packet);
+        assert_eq!(taken, packet.len());
+        let mut output = Vec::new();
+        connection.poll_output(&mut output);
+        output.split_off(output.len() - filters.len())
+    };
+    let wild = |numbers: std::ops::Range<usize>| -> Vec<String> {
+        numbers.map(|number| format!("a/{number}/+")).collect()
+    };
+    answer(&filters(100));
+    let all = answer(&wild(0..SUBSCRIPTIONS_WALKED_MAX));
+    assert!(all.iter().all(|code| *code == 0));
+    assert_eq!(answer(&wild(0..1)), [0], "it is there already");
+    let mut more = wild(SUBSCRIPTIONS_WALKED_MAX..SUBSCRIPTIONS_WALKED_MAX + 1);
+    more.extend(["b/exact".to_owned(), "c.d".to_owned()]);
+    assert_eq!(answer(&more), [0x80, 0, 0x80]);
+    connection.handle_close(&mut turn);
+    turn.ring();
 }

@@ -34,11 +34,21 @@ impl Subscription {
         &self.text[self.filter_at as usize..]
     }
 
+    fn is_walked(&self) -> bool {
+        is_walked(&self.text, self.filter_at)
+    }
+
     /// The group of a shared subscription.
     pub(crate) fn share(&self) -> Option<&str> {
         let prefix = self.text[..self.filter_at as usize].strip_prefix("$share/")?;
         prefix.strip_suffix('/')
     }
+}
+
+/// Whether a subscription may match topics that do not have its text, or keys of AMQP origin that
+/// do not have it with dots.
+pub(crate) fn is_walked(text: &str, filter_at: u32) -> bool {
+    filter_at > 0 || text.contains(['+', '#', '.', '*'])
 }
 
 /// How many of the subscriptions have an option that deliveries depend on: most sessions have none,
@@ -78,6 +88,8 @@ pub(crate) struct Subscriptions {
 struct Index {
     hasher: RandomState,
     places: HashTable<u32>,
+    /// Where those are, or were, that may match topics with another text, in order.
+    walked: Vec<u32>,
 }
 
 /// From so many subscriptions on they are found by hash.
@@ -96,6 +108,12 @@ impl Index {
     }
 
     fn add(&mut self, list: &[Option<Subscription>], place: u32) {
+        if list[place as usize]
+            .as_ref()
+            .is_some_and(Subscription::is_walked)
+        {
+            self.walked.push(place);
+        }
         let hasher = &self.hasher;
         let of = |place: &u32| {
             let held = list[*place as usize].as_ref();
@@ -131,6 +149,36 @@ impl Subscriptions {
     /// All of them, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
         self.list.iter().flatten()
+    }
+
+    /// In order, all that may match a topic, and few others.
+    pub(crate) fn candidates(&self, topic: &str) -> impl Iterator<Item = &Subscription> {
+        let (few, walked, exact) = match &self.index {
+            None => (&self.list[..], &[][..], None),
+            Some(index) => (
+                &[][..],
+                &index.walked[..],
+                index.find(&self.list, topic).map(|place| place as u32),
+            ),
+        };
+        let exact = exact.filter(|place| walked.binary_search(place).is_err());
+        let (before, behind) =
+            walked.split_at(walked.partition_point(|place| Some(*place) < exact));
+        let places = before
+            .iter()
+            .copied()
+            .chain(exact)
+            .chain(behind.iter().copied());
+        let found = places.filter_map(|place| self.list[place as usize].as_ref());
+        few.iter().flatten().chain(found)
+    }
+
+    /// How many of them no hash finds for a topic.
+    pub(crate) fn walked(&self) -> usize {
+        match &self.index {
+            None => self.iter().filter(|held| held.is_walked()).count(),
+            Some(index) => index.walked.len(),
+        }
     }
 
     /// Those that are shared, in order.
@@ -225,7 +273,8 @@ mod tests {
         let mut state = 7_u32;
         for step in 0..6_000_u32 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let text = format!("a/{}", (state >> 16) % 100);
+            let number = (state >> 16) % 100;
+            let text = format!("a/{}{number}", ["", "", "+/", "b."][number as usize % 4]);
             let place = model.iter().position(|other| *other.text == *text);
             // They become many, then few, then many again.
             let ends = (state >> 8) % 8 < if step / 1_000 % 2 == 0 { 2 } else { 6 };
@@ -250,6 +299,15 @@ mod tests {
             let found = held.find(&text).map(|held| held.identifier);
             let expected = model.iter().find(|other| *other.text == *text);
             assert_eq!(found, expected.map(|other| other.identifier));
+            let candidates: Vec<&str> = held.candidates(&text).map(|held| &*held.text).collect();
+            let may = |other: &&Subscription| other.is_walked() || *other.text == *text;
+            if model.len() > INDEXED_FROM {
+                let expected: Vec<&str> =
+                    model.iter().filter(may).map(|held| &*held.text).collect();
+                assert_eq!(candidates, expected);
+            } else {
+                assert!(expected.is_none() || candidates.contains(&text.as_str()));
+            }
             assert!(held.list.len() <= (2 * model.len() + 1).max(INDEXED_FROM));
         }
     }

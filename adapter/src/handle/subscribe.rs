@@ -10,8 +10,8 @@ use leveret_core::seam::Core;
 use leveret_core::turn::Turn;
 
 use super::{Context, Next, unsubscribe};
-use crate::flow::{Replay, Subscription};
-use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX};
+use crate::flow::{Replay, Subscription, is_walked};
+use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
 use crate::options::TopicFilters;
 use crate::packet::subscribe::{self, RetainHandling, Subscribe};
 use crate::packet::{QoS, suback};
@@ -37,6 +37,7 @@ pub(crate) fn handle<C: Core>(
     let mut reasons = Vec::with_capacity(packet.filter_count);
     let mut replay = Vec::new();
     let mut fatal = None;
+    let mut refusals = 0;
     for wanted in packet.filters() {
         if let Some(reason) = fatal {
             reasons.push(reason);
@@ -48,7 +49,11 @@ pub(crate) fn handle<C: Core>(
                 let peer = context.outlet.accepted.peer;
                 let (client_id, why) = (&*context.identity.client_id, &refused.why);
                 let filter = wanted.filter;
-                tracing::warn!(%peer, client_id, filter, why, "subscription refused");
+                refusals += 1;
+                // Others of the packet are refused for the same or a like reason.
+                if refusals == 1 {
+                    tracing::warn!(%peer, client_id, filter, why, "subscription refused");
+                }
                 reasons.push(refused.reason);
                 fatal = refused.fatal.then_some(refused.reason);
             }
@@ -96,7 +101,8 @@ fn subscribe<C: Core>(
     options.qos = options.qos.min(QoS::AtLeastOnce);
     let filter_at = (wanted.filter.len() - parsed.filter.len()) as u32;
     let identifier = packet.subscription_identifier;
-    let held = held(context, wanted.filter)?;
+    let walked = is_walked(wanted.filter, filter_at);
+    let held = held(context, wanted.filter, walked)?;
     let same = held
         .as_ref()
         .is_some_and(|h| h.options == options && h.identifier == identifier);
@@ -136,18 +142,32 @@ fn subscribe<C: Core>(
 }
 
 /// The session's subscription with this text. Without one, there must be room for another.
-fn held<C: Core>(context: &Context<'_, C>, text: &str) -> Result<Option<Subscription>, Refused> {
+fn held<C: Core>(
+    context: &Context<'_, C>,
+    text: &str,
+    walked: bool,
+) -> Result<Option<Subscription>, Refused> {
     let out = context.outlet.lock();
     let flow = out.flow.as_ref();
     let Some(all) = flow.map(|flow| &flow.subscriptions) else {
         return Ok(None);
     };
     let held = all.find(text).cloned();
-    if held.is_none() && all.len() >= SUBSCRIPTIONS_MAX {
+    if held.is_some() {
+        return Ok(held);
+    }
+    if all.len() >= SUBSCRIPTIONS_MAX {
         let why = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
         return Err(quota(why));
     }
-    Ok(held)
+    if walked && all.walked() >= SUBSCRIPTIONS_WALKED_MAX {
+        let max = SUBSCRIPTIONS_WALKED_MAX;
+        let what = "with a wildcard, a dot or a star, or shared";
+        return Err(quota(format!(
+            "a session has at most {max} subscriptions {what}"
+        )));
+    }
+    Ok(None)
 }
 
 /// Adds the retained messages of a filter to those that follow the answer.
