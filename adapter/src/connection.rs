@@ -35,7 +35,7 @@ use leveret_core::watermark::Wake;
 use crate::codec::{self, FixedHeader, PacketType};
 use crate::handle;
 use crate::node::Node;
-use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting, begun};
+use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting, roomy};
 use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
 use crate::reason_code::ReasonCode;
 use crate::session::{self, Left};
@@ -45,8 +45,9 @@ use crate::will::Will;
 use login::PendingLogin;
 pub(crate) use login::granted as granted_expiry;
 
-/// Packets that one call of [`Connection::handle_input`] takes, so that nobody starves. One that
-/// subscribes or unsubscribes counts for as many as it has filters.
+/// Packets that one call of [`Connection::handle_input`] takes, so that nobody starves; the driver
+/// calls it a few times in a turn. One that subscribes or unsubscribes counts for as many as it has
+/// filters.
 const PACKETS_PER_TURN_MAX: usize = 256;
 
 /// Where the connection stands.
@@ -381,7 +382,7 @@ impl<H: Host> Connection<H> {
         while let Some(due) = acks.pending.pop_front_if(|next| next.journaled <= durable) {
             let version = out.version;
             ack::encode(
-                begun(&mut out.buf, 0),
+                roomy(&mut out.buf),
                 version,
                 due.packet,
                 due.packet_id,

@@ -1,5 +1,8 @@
 //! From a queue to the client: encoding into the out-buffer, on the publisher's thread.
 
+#[cfg(test)]
+mod tests;
+
 use std::num::NonZeroU16;
 
 use leveret_core::key::{self, Form};
@@ -12,7 +15,7 @@ use leveret_core::time::Time;
 use crate::codec;
 use crate::convert;
 use crate::flow::{Aliases, Flow, Slot};
-use crate::outlet::{Order, Out, Outlet, begun};
+use crate::outlet::{Order, Out, Outlet, roomy};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
 use crate::property::Property;
@@ -59,7 +62,7 @@ impl<C: Core> Sink for Outlet<C> {
             packet_id: ticket.map(|(_, packet_id)| packet_id),
         };
         let encoded = encode(
-            begun(&mut out.buf, message.payload.len()),
+            roomy(&mut out.buf),
             out.version,
             flow,
             &message,
@@ -91,7 +94,11 @@ impl<C: Core> Sink for Outlet<C> {
                 .flow
                 .as_mut()
                 .and_then(|flow| flow.slots.get_mut(consumer as usize));
-            slot.is_some_and(|slot| slot.queue.take().is_some())
+            slot.is_some_and(|slot| {
+                let gone = slot.queue.take().is_some();
+                slot.lost |= gone && consumer as usize <= SLOT_QOS1;
+                gone
+            })
         };
         if gone {
             // R§2.12: without its queue the session is not what the client believes.

@@ -29,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) fresh: bool,
     /// It serves one shared subscription.
     pub(crate) shared: bool,
+    /// Its queue was the session's own, and was deleted under it.
+    pub(crate) lost: bool,
 }
 
 /// A delivery that the client has not acknowledged.

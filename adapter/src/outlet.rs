@@ -22,7 +22,7 @@ use crate::packet::ProtocolVersion;
 use crate::session;
 use crate::will::Will;
 
-/// What an out-buffer begins with.
+/// What an out-buffer has room for from its second packet on.
 const OUTPUT_BYTES_FIRST: usize = 2_048;
 
 /// Why the owner must close, said by others.
@@ -38,11 +38,11 @@ pub(crate) enum Order {
     Over,
 }
 
-/// An out-buffer, to append a packet with this payload to. It begins with room for several short
-/// ones: where one is written, others often follow before it is sent.
-pub(crate) fn begun(buf: &mut Vec<u8>, payload_bytes: usize) -> &mut Vec<u8> {
-    if buf.capacity() == 0 && payload_bytes < OUTPUT_BYTES_FIRST / 2 {
-        buf.reserve(OUTPUT_BYTES_FIRST);
+/// An out-buffer, to append a packet to. The first takes what it needs: one message to a hundred
+/// thousand clients is that many buffers. Where a second one follows before it is sent, more do.
+pub(crate) fn roomy(buf: &mut Vec<u8>) -> &mut Vec<u8> {
+    if !buf.is_empty() && buf.capacity() < OUTPUT_BYTES_FIRST {
+        buf.reserve(OUTPUT_BYTES_FIRST - buf.len());
     }
     buf
 }

@@ -60,7 +60,7 @@ pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
 pub(crate) struct Left<C: Core> {
     /// The session ended with its connection: only the will and the memberships are left.
     ended: bool,
-    /// How many queues of its own the session had: 2 at most.
+    /// How many queues of its own the session had, or should have had: 2 at most.
     queues: u8,
     flights: Option<Box<Flights>>,
     groups: Option<Box<Groups<C>>>,
@@ -224,7 +224,9 @@ fn resume_queue<C: Core>(
         SLOT_QOS1
     };
     consume(outlet, identity, queue.name(), key, qos, turn)?;
-    for binding in identity.core.bindings(queue) {
+    let bindings = identity.core.bindings(queue);
+    turn.count_rebound(bindings.len());
+    for binding in bindings {
         let from = binding.source.upgrade();
         let ours = binding.form == Form::Slashed
             && from.is_some_and(|held| held.name() == outlet.exchange());
@@ -259,13 +261,13 @@ fn consume<C: Core>(
         let mut out = outlet.lock();
         let flow = out.own_flow().ok_or_else(taken_over)?;
         while flow.slots.len() <= key {
-            let (queue, starved, fresh, shared) = (None, false, false, false);
             flow.slots.push(Slot {
-                queue,
+                queue: None,
                 qos: QoS::AtMostOnce,
-                starved,
-                fresh,
-                shared,
+                starved: false,
+                fresh: false,
+                shared: false,
+                lost: false,
             });
         }
         flow.slots[key].qos = qos;
@@ -439,7 +441,9 @@ pub(crate) fn leave<C: Core>(
     };
     let mut flow = *flow;
     let own = stop(identity, ends, turn, &mut flow);
-    left.queues = own.len() as u8;
+    // One that was deleted under the session counts: without it the session is not what it was.
+    let lost = flow.slots.iter().filter(|slot| slot.lost).count();
+    left.queues = (own.len() + lost) as u8;
     let resumed = give_back(identity, turn, &mut flow, &own);
     if !(flow.received.is_empty() && resumed.is_empty()) {
         left.flights = Some(Box::new(Flights {

@@ -140,7 +140,6 @@ impl Connection {
         self.now = turn.now;
         let new_bytes = input.len().saturating_sub(self.left_over);
         if new_bytes > 0 {
-            self.heart.received(turn.now);
             self.outlet
                 .tell(|facts| facts.received_bytes += new_bytes as u64);
         }
@@ -156,6 +155,10 @@ impl Connection {
             if turn.is_spent() {
                 break;
             }
+        }
+        if taken > 0 || new_bytes > 0 {
+            // Also what waited to be worked off is a sign of life.
+            self.heart.received(turn.now);
         }
         self.left_over = input.len() - taken;
         self.finish_batch(turn);

@@ -39,7 +39,8 @@ use crate::transport::Transport;
 use ration::BINDINGS_FREE;
 use worker::Worker;
 
-/// How often one turn reads, handles and writes before others have theirs.
+/// How often one turn reads, handles and writes before others have theirs; a machine takes a
+/// bounded number of packets each time.
 pub const ROUNDS_MAX: usize = 4;
 
 /// Bytes of a frame that is not complete: the largest of either protocol, 256 MiB of MQTT, with its
@@ -204,10 +205,13 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         self.answer(&mut worker.turn);
         self.look_whether_rested(worker.turn.now);
         for _ in 0..ROUNDS_MAX {
+            let rested = self.rests;
             let read = self.read(cx, worker);
             self.pay_for_bindings(worker);
             let turn = &mut worker.turn;
-            self.look_at_clock(turn);
+            if !rested {
+                self.look_at_clock(turn);
+            }
             self.ask(cx, turn);
             // What the input put into the connection's own out-buffer is taken along: no wake-up.
             self.answer(turn);
@@ -252,9 +256,6 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
     /// Tells the machine that its time has come, unless what was just read has put that off: input
     /// that waited for this thread was in time.
     fn look_at_clock(&mut self, turn: &mut Turn) {
-        if self.rests {
-            return;
-        }
         let due = |at: Time| at <= turn.now;
         if self.machine.poll_timeout().is_some_and(due) {
             self.machine.handle_timeout(turn);

@@ -88,7 +88,7 @@ pub(crate) struct Subscriptions {
 struct Index {
     hasher: RandomState,
     places: HashTable<u32>,
-    /// Where those are, or were, that may match topics with another text, in order.
+    /// Where those are that may match topics with another text, in order.
     walked: Vec<u32>,
 }
 
@@ -200,7 +200,7 @@ impl Subscriptions {
     }
 
     /// Adds a subscription, or puts it where there is one with the same text ([MQTT-3.8.4-3]).
-    pub(super) fn put(&mut self, new: Subscription) {
+    pub(crate) fn put(&mut self, new: Subscription) {
         self.asking.add(&new);
         if let Some(place) = self.place(&new.text) {
             if let Some(old) = self.list[place].replace(new) {
@@ -226,6 +226,9 @@ impl Subscriptions {
             }
             Some(index) => {
                 let place = index.remove(&self.list, text)?;
+                if let Ok(at) = index.walked.binary_search(&(place as u32)) {
+                    index.walked.remove(at);
+                }
                 self.list[place].take()
             }
         }?;
@@ -299,6 +302,10 @@ mod tests {
             let found = held.find(&text).map(|held| held.identifier);
             let expected = model.iter().find(|other| *other.text == *text);
             assert_eq!(found, expected.map(|other| other.identifier));
+            assert_eq!(
+                held.walked(),
+                model.iter().filter(|held| held.is_walked()).count()
+            );
             let candidates: Vec<&str> = held.candidates(&text).map(|held| &*held.text).collect();
             let may = |other: &&Subscription| other.is_walked() || *other.text == *text;
             if model.len() > INDEXED_FROM {

@@ -11,7 +11,7 @@ use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::PendingAck;
 use crate::convert::MQTT;
-use crate::outlet::begun;
+use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
 use crate::property::Property;
@@ -156,7 +156,7 @@ fn acknowledge<C: Core>(
     if at_once {
         let mut out = context.outlet.lock();
         ack::encode(
-            begun(&mut out.buf, 0),
+            roomy(&mut out.buf),
             context.version,
             packet,
             packet_id,

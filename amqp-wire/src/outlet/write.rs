@@ -45,9 +45,9 @@ impl State {
         }
         let delivery_tag = window.next_tag();
         let message = &delivery.message;
-        if out.capacity() == 0 && message.payload.len() < OUTPUT_BYTES_FIRST / 2 {
-            // Others often follow before it is sent.
-            out.reserve(OUTPUT_BYTES_FIRST);
+        if !out.is_empty() && out.capacity() < OUTPUT_BYTES_FIRST {
+            // Where a second delivery follows before the first is sent, more do.
+            out.reserve(OUTPUT_BYTES_FIRST - out.len());
         }
         let parts = Parts::of(message, self.frame_max, key, properties);
         Deliver {
@@ -207,7 +207,7 @@ fn give_back(buffer: &mut Vec<u8>) {
 /// The header with the whole routing key of a message whose key was cut to a short string.
 pub(crate) const ORIGINAL_KEY: &str = "x-original-routing-key";
 
-/// What an out-buffer begins with where deliveries are short.
+/// What an out-buffer has room for from its second delivery on.
 const OUTPUT_BYTES_FIRST: usize = 2_048;
 
 /// Class-id, weight and body-size.
