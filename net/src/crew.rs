@@ -27,10 +27,13 @@ use foldhash::fast::FixedState;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
 /// How often the balance is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often while there is little to do: a look wakes a thread.
+const CALM_LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// The part of its time that a thread is busy from which on it has too much to do.
 const BUSY: f64 = 0.8;
@@ -42,7 +45,7 @@ const LESS: f64 = 0.3;
 const LITTLE: f64 = 0.5;
 
 /// Looks in a row that must find little before connections come home.
-const LITTLE_LOOKS: u32 = 10;
+const LITTLE_LOOKS: u32 = 3;
 
 /// Connections that a thread serves before it looks for events again. A turn may take
 /// milliseconds, looking takes less than one of them.
@@ -249,8 +252,7 @@ impl Drop for Crew {
 /// Looks after the balance until it is dropped.
 async fn balance(deck: Arc<Deck>) {
     let seats = &deck.seats;
-    let mut looks = interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = LOOK_EVERY;
     let mut scale = Scale::default();
     let spent = || {
         seats
@@ -260,7 +262,7 @@ async fn balance(deck: Arc<Deck>) {
     let mut before: Vec<Duration> = spent().collect();
     let mut since = Instant::now();
     loop {
-        looks.tick().await;
+        sleep(pause).await;
         let passed = since.elapsed().as_secs_f64().max(1e-3);
         since = Instant::now();
         let now: Vec<Duration> = spent().collect();
@@ -271,6 +273,11 @@ async fn balance(deck: Arc<Deck>) {
             .collect();
         before = now;
         let orders = scale.weigh(&busy);
+        pause = if scale.is_calm() {
+            CALM_LOOK_EVERY
+        } else {
+            LOOK_EVERY
+        };
         for ((seat, order), busy) in seats.iter().zip(orders).zip(busy) {
             seat.order.store(order.pack(), Ordering::Relaxed);
             seat.busy.store(busy >= BUSY, Ordering::Relaxed);
@@ -307,6 +314,11 @@ impl Scale {
     /// Home had too much to do, and all together still have more than a little.
     fn is_spreading(&self) -> bool {
         self.spreading
+    }
+
+    /// There was little to do at the last look.
+    fn is_calm(&self) -> bool {
+        self.little_looks > 0
     }
 
     fn weigh(&mut self, busy: &[f64]) -> Vec<Order> {

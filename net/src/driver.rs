@@ -43,6 +43,12 @@ use worker::Worker;
 /// bounded number of packets each time.
 pub const ROUNDS_MAX: usize = 4;
 
+/// How far away a deadline is, in milliseconds, that need not be kept to the millisecond.
+pub const DISTANT_MS: u64 = 20_000;
+
+/// What such a deadline is rounded up to, in milliseconds.
+pub const DISTANT_GRAIN_MS: u64 = 1_000;
+
 /// Bytes of a frame that is not complete: the largest of either protocol, 256 MiB of MQTT, with its
 /// header. Machines have lower limits, and close; beyond this one the machine is wrong.
 pub const CARRY_BYTES_MAX: usize = 256 * 1_024 * 1_024 + 16;
@@ -538,6 +544,10 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         }
         match self.machine.poll_timeout() {
             Some(at) if at <= now => cx.waker().wake_by_ref(),
+            // Those of idle connections ring together: waking up costs more than what is to be done.
+            Some(at) if at.since_ms(now) >= DISTANT_MS => {
+                self.arm_at(cx, Time(at.0.next_multiple_of(DISTANT_GRAIN_MS)));
+            }
             Some(at) => self.arm_at(cx, at),
             None => {}
         }
