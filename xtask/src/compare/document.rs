@@ -184,7 +184,12 @@ fn section(group: Group, summary: &Summary) -> String {
         }
     }
     for remark in report::remarks(&members) {
-        text.push_str(&format!("\n{}\n", sentence(&remark)));
+        let named = remark.split_once(": ");
+        let line = named.map_or_else(
+            || sentence(&remark),
+            |(name, rest)| sentence_end(&format!("`{name}`: {rest}")),
+        );
+        text.push_str(&format!("\n{line}\n"));
     }
     text
 }
