@@ -544,7 +544,7 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
         }
         match self.machine.poll_timeout() {
             Some(at) if at <= now => cx.waker().wake_by_ref(),
-            // Those of idle connections ring together: waking up costs more than what is to be done.
+            // Those of idle connections ring together: waking up costs more than what it is for.
             Some(at) if at.since_ms(now) >= DISTANT_MS => {
                 self.arm_at(cx, Time(at.0.next_multiple_of(DISTANT_GRAIN_MS)));
             }
