@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
 use leveret_core::exchange::Memo;
-use leveret_core::journal::{Journal, MemoryJournal, Record};
+use leveret_core::journal::{Journal, MemoryJournal, Slot};
 use leveret_core::key::Form;
 use leveret_core::link::{DeclareQueue, Link};
 use leveret_core::message::{AmqpOrigin, Head, Message, MessageRef};
@@ -159,12 +159,12 @@ fn journal(criterion: &mut Criterion) {
     let message = message();
     criterion.bench_function("journal/append_in_memory", |bench| {
         bench.iter(|| {
-            let record = Record::Publish {
+            let slot = Slot {
                 queue: 1,
                 seq: 1,
-                message: black_box(&message),
+                after: 0,
             };
-            black_box(journal.append(record))
+            black_box(journal.publish(slot, black_box(&message), None))
         });
     });
 }

@@ -14,9 +14,10 @@ use leveret_auth::password::{HashError, Hashing, hash_new};
 use leveret_config::Config;
 use leveret_core::broker::Broker;
 use leveret_core::definitions::{Definitions, Fault};
-use leveret_core::journal::MemoryJournal;
+use leveret_core::journal::Journal;
+use leveret_core::message::{AmqpOrigin, Origin};
 use leveret_core::peer::CloseReason;
-use leveret_core::watermark::Wake;
+use leveret_core::watermark::{Wake, Watermark};
 use leveret_management::context::{ChangeLock, Context, ListenerRow};
 use leveret_management::control::{ControlError, ControlSocket};
 use leveret_management::plugins::{Plugins, effective};
@@ -30,7 +31,9 @@ use leveret_net::serve::Protocols;
 use leveret_net::timers;
 use leveret_store::data_dir::{DataDir, DataDirError};
 use leveret_store::definitions::DefinitionsFile;
+use leveret_store::disk::Files;
 use leveret_store::enabled_plugins::{self, EnabledPluginsError};
+use leveret_store::journal::{self, JOURNAL_DIRECTORY, JournalFile};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -89,6 +92,7 @@ pub struct Server {
     broker: Arc<Broker>,
     listeners: Arc<Listeners>,
     definitions: Arc<DefinitionsFile>,
+    journal: Arc<JournalFile>,
     data_dir: DataDir,
     timers: JoinHandle<()>,
     control: JoinHandle<()>,
@@ -121,7 +125,8 @@ pub async fn start_from(
         .unwrap_or_else(|| path.join("enabled_plugins"));
     let enabled = read_plugins(&plugins_file)?;
     let definitions = Arc::new(DefinitionsFile::open(&data_dir)?);
-    let broker = open_broker(&config, &definitions, clock)?;
+    let journal = open_journal(&data_dir, &definitions)?;
+    let broker = open_broker(&config, &definitions, &journal, clock)?;
     let logins = Arc::new(Internal::new(&mut rand::rng()));
     let surroundings = Arc::new(Surroundings {
         clock,
@@ -159,6 +164,7 @@ pub async fn start_from(
         broker,
         listeners,
         definitions,
+        journal,
         data_dir,
     })
 }
@@ -171,9 +177,27 @@ fn read_plugins(file: &Path) -> Result<Vec<String>, EnabledPluginsError> {
     enabled_plugins::read(file)
 }
 
+/// The journal of the data directory, with what both protocols have written to it.
+fn open_journal(
+    data_dir: &DataDir,
+    definitions: &Arc<DefinitionsFile>,
+) -> Result<Arc<JournalFile>, StartError> {
+    let path = data_dir.path().join(JOURNAL_DIRECTORY);
+    let files = Files::open(&path).map_err(|why| Fault {
+        what: format!("{} cannot be opened", path.display()),
+        why: why.to_string(),
+    })?;
+    let origins: [&'static dyn Origin; 2] = [leveret_mqtt::origin(), &AmqpOrigin];
+    let options = journal::Options::default();
+    let after = Arc::clone(definitions.watermark());
+    let journal = JournalFile::open(Arc::new(files), &options, &origins, after)?;
+    Ok(Arc::new(journal))
+}
+
 fn open_broker(
     config: &Config,
     definitions: &Arc<DefinitionsFile>,
+    journal: &Arc<JournalFile>,
     clock: Clock,
 ) -> Result<Arc<Broker>, StartError> {
     let mut hashed = Ok(());
@@ -190,7 +214,7 @@ fn open_broker(
     let broker = Broker::open(
         config.core.clone(),
         Arc::clone(definitions) as Arc<dyn Definitions>,
-        Arc::new(MemoryJournal::default()),
+        Arc::clone(journal) as Arc<dyn Journal>,
         clock.now(),
         default_password_hash,
     )?;
@@ -290,7 +314,13 @@ impl Server {
         self.timers.abort();
         let _ = self.timers.await;
         self.broker.stop();
-        flush(&self.definitions).await;
+        let all = self.definitions.submit(Vec::new());
+        flush(self.definitions.watermark(), all, || {
+            self.definitions.fault()
+        })
+        .await;
+        let all = self.journal.appended();
+        flush(self.journal.watermark(), all, || self.journal.fault()).await;
         tracing::info!("stopped");
     }
 }
@@ -306,11 +336,10 @@ async fn wait_while(limit_ms: u64, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Waits for the disk to have everything that was changed.
-async fn flush(definitions: &DefinitionsFile) {
-    let all = definitions.submit(Vec::new());
+async fn flush(watermark: &Watermark, all: u64, fault: impl Fn() -> Option<String>) {
     let bell = Arc::new(Bell(Notify::new()));
     let waker: Arc<dyn Wake> = bell.clone();
-    if !definitions.watermark().wait(all, &waker) {
+    if !watermark.wait(all, &waker) {
         return;
     }
     let limit = Duration::from_millis(FLUSH_MS);
@@ -318,9 +347,7 @@ async fn flush(definitions: &DefinitionsFile) {
         .await
         .is_err()
     {
-        let why = definitions
-            .fault()
-            .unwrap_or_else(|| "the disk is too slow".to_owned());
+        let why = fault().unwrap_or_else(|| "the disk is too slow".to_owned());
         tracing::error!(error = why, "the last changes may not be on disk");
     }
 }

@@ -23,6 +23,7 @@ use leveret_core::broker::Broker;
 use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
 use leveret_core::exchange::Memo;
+use leveret_core::limits::LEAD_BYTES_MAX;
 use leveret_core::login::{Reply, Request};
 use leveret_core::message::Message;
 use leveret_core::peer::{Accepted, CloseReason, Peer};
@@ -34,6 +35,7 @@ use leveret_core::watermark::Wake;
 
 use crate::codec::{self, FixedHeader, PacketType};
 use crate::handle;
+use crate::limits::ACKS_WAITING_MAX;
 use crate::node::Node;
 use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting, roomy};
 use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
@@ -611,9 +613,22 @@ impl<H: Host> Connection<H> {
     pub fn wants_input(&self) -> bool {
         match &self.state {
             State::ExpectConnect { .. } => true,
-            State::Active(active) => active.held.is_none() && !self.outlet.is_full(),
+            State::Active(active) => {
+                active.held.is_none() && !self.outlet.is_full() && !self.is_ahead(active)
+            }
             State::AwaitLogin(_) | State::Closed { .. } => false,
         }
+    }
+
+    /// So much that it has published is not on disk yet that nothing more is read; the disk wakes
+    /// it for the acknowledgements.
+    fn is_ahead(&self, active: &Active<H::Core>) -> bool {
+        let (Some(acks), Some(identity)) = (&active.acks, self.outlet.identity.get()) else {
+            return false;
+        };
+        let last = acks.pending.back().map_or(0, |last| last.journaled);
+        let lead = last.saturating_sub(identity.core.journal_durable());
+        lead > LEAD_BYTES_MAX || acks.pending.len() >= ACKS_WAITING_MAX
     }
 
     /// Whether nothing more is wanted but the output written.

@@ -41,6 +41,10 @@ pub(crate) fn is_mqtt(message: &MessageRef<'_>) -> bool {
 }
 
 impl Origin for MqttOrigin {
+    fn tag(&self) -> u8 {
+        1
+    }
+
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>) {
         let delivery_mode = Some(if message.head.persistent { 2 } else { 1 });
         let expires = message.head.expires;

@@ -38,3 +38,10 @@ mod will;
 
 pub use connection::Connection;
 pub use node::Node;
+
+/// Who can read the properties of messages that MQTT clients published: for those that come back
+/// from a disk.
+#[must_use]
+pub fn origin() -> &'static dyn leveret_core::message::Origin {
+    &convert::MQTT
+}

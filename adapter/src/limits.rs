@@ -29,6 +29,9 @@ pub const REPLAYS_WAITING_MAX: usize = 1 << 20;
 /// before nothing more is read from the client.
 pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 
+/// Acknowledgements of one client that may wait for the disk; nothing more is read from it then.
+pub const ACKS_WAITING_MAX: usize = 65_536;
+
 /// Subscriptions of one session. Resuming it, or ending it, goes through all of them at once: some
 /// 0.1 s for so many.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;

@@ -19,7 +19,7 @@ use crate::definitions::{Change, Definitions, Fault};
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
 use crate::field::Value;
-use crate::journal::Journal;
+use crate::journal::{Door, Journal};
 use crate::link::Link;
 use crate::options::Options;
 use crate::peer::{CloseReason, Peer};
@@ -43,7 +43,11 @@ pub struct Broker {
     options: Options,
     definitions: Arc<dyn Definitions>,
     pub(crate) journal: Arc<dyn Journal>,
+    /// The same, for queues.
+    pub(crate) door: Arc<Door>,
     next_id: AtomicU64,
+    /// Queues have numbers of their own, which survive a restart.
+    next_queue: AtomicU64,
     names: RandomState,
     vhosts: RwLock<BTreeMap<Box<str>, Arc<VHost>>>,
     /// What remembered routes of all vhosts depend on.
@@ -69,6 +73,8 @@ impl Broker {
         let broker = Arc::new(Self {
             options,
             definitions,
+            door: Arc::new(Door(Arc::clone(&journal))),
+            next_queue: AtomicU64::new(journal.last_queue() + 1),
             journal,
             next_id: AtomicU64::new(1),
             names: RandomState::default(),
@@ -139,6 +145,10 @@ impl Broker {
 
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_queue(&self) -> u64 {
+        self.next_queue.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A number for a connection, unique in this process.
@@ -393,6 +403,7 @@ impl Broker {
             let mut changes = vec![load::forget_queue(vhost, queue)];
             changes.extend(load::forget_bindings(vhost, &bindings));
             number = self.submit(changes);
+            self.journal.forget(queue.id());
         }
         drop(recording);
         // They lead nowhere: nobody needs to wait until all of them are out of their tables.

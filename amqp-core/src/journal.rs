@@ -4,32 +4,97 @@
 
 use std::sync::Arc;
 
-use crate::message::MessageRef;
+use crate::limits::LEAD_BYTES_MAX;
+use crate::message::{Message, MessageRef};
 use crate::watermark::Watermark;
 
-/// What the journal remembers.
-#[derive(Debug)]
-pub enum Record<'a> {
-    /// A queue has taken a message.
-    Publish {
-        /// The queue's number.
-        queue: u64,
-        /// The message's number in it.
-        seq: u64,
-        /// The message.
-        message: &'a MessageRef<'a>,
-    },
+/// Where a message is in its queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Slot {
+    /// The queue's number, which survives a restart.
+    pub queue: u64,
+    /// The message's number in it.
+    pub seq: u64,
+    /// The definitions' number that must be durable first: the queue's own.
+    pub after: u64,
 }
 
-/// Keeps records in order. Implementors: [`MemoryJournal`], and the store's journal on disk.
+/// Where a message lies in the journal, for the records of other queues that take it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Body {
+    /// The file's number.
+    pub segment: u64,
+    /// Where its record begins.
+    pub offset: u32,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Appended {
+    /// It is durable when the watermark has reached this; 0 is at once.
+    pub number: u64,
+    /// Where the message lies.
+    pub body: Option<Body>,
+}
+
+/// Keeps messages in order. Implementors: [`MemoryJournal`], and the store's journal on disk.
+///
+/// Called with a queue's lock held: none of these blocks on the disk. After a fault the watermark
+/// stops, and numbers are given that it never reaches.
 pub trait Journal: Send + Sync {
-    /// Takes a record and returns its number; it is durable when [`Self::watermark`] has reached
-    /// that. Called with a queue's lock held; never blocks on the disk.
-    fn append(&self, record: Record<'_>) -> u64;
+    /// A queue has taken a message. `body` is what the same message came to for another queue.
+    fn publish(&self, slot: Slot, message: &MessageRef<'_>, body: Option<Body>) -> Appended;
+
+    /// Messages of a queue are not wanted any more. One that is not known is no error.
+    fn settle(&self, queue: u64, seqs: &[u64]);
+
+    /// A queue is gone with all its messages.
+    fn forget(&self, queue: u64);
 
     /// How far records are durable.
     fn watermark(&self) -> &Arc<Watermark>;
+
+    /// The highest number of a queue that was ever recorded and may still be.
+    fn last_queue(&self) -> u64;
+
+    /// The messages of a queue that were there when the journal was opened, in order; once.
+    fn recovered(&self, queue: u64) -> Vec<(u64, Message)>;
+
+    /// All queues are there again: messages that nobody asked for are forgotten.
+    fn settled_in(&self);
 }
+
+/// How far a publisher is ahead of the disk; a number of the journal counts bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lead {
+    last: u64,
+    awaited: u64,
+}
+
+impl Lead {
+    /// The publisher has caused this record.
+    pub fn note(&mut self, number: u64) {
+        self.last = self.last.max(number);
+    }
+
+    /// Nothing more may be read from it: [`LEAD_BYTES_MAX`].
+    #[must_use]
+    pub fn is_too_long(&self, durable: u64) -> bool {
+        self.last.saturating_sub(durable) > LEAD_BYTES_MAX
+    }
+
+    /// The number at which the publisher is to be woken, if it waits and was not told yet.
+    pub fn next_wait(&mut self, durable: u64) -> Option<u64> {
+        if !self.is_too_long(durable) || self.awaited > durable {
+            return None;
+        }
+        self.awaited = self.last - LEAD_BYTES_MAX / 2;
+        Some(self.awaited)
+    }
+}
+
+/// What a queue has of the journal: one pointer, shared by all.
+pub(crate) struct Door(pub(crate) Arc<dyn Journal>);
 
 /// A journal for a broker whose messages live as long as its process: everything is as durable as
 /// it will ever be, so that every number is 0 and acknowledgements leave in the same turn.
@@ -39,11 +104,44 @@ pub struct MemoryJournal {
 }
 
 impl Journal for MemoryJournal {
-    fn append(&self, _record: Record<'_>) -> u64 {
-        0
+    fn publish(&self, _: Slot, _: &MessageRef<'_>, _: Option<Body>) -> Appended {
+        Appended::default()
     }
+
+    fn settle(&self, _queue: u64, _seqs: &[u64]) {}
+
+    fn forget(&self, _queue: u64) {}
 
     fn watermark(&self) -> &Arc<Watermark> {
         &self.watermark
+    }
+
+    fn last_queue(&self) -> u64 {
+        0
+    }
+
+    fn recovered(&self, _queue: u64) -> Vec<(u64, Message)> {
+        Vec::new()
+    }
+
+    fn settled_in(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publisher_far_ahead_waits_for_half_of_it() {
+        let mut lead = Lead::default();
+        lead.note(LEAD_BYTES_MAX + 10);
+        assert!(lead.is_too_long(0) && lead.is_too_long(9) && !lead.is_too_long(10));
+        let half = LEAD_BYTES_MAX / 2 + 10;
+        assert_eq!(lead.next_wait(0), Some(half));
+        assert_eq!(lead.next_wait(9), None, "it was told");
+        assert_eq!(lead.next_wait(10), None, "it need not wait");
+        lead.note(3 * LEAD_BYTES_MAX);
+        lead.note(5);
+        assert_eq!(lead.next_wait(half), Some(5 * LEAD_BYTES_MAX / 2));
     }
 }

@@ -78,5 +78,9 @@ pub const TTL_MS_MAX: u64 = 315_360_000_000;
 /// Bytes that a permission's compiled pattern may take.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of the journal that a publisher may be ahead of the disk; more is not read from it until
+/// the disk has half of that.
+pub const LEAD_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
+
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);

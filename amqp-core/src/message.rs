@@ -15,6 +15,9 @@ use crate::time::Time;
 
 /// The protocol that brought a message: it alone can read the message's properties.
 pub trait Origin: Send + Sync + 'static {
+    /// Tells it from others, on disk: 1 is MQTT, 2 is AMQP 0-9-1.
+    fn tag(&self) -> u8;
+
     /// Appends the message's properties as AMQP basic properties (flags and values, AMQP 0-9-1
     /// §4.2.6.1).
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>);
@@ -25,6 +28,10 @@ pub trait Origin: Send + Sync + 'static {
 pub struct AmqpOrigin;
 
 impl Origin for AmqpOrigin {
+    fn tag(&self) -> u8 {
+        2
+    }
+
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(message.properties);
     }

@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 
 use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms};
 use crate::field::Table;
-use crate::message::Message;
+use crate::journal::Door;
+use crate::message::{Message, MessageRef};
 use crate::time::Time;
 
 pub use arguments::QueueArguments;
@@ -61,6 +62,8 @@ pub struct Queue {
     exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
+    /// Only durable queues have it.
+    door: Option<Arc<Door>>,
     record: AtomicU64,
     state: Mutex<State>,
 }
@@ -163,6 +166,7 @@ impl Queue {
         name: &str,
         properties: &QueueProperties,
         given: Option<Arc<Given>>,
+        door: Option<&Arc<Door>>,
         now: Time,
     ) -> Self {
         Self {
@@ -174,6 +178,7 @@ impl Queue {
             exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
             journaled: AtomicBool::new(properties.journaled && properties.durable),
+            door: door.filter(|_| properties.durable).cloned(),
             record: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
@@ -283,8 +288,37 @@ impl Queue {
 
     /// Drops the ready messages and says how many there were.
     pub(crate) fn purge(&self) -> u32 {
-        let dropped = std::mem::take(&mut self.state.lock().ready);
+        let mut state = self.state.lock();
+        let dropped = std::mem::take(&mut state.ready);
+        let kept = dropped
+            .iter()
+            .filter(|entry| self.keeps(&entry.message.view()));
+        let seqs: Vec<u64> = kept.map(Entry::seq).collect();
+        self.forget(&seqs);
         clamp(dropped.len())
+    }
+
+    /// Whether a message is written to the journal.
+    fn keeps(&self, message: &MessageRef<'_>) -> bool {
+        message.head.persistent && !self.direct && self.journaled()
+    }
+
+    /// Messages that were kept are not wanted any more. With the lock held, so that none is
+    /// forgotten before it is kept.
+    fn forget(&self, seqs: &[u64]) {
+        if let Some(door) = self.door.as_ref().filter(|_| !seqs.is_empty()) {
+            door.0.settle(self.id, seqs);
+        }
+    }
+
+    /// What the journal had when the broker started: each counts as delivered before.
+    pub(crate) fn restore(&self, messages: Vec<(u64, Message)>) {
+        let mut state = self.state.lock();
+        state.next_seq = messages.last().map_or(0, |(seq, _)| seq + 1);
+        let entries = messages.into_iter();
+        state.ready = entries
+            .map(|(seq, message)| Entry::new(message, seq, true))
+            .collect();
     }
 
     /// Remembers the binding that `make` makes, unless an equal one leads here.

@@ -208,7 +208,7 @@ mod tests {
 
     fn queue(id: u64) -> Arc<Queue> {
         let properties = QueueProperties::default();
-        Arc::new(Queue::new(id, "q", &properties, None, Time(0)))
+        Arc::new(Queue::new(id, "q", &properties, None, None, Time(0)))
     }
 
     #[test]

@@ -209,6 +209,7 @@ impl Connection {
                 channel.is_some_and(|channel| channel.flush_confirms(session))
             });
             session.confirming = confirming;
+            session.wait_for_disk();
             session.pull_returned(turn);
             if seen.room {
                 session.pull_all(turn);
@@ -300,6 +301,7 @@ impl Connection {
             Phase::Open => self.session.as_ref().is_some_and(|session| {
                 !session.is_held()
                     && session.replied_bytes < REPLY_BYTES_MAX
+                    && !session.is_ahead()
                     && !self.are_confirms_full(session)
             }),
             _ => true,

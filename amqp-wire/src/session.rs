@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use leveret_core::journal::Lead;
 use leveret_core::link::Link;
 use leveret_core::queue::{Queue, Settle};
 use leveret_core::turn::Turn;
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) assembling_bytes: usize,
     /// The number of the next consumer.
     pub(crate) next_consumer: u32,
+    /// How far it is ahead of the disk.
+    pub(crate) lead: Lead,
     /// Bytes of answers since the last flush.
     pub(crate) replied_bytes: usize,
     /// An answer that waits for the definitions.
@@ -58,6 +61,7 @@ impl Session {
             link,
             outlet,
             bell,
+            lead: Lead::default(),
             frame_max,
             assembling_bytes: 0,
             next_consumer: 0,
@@ -67,6 +71,21 @@ impl Session {
             returned: Vec::new(),
             confirming: Vec::new(),
             pulls: Vec::new(),
+        }
+    }
+
+    /// So much that was published is not on disk yet that nothing more is read.
+    pub(crate) fn is_ahead(&self) -> bool {
+        let durable = self.link.broker().journal().watermark().durable();
+        self.lead.is_too_long(durable)
+    }
+
+    /// Has the disk wake the connection while it is too far ahead.
+    pub(crate) fn wait_for_disk(&mut self) {
+        let watermark = self.link.broker().journal().watermark();
+        if let Some(number) = self.lead.next_wait(watermark.durable()) {
+            // If it is durable already, the connection is not ahead any more.
+            watermark.wait(number, &self.bell);
         }
     }
 

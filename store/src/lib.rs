@@ -6,4 +6,6 @@
 mod atomic_file;
 pub mod data_dir;
 pub mod definitions;
+pub mod disk;
 pub mod enabled_plugins;
+pub mod journal;

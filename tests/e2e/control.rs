@@ -1,94 +1,11 @@
 //! The program itself: exit codes, its command line against a running broker, signals.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-/// A broker in a process of its own. Killed when a test ends without stopping it.
-struct Program {
-    child: Child,
-    banner: Vec<String>,
-}
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-    command.env_clear().stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str], data_dir: &Path) -> Output {
-    let mut command = program();
-    command.args(arguments).env("LEVERET_DATA_DIR", data_dir);
-    command.output().expect("it runs")
-}
-
-fn code(output: &Output) -> Option<i32> {
-    output.status.code()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-impl Program {
-    /// Starts, and waits until it says that it is ready.
-    fn start(data_dir: &Path) -> Self {
-        let mut child = program()
-            .args(["server", "--set", "listeners.tcp.default=127.0.0.1:0"])
-            .args(["--set", "mqtt.listeners.tcp.default=127.0.0.1:0"])
-            .args(["--log-level", "warning", "--data-dir"])
-            .arg(data_dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it runs");
-        let stdout = child.stdout.take().expect("it is piped");
-        let mut banner = Vec::new();
-        for line in BufReader::new(stdout).lines() {
-            let line = line.expect("is text");
-            let ready = line.trim_start().starts_with("ready");
-            banner.push(line);
-            if ready {
-                break;
-            }
-        }
-        Self { child, banner }
-    }
-
-    /// The address that a line of the banner ends with.
-    fn address(&self, protocol: &str) -> String {
-        let line = self.banner.iter().find(|line| line.contains(protocol));
-        let line = line.unwrap_or_else(|| panic!("{protocol} in {:?}", self.banner));
-        let words = line.split_whitespace();
-        let found = words
-            .into_iter()
-            .find(|word| word.starts_with("127.0.0.1:"));
-        found
-            .unwrap_or_else(|| panic!("an address in {line}"))
-            .to_owned()
-    }
-
-    /// Sends a signal, and gives the exit code.
-    fn stop(mut self, signal: Signal) -> Option<i32> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("it runs");
-        self.child.wait().expect("it ends").code()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It has ended already if the test went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::program::{Program, code, run, stderr, stdout};
 
 /// FEATURES O2: starts, answers `ctl`, ends with 0 on SIGTERM and SIGINT.
 #[test]

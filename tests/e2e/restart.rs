@@ -6,10 +6,11 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
 use crate::amqp::{
-    bind, channel, connect, consume_no_ack, declare, next_text, publish, try_connect,
+    ack, bind, channel, connect, consume, consume_no_ack, declare, next, next_text, publish,
+    try_connect,
 };
-use crate::broker::{TestBroker, within};
-use crate::mqtt::{Mqtt4, Mqtt5, options4, persistent5};
+use crate::broker::{TestBroker, eventually, within};
+use crate::mqtt::{Mqtt4, Mqtt5, options4, options5, persistent5};
 
 /// Users, vhosts, permissions and parameters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,4 +143,70 @@ async fn m6_persistent_sessions_survive() {
     publisher.publish("b/c/d", 1, b"now").await;
     let message = four.next().await;
     assert_eq!((&*message.topic, message.qos), ("b/c/d", 0));
+}
+
+/// FEATURES D1, M6, M9: persistent messages in durable queues survive, in order and with their
+/// properties; those that were settled, and transient ones, do not come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d1_persistent_messages_survive() {
+    let broker = TestBroker::start().await;
+    let mut session = Mqtt5::connect(persistent5(broker.mqtt(), "s"))
+        .await
+        .expect("connects");
+    session.subscribe("news/#", 1).await;
+    let connection = connect(&broker).await;
+    let held = channel(&connection).await;
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    declare(&held, "kept", durable).await;
+    bind(&held, "kept", "amq.topic", "news.#").await;
+    let mut publisher = Mqtt5::connect(options5(broker.mqtt(), "p"))
+        .await
+        .expect("connects");
+    publisher.publish("news/first", 1, b"settled").await;
+    assert_eq!(session.next().await.payload, b"settled");
+    drop(session);
+    for number in 0..20 {
+        let text = number.to_string();
+        publisher.publish("news/world", 1, text.as_bytes()).await;
+        publisher.publish("news/world", 0, b"transient").await;
+    }
+    publisher.publish("news/end", 1, b"end").await;
+    let queue = broker.queue("kept").expect("it is there");
+    assert_eq!(queue.counts().0, 42);
+
+    let broker = broker.restart().await;
+    let mut session = Mqtt5::connect(persistent5(broker.mqtt(), "s"))
+        .await
+        .expect("connects");
+    assert!(session.session_present);
+    let connection = connect(&broker).await;
+    let held = channel(&connection).await;
+    let mut consumer = consume(&held, "kept").await;
+    for number in 0..22 {
+        let expected = match number {
+            0 => "settled".to_owned(),
+            21 => "end".to_owned(),
+            _ => (number - 1).to_string(),
+        };
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.data, expected.as_bytes());
+        assert!(delivery.redelivered, "it was there before");
+        ack(&delivery).await;
+        if number > 0 {
+            let message = session.next().await;
+            assert_eq!(message.payload, expected.as_bytes());
+        }
+    }
+    drop(connection);
+    session.disconnect().await;
+    let broker = broker.restart().await;
+    eventually("nothing comes back", || {
+        broker
+            .queue("kept")
+            .is_some_and(|queue| queue.counts().0 == 0)
+    })
+    .await;
 }

@@ -2,6 +2,7 @@
 //! back at start.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Broker;
 use crate::definitions::{Change, Fault, Kind};
@@ -33,6 +34,8 @@ pub(super) fn is_recorded(bound: &Bound) -> bool {
 pub(super) fn record_queue(vhost: &VHost, queue: &Queue) -> Change {
     let properties = queue.properties();
     let value = records::table([
+        // Below 2^63: they are counted one by one.
+        ("journal", Value::I64(queue.id as i64)),
         ("auto_delete", Value::Bool(properties.auto_delete)),
         ("direct", Value::Bool(properties.direct)),
         ("arguments", Value::Table(properties.arguments)),
@@ -170,6 +173,7 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
     if !orphans.is_empty() {
         broker.submit(orphans);
     }
+    broker.journal.settled_in();
     for vhost in broker.vhosts() {
         for queue in vhost.queues() {
             broker.arm_expiry(&vhost, &queue);
@@ -284,7 +288,11 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
     let vhost = broker.vhost(vhost)?;
     let given = vhost.alike.share(&properties.arguments, parsed);
     // Unused since the node came back: whoever uses it gets its whole `x-expires` to return.
-    let queue = Queue::new(broker.next_id(), name, &properties, given, now);
+    let id = value.lookup("journal").and_then(Value::as_integer)?;
+    let id = u64::try_from(id).ok()?;
+    broker.next_queue.fetch_max(id + 1, Ordering::Relaxed);
+    let queue = Queue::new(id, name, &properties, given, Some(&broker.door), now);
+    queue.restore(broker.journal.recovered(id));
     vhost.add_queue(queue).ok().map(|_| ())
 }
 

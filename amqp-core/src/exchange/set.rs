@@ -238,7 +238,7 @@ mod tests {
         };
         let exchange = Arc::new(Exchange::new(1, "e", properties));
         let declared = QueueProperties::default();
-        let queue = Arc::new(Queue::new(2, "q", &declared, None, Time(0)));
+        let queue = Arc::new(Queue::new(2, "q", &declared, None, None, Time(0)));
         let bounds: Vec<_> = (0..2 * FEW as u32)
             .map(|n| {
                 let key = n.to_be_bytes();

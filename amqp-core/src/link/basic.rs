@@ -60,11 +60,10 @@ impl Link {
             Some(queues) => Arc::clone(queues),
             None => self.route(turn, memo, message, authority)?,
         };
-        let journal = &*self.broker.journal;
         let mut publication = Publication {
             message: *message,
             held: None,
-            journal,
+            body: None,
             journaled: 0,
         };
         turn.count_offered(queues.len());

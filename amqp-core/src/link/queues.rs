@@ -100,7 +100,14 @@ impl Link {
             ..wish.properties.clone()
         };
         let given = self.vhost.alike.share(&properties.arguments, parsed);
-        let queue = Queue::new(self.broker.next_id(), name, &properties, given, turn.now);
+        let queue = Queue::new(
+            self.broker.next_queue(),
+            name,
+            &properties,
+            given,
+            Some(&self.broker.door),
+            turn.now,
+        );
         let recording = self.vhost.recording.lock();
         if self.vhost.is_deleted() {
             return Err(self.vhost_gone());

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Entry, Queue, State};
-use crate::journal::{Journal, Record};
+use crate::journal::{Appended, Body, Slot};
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
 use crate::turn::Turn;
@@ -13,7 +15,8 @@ use crate::turn::Turn;
 pub(crate) struct Publication<'a> {
     pub(crate) message: MessageRef<'a>,
     pub(crate) held: Option<Message>,
-    pub(crate) journal: &'a dyn Journal,
+    /// Where the message lies in the journal.
+    pub(crate) body: Option<Body>,
     /// The highest number that an acknowledgement must wait for.
     pub(crate) journaled: u64,
 }
@@ -27,14 +30,6 @@ impl Queue {
         }
         let seq = state.next_seq;
         state.next_seq += 1;
-        if what.message.head.persistent && self.journaled() {
-            let record = Record::Publish {
-                queue: self.id,
-                seq,
-                message: &what.message,
-            };
-            what.journaled = what.journaled.max(what.journal.append(record));
-        }
         if state.ready.is_empty() {
             let message = what.message;
             let mut offer = Offer {
@@ -43,8 +38,10 @@ impl Queue {
                 message,
                 held: &mut what.held,
             };
-            if self.try_consumers(&mut state, turn, &mut offer) {
-                return;
+            match self.try_consumers(&mut state, turn, &mut offer) {
+                Tried::Done => return,
+                Tried::Out => return self.keep(seq, what),
+                Tried::Nobody => {}
             }
         }
         if self.direct {
@@ -57,6 +54,7 @@ impl Queue {
             });
             return;
         }
+        self.keep(seq, what);
         let scratch = &mut turn.scratch;
         let message = what
             .held
@@ -66,14 +64,29 @@ impl Queue {
         self.enforce_length(&mut state);
     }
 
-    /// Gives one message to the first consumer that takes it, in turn. `false` if nobody has
-    /// credit.
+    /// Writes a message to the journal, if it is one of those that are. With the lock held: nobody
+    /// can have settled it yet.
+    fn keep(&self, seq: u64, what: &mut Publication<'_>) {
+        let Some(door) = self.door.as_ref().filter(|_| self.keeps(&what.message)) else {
+            return;
+        };
+        let slot = Slot {
+            queue: self.id,
+            seq,
+            after: self.record(),
+        };
+        let Appended { number, body } = door.0.publish(slot, &what.message, what.body);
+        what.body = what.body.or(body);
+        what.journaled = what.journaled.max(number);
+    }
+
+    /// Gives one message to the first consumer that takes it, in turn.
     fn try_consumers(
         self: &Arc<Self>,
         state: &mut State,
         turn: &mut Turn,
         offer: &mut Offer<'_>,
-    ) -> bool {
+    ) -> Tried {
         let mut refusals = 0;
         while let Some(place) = state.consumers.next_open()
             && let Some(consumer) = state.consumers.at(place)
@@ -93,11 +106,10 @@ impl Queue {
                     if wake {
                         turn.owe(&consumer.sink);
                     }
-                    if !settled && !consumer.no_ack {
-                        state.unacked += 1;
-                    }
+                    let out = !settled && !consumer.no_ack;
+                    state.unacked += u32::from(out);
                     state.delivered += 1;
-                    return true;
+                    return if out { Tried::Out } else { Tried::Done };
                 }
                 Outcome::Full => state.consumers.block(place),
                 Outcome::Discarded(loss) => {
@@ -109,21 +121,23 @@ impl Queue {
                         continue;
                     }
                     if loss != Loss::Expired && open < state.consumers.len() && !self.direct {
-                        return false;
+                        return Tried::Nobody;
                     }
                     state.losses.count(loss);
-                    return true;
+                    return Tried::Done;
                 }
             }
         }
-        false
+        Tried::Nobody
     }
 
     /// Hands ready messages on while anybody has credit.
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
+        let mut gone = Gone::new();
         while let Some(entry) = state.ready.pop_front() {
             if self.has_expired(state, &entry, turn) {
                 state.losses.count(Loss::Expired);
+                self.note(&mut gone, &entry);
                 continue;
             }
             let mut held = Some(entry.message.clone());
@@ -133,10 +147,22 @@ impl Queue {
                 message: entry.message.view(),
                 held: &mut held,
             };
-            if !self.try_consumers(state, turn, &mut offer) {
-                state.ready.push_front(entry);
-                return;
+            match self.try_consumers(state, turn, &mut offer) {
+                Tried::Done => self.note(&mut gone, &entry),
+                Tried::Out => {}
+                Tried::Nobody => {
+                    state.ready.push_front(entry);
+                    break;
+                }
             }
+        }
+        self.forget(&gone);
+    }
+
+    /// Notes a message that was kept and is not wanted any more.
+    fn note(&self, gone: &mut Gone, entry: &Entry) {
+        if self.keeps(&entry.message.view()) {
+            gone.push(entry.seq());
         }
     }
 
@@ -152,23 +178,30 @@ impl Queue {
     pub(crate) fn take_first(&self, turn: &Turn, no_ack: bool) -> Option<Taken> {
         let mut state = self.state.lock();
         state.unused_since = turn.now;
+        let mut gone = Gone::new();
+        let mut taken = None;
         while let Some(entry) = state.ready.pop_front() {
             if self.has_expired(&state, &entry, turn) {
                 state.losses.count(Loss::Expired);
+                self.note(&mut gone, &entry);
                 continue;
             }
-            if !no_ack {
+            if no_ack {
+                self.note(&mut gone, &entry);
+            } else {
                 state.unacked += 1;
             }
             state.delivered += 1;
-            return Some(Taken {
+            taken = Some(Taken {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
                 remaining: super::clamp(state.ready.len()),
                 message: entry.message,
             });
+            break;
         }
-        None
+        self.forget(&gone);
+        taken
     }
 
     fn has_expired(&self, state: &State, entry: &Entry, turn: &Turn) -> bool {
@@ -192,12 +225,29 @@ impl Queue {
         else {
             return;
         };
-        while state.ready.len() as u64 > max {
-            state.ready.pop_front();
+        let mut gone = Gone::new();
+        while state.ready.len() as u64 > max
+            && let Some(entry) = state.ready.pop_front()
+        {
             state.losses.count(Loss::Length);
+            self.note(&mut gone, &entry);
         }
+        self.forget(&gone);
     }
 }
+
+/// What became of a message that consumers were tried for.
+enum Tried {
+    /// It is delivered and settled, or dropped.
+    Done,
+    /// It waits for its consumer's word.
+    Out,
+    /// Nobody has credit.
+    Nobody,
+}
+
+/// Numbers of messages that the journal may forget.
+type Gone = SmallVec<[u64; 16]>;
 
 struct Offer<'a> {
     seq: u64,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Entry, Queue};
 use crate::message::Message;
 use crate::turn::Turn;
@@ -38,12 +40,18 @@ impl Queue {
     ) {
         let mut state = self.state.lock();
         let mut back = Vec::new();
+        let mut gone = SmallVec::<[u64; 16]>::new();
         for (seq, message) in unacked {
             state.unacked = state.unacked.saturating_sub(1);
-            if how == Settle::Requeue && !state.deleted {
+            if how != Settle::Requeue {
+                if self.keeps(&message.view()) {
+                    gone.push(seq);
+                }
+            } else if !state.deleted {
                 back.push(Entry::new(message, seq, true));
             }
         }
+        self.forget(&gone);
         if back.is_empty() {
             return;
         }

@@ -75,6 +75,7 @@ impl Channel {
     /// Numbers a publication whose queues are done when the journal has `seq`.
     #[inline]
     pub(super) fn published(&mut self, session: &mut Session, seq: u64) {
+        session.lead.note(seq);
         let Some(confirms) = &mut self.confirms else {
             return;
         };

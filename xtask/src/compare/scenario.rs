@@ -92,7 +92,8 @@ pub(crate) struct Scenario {
 /// How long the generator may take where the scenario does not say otherwise, in seconds.
 const LIMIT_S: u64 = 90;
 
-const IN_MEMORY: &str = "Leveret keeps these messages in memory, and others may write them";
+const SYNCED: &str =
+    "Leveret has these messages synced to disk before it acknowledges, the others do not";
 const TABLES_OF_QUEUES: &[(Kind, &str)] = &[(
     Kind::RabbitMq,
     "so many queues and bindings in Mnesia take it many minutes",
@@ -268,7 +269,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "mqtt pub-sub --pattern pairs --pubs 10 --qos 1 --window 100 --sub-inflight 100 \
          --size 64 --persistent --seconds {seconds}",
     )
-    .remarked(IN_MEMORY),
+    .remarked(SYNCED),
     Scenario::mqtt(
         Group::Mqtt,
         "shared_q1",
@@ -293,7 +294,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "mqtt offline --count 50k --max-seconds 8",
     )
     .reads(metric::OFFLINE)
-    .remarked(IN_MEMORY),
+    .remarked(SYNCED),
     Scenario::mqtt(
         Group::Latency,
         "lat_q0_5k",
@@ -325,7 +326,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "amqp pub-sub --pubs 4 --subs 4 --queues 4 --persistent --durable --confirms \
          --window 250 --prefetch 200 --ack-every 50 --size 64 --seconds {seconds}",
     )
-    .remarked(IN_MEMORY),
+    .remarked(SYNCED),
     Scenario::amqp(
         "bridge_m2a",
         "bridge --direction mqtt-amqp --pubs 4 --qos 1 --window 250 --prefetch 200 \

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_core::definitions::{Change, Definitions, Fault, Kind, Volatile};
-use leveret_core::journal::{Journal, MemoryJournal, Record};
+use leveret_core::journal::{Appended, Body, Journal, MemoryJournal, Slot};
+use leveret_core::message::{Message, MessageRef};
 use leveret_core::properties::BasicProperties;
 use leveret_core::watermark::Watermark;
 
@@ -29,9 +30,24 @@ impl Disk {
 }
 
 impl Journal for Disk {
-    fn append(&self, _record: Record<'_>) -> u64 {
-        self.write()
+    fn publish(&self, _: Slot, _: &MessageRef<'_>, _: Option<Body>) -> Appended {
+        let number = self.write();
+        Appended { number, body: None }
     }
+
+    fn settle(&self, _queue: u64, _seqs: &[u64]) {}
+
+    fn forget(&self, _queue: u64) {}
+
+    fn last_queue(&self) -> u64 {
+        0
+    }
+
+    fn recovered(&self, _queue: u64) -> Vec<(u64, Message)> {
+        Vec::new()
+    }
+
+    fn settled_in(&self) {}
 
     fn watermark(&self) -> &Arc<Watermark> {
         &self.watermark

@@ -336,6 +336,10 @@ fn expired_messages_are_not_delivered() {
 struct Slashed;
 
 impl Origin for Slashed {
+    fn tag(&self) -> u8 {
+        1
+    }
+
     fn append_basic_properties(&self, _message: &MessageRef<'_>, out: &mut Vec<u8>) {
         let properties = BasicProperties {
             delivery_mode: Some(1),

@@ -1,0 +1,353 @@
+//! The journal on a disk that loses, tears and fails.
+
+mod disk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use leveret_core::key::Form;
+use leveret_core::message::{AmqpOrigin, Head};
+use leveret_core::time::Time;
+use leveret_core::watermark::Wake;
+
+use super::*;
+use disk::MemoryDisk;
+
+const OPTIONS: Options = Options {
+    segment_bytes: 16 * 1_024,
+};
+
+fn open(disk: &Arc<MemoryDisk>) -> JournalFile {
+    try_open(disk).expect("it opens")
+}
+
+fn try_open(disk: &Arc<MemoryDisk>) -> Result<JournalFile, Fault> {
+    let disk = Arc::clone(disk) as Arc<dyn Disk>;
+    JournalFile::open(disk, &OPTIONS, &[&AmqpOrigin], Arc::default())
+}
+
+fn message(payload: &[u8]) -> MessageRef<'_> {
+    MessageRef {
+        head: Head {
+            origin: &AmqpOrigin,
+            form: Form::Slashed,
+            persistent: true,
+            retain: true,
+            publisher: 7,
+            received: Time(1_700_000_000_000),
+            expires: Some(Time(1_700_000_001_000)),
+        },
+        exchange: "amq.topic",
+        key: b"cities/london",
+        properties: b"\x10\x00\x02",
+        payload,
+    }
+}
+
+fn slot(queue: u64, seq: u64) -> Slot {
+    Slot {
+        queue,
+        seq,
+        after: 0,
+    }
+}
+
+/// Waits until everything up to this is durable; `false` if it never will be.
+fn wait(journal: &JournalFile, number: u64) -> bool {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    struct Tell(std::sync::mpsc::SyncSender<()>);
+    impl Wake for Tell {
+        fn wake(&self) {
+            let _ = self.0.try_send(());
+        }
+    }
+    let tell: Arc<dyn Wake> = Arc::new(Tell(sender));
+    while journal.watermark().wait(number, &tell) {
+        if receiver.recv_timeout(Duration::from_millis(50)).is_err() && journal.fault().is_some() {
+            return false;
+        }
+    }
+    true
+}
+
+fn recovered(journal: &JournalFile, queue: u64) -> Vec<(u64, Vec<u8>)> {
+    let all = journal.recovered(queue).into_iter();
+    all.map(|(seq, message)| (seq, message.view().payload.to_vec()))
+        .collect()
+}
+
+/// FEATURES D1, D2: what was confirmed and not settled is there again, as it was.
+#[test]
+fn what_is_wanted_comes_back() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let first = journal.publish(slot(1, 1), &message(b"one"), None);
+    journal.publish(slot(2, 1), &message(b"one"), first.body);
+    journal.publish(slot(1, 2), &message(b"two"), None);
+    journal.publish(slot(3, 9), &message(b"nine"), None);
+    journal.settle(1, &[1, 77]);
+    journal.forget(3);
+    let last = journal.publish(slot(1, 3), &message(b""), None);
+    assert!(wait(&journal, last.number));
+    drop(journal);
+
+    let journal = open(&disk);
+    assert_eq!(journal.last_queue(), 3);
+    assert_eq!(
+        recovered(&journal, 1),
+        [(2, b"two".to_vec()), (3, Vec::new())]
+    );
+    let again = journal.recovered(2);
+    assert_eq!(again.len(), 1);
+    let view = again[0].1.view();
+    assert_eq!(
+        (view.exchange, view.key),
+        ("amq.topic", &b"cities/london"[..])
+    );
+    assert_eq!(
+        (view.properties, view.payload),
+        (&b"\x10\x00\x02"[..], &b"one"[..])
+    );
+    let expected = message(b"").head;
+    assert_eq!(
+        (view.head.form, view.head.retain),
+        (expected.form, expected.retain)
+    );
+    assert_eq!(view.head.received, expected.received);
+    assert_eq!(view.head.expires, expected.expires);
+    assert!(recovered(&journal, 3).is_empty());
+    assert!(recovered(&journal, 1).is_empty(), "once");
+}
+
+/// What was asked of the journal, and what of that is durable.
+#[derive(Default)]
+struct Oracle {
+    /// Of each queue: what is wanted, and whether it is surely on disk.
+    wanted: BTreeMap<u64, BTreeMap<u64, bool>>,
+    /// What is surely settled.
+    gone: BTreeSet<(u64, u64)>,
+    seqs: BTreeMap<u64, u64>,
+}
+
+impl Oracle {
+    /// Nothing that was durable is lost, nothing that was settled is back.
+    fn check(&mut self, journal: &JournalFile) {
+        for (queue, held) in &mut self.wanted {
+            let back = recovered(journal, *queue);
+            let back: BTreeSet<u64> = back.iter().map(|(seq, _)| *seq).collect();
+            for (seq, durable) in held.iter() {
+                assert!(!durable || back.contains(seq), "{queue}/{seq} is lost");
+            }
+            for seq in &back {
+                assert!(
+                    !self.gone.contains(&(*queue, *seq)),
+                    "{queue}/{seq} is back"
+                );
+            }
+            held.retain(|seq, _| back.contains(seq));
+            held.values_mut().for_each(|durable| *durable = true);
+        }
+    }
+
+    fn next_seq(&mut self, queue: u64, step: u64) -> u64 {
+        let seq = self.seqs.entry(queue).or_default();
+        *seq += step;
+        *seq
+    }
+
+    fn publish(&mut self, journal: &JournalFile, next: &mut impl FnMut() -> u64) {
+        let queue = next() % 5 + 1;
+        let seq = self.next_seq(queue, 1 + next() % 2);
+        let payload = vec![b'x'; next() as usize % 3_000];
+        let appended = journal.publish(slot(queue, seq), &message(&payload), None);
+        let durable = next().is_multiple_of(4) && wait(journal, appended.number);
+        self.wanted.entry(queue).or_default().insert(seq, durable);
+    }
+
+    fn settle(&mut self, journal: &JournalFile, next: &mut impl FnMut() -> u64) {
+        let queue = next() % 5 + 1;
+        let held = self.wanted.entry(queue).or_default();
+        let settled: Vec<u64> = held
+            .keys()
+            .copied()
+            .filter(|_| next().is_multiple_of(3))
+            .collect();
+        held.retain(|seq, _| !settled.contains(seq));
+        journal.settle(queue, &settled);
+        // Something behind it, to wait for.
+        let seq = self.next_seq(99, 1);
+        let behind = journal.publish(slot(99, seq), &message(b""), None);
+        if next().is_multiple_of(2) && wait(journal, behind.number) {
+            self.gone.extend(settled.iter().map(|seq| (queue, *seq)));
+        }
+    }
+}
+
+/// FEATURES D1: a power cut at any moment loses nothing that was durable and brings back nothing
+/// whose settling was.
+#[test]
+fn d1_power_cuts_lose_nothing_that_was_confirmed() {
+    let mut random = 42_u64;
+    let mut next = move || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        random >> 33
+    };
+    let mut disk = Arc::new(MemoryDisk::default());
+    let mut oracle = Oracle::default();
+    for _ in 0..200 {
+        let journal = open(&disk);
+        oracle.check(&journal);
+        journal.settled_in();
+        for _ in 0..next() % 60 {
+            if next().is_multiple_of(2) {
+                oracle.publish(&journal, &mut next);
+            } else {
+                oracle.settle(&journal, &mut next);
+            }
+        }
+        disk = Arc::new(disk.after_power_cut(&mut next));
+        drop(journal);
+    }
+    let names = disk.names();
+    assert!(names.len() < 60, "what nobody wants is removed: {names:?}");
+    let whole = names.iter().all(|name| name.ends_with(".log"));
+    assert!(whole, "nothing is damaged: {names:?}");
+}
+
+/// Some messages of some queues, each batch on its own: what the undamaged journal has.
+fn filled(disk: &Arc<MemoryDisk>) -> BTreeMap<u64, Vec<(u64, Vec<u8>)>> {
+    let journal = open(disk);
+    for seq in 0..60 {
+        let payload = vec![seq as u8; 100 + seq as usize * 7];
+        let first = journal.publish(slot(1, seq), &message(&payload), None);
+        let last = journal.publish(slot(2, seq), &message(&payload), first.body);
+        assert!(wait(&journal, last.number));
+        if seq % 3 == 0 {
+            journal.settle(1, &[seq]);
+        }
+    }
+    drop(journal);
+    let copy = Arc::new(disk.copy());
+    let journal = open(&copy);
+    (1..=2)
+        .map(|queue| (queue, recovered(&journal, queue)))
+        .collect()
+}
+
+/// FEATURES D2: a flipped bit anywhere costs at most the record that it is in; the rest boots, and
+/// boots again.
+#[test]
+fn d2_a_flipped_bit_costs_one_record() {
+    let disk = Arc::new(MemoryDisk::default());
+    let whole = filled(&disk);
+    let name = disk.names()[1].clone();
+    let used = disk
+        .bytes(&name)
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("it is used");
+    for at in (0..=used).step_by(37) {
+        let damaged = Arc::new(disk.copy());
+        damaged.change(&name, |bytes| bytes[at] ^= 1 << (at % 8));
+        for start in 0..2 {
+            let journal = open(&damaged);
+            let mut missing = 0;
+            for (queue, messages) in &whole {
+                let back = recovered(&journal, *queue);
+                missing += messages
+                    .iter()
+                    .filter(|message| !back.contains(message))
+                    .count();
+            }
+            assert!(
+                missing <= 2,
+                "bit in byte {at}, start {start}: {missing} are missing"
+            );
+            drop(journal);
+        }
+        let aside = damaged
+            .names()
+            .iter()
+            .filter(|name| name.ends_with(".damaged"))
+            .count();
+        assert!(aside <= 1, "byte {at}");
+    }
+}
+
+/// FEATURES D2: a file cut anywhere leaves what was before the cut.
+#[test]
+fn d2_a_torn_tail_is_cut() {
+    let disk = Arc::new(MemoryDisk::default());
+    let whole = filled(&disk);
+    let name = disk.names().pop().expect("there are files");
+    let bytes = disk.bytes(&name).len();
+    for at in (0..bytes).step_by(211) {
+        let torn = Arc::new(disk.copy());
+        torn.change(&name, |bytes| bytes[at..].fill(0));
+        let journal = open(&torn);
+        for (queue, messages) in &whole {
+            let back = recovered(&journal, *queue);
+            let seqs = |all: &[(u64, Vec<u8>)]| all.iter().map(|(seq, _)| *seq).collect::<Vec<_>>();
+            let expected: Vec<u64> = seqs(messages);
+            let found: Vec<u64> = seqs(&back).into_iter().filter(|seq| seq % 3 != 0).collect();
+            let kept: Vec<u64> = expected.into_iter().filter(|seq| seq % 3 != 0).collect();
+            assert!(kept.starts_with(&found), "cut at {at}: {found:?}");
+        }
+    }
+}
+
+/// FEATURES D1, D3: after a failed sync nothing is confirmed, and what was before is there.
+#[test]
+fn d3_a_failed_sync_confirms_nothing() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let before = journal.publish(slot(1, 1), &message(b"before"), None);
+    assert!(wait(&journal, before.number));
+    disk.fate().syncs.store(0, Ordering::Relaxed);
+    let after = journal.publish(slot(1, 2), &message(b"after"), None);
+    assert!(!wait(&journal, after.number), "it is not durable");
+    let later = journal.publish(slot(1, 3), &message(b"later"), None);
+    assert!(!wait(&journal, later.number));
+    assert!(journal.fault().is_some());
+    drop(journal);
+    let again = Arc::new(disk.copy());
+    assert!(recovered(&open(&again), 1).contains(&(1, b"before".to_vec())));
+}
+
+/// What is not wanted goes, what is wanted among it is copied on, and comes back all the same.
+#[test]
+fn segments_that_nobody_wants_are_removed() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let payload = [7; 500];
+    let mut last = 0;
+    for seq in 0..2_000 {
+        // One in a hundred stays, and so does one message of a queue that nobody reads.
+        last = journal
+            .publish(slot(1, seq), &message(&payload), None)
+            .number;
+        if seq == 0 {
+            journal.publish(slot(2, 0), &message(b"old"), None);
+        }
+        if seq % 100 != 0 {
+            journal.settle(1, &[seq]);
+        }
+        if seq % 20 == 0 {
+            assert!(wait(&journal, last));
+        }
+    }
+    assert!(wait(&journal, last));
+    drop(journal);
+    let names = disk.names();
+    assert!(names.len() <= 12, "{names:?}");
+    let journal = open(&disk);
+    let back: Vec<u64> = recovered(&journal, 1)
+        .into_iter()
+        .map(|(seq, _)| seq)
+        .collect();
+    assert_eq!(back, (0..2_000).step_by(100).collect::<Vec<u64>>());
+    assert_eq!(recovered(&journal, 2), [(0, b"old".to_vec())]);
+}
