@@ -495,7 +495,7 @@ impl<H: Host> Connection<H> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::ExpectConnect { deadline } => Some(*deadline),
-            State::Active(active) if active.held.is_none() => {
+            State::Active(active) if active.held.is_none() && !self.is_ahead(active) => {
                 let keep_alive_s = self.outlet.identity.get()?.keep_alive_s;
                 // One and a half times the Keep Alive.
                 let silence_ms = u64::from(keep_alive_s) * 1_500;

@@ -3,7 +3,7 @@
 
 mod subscriptions;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ pub(crate) struct Flow {
     /// Packet ids of messages that were in flight when the session was left, by queue and number.
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
     /// QoS 2 publishes that were routed and not released yet.
-    pub(crate) received: HashSet<u16>,
+    pub(crate) received: HashMap<u16, u64>,
     pub(crate) aliases: Option<Box<Aliases>>,
     /// The last AMQP key and the topic it became; empty topic: it has none.
     pub(crate) translated: Option<Box<(Vec<u8>, u32, String)>>,

@@ -8,7 +8,7 @@
 mod subscription;
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::sync::{Arc, LazyLock};
 
@@ -70,7 +70,7 @@ pub(crate) struct Left<C: Core> {
 /// Packet ids that a session brings back.
 #[derive(Clone, Default)]
 struct Flights {
-    received: HashSet<u16>,
+    received: HashMap<u16, u64>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
 }
 

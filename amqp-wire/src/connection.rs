@@ -231,11 +231,9 @@ impl Connection {
         }
         // Input that is not read because of a slow disk is not the peer's silence. A peer that does
         // not read its answers is another matter.
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.is_held() || self.are_confirms_full(session))
-        {
+        if self.session.as_ref().is_some_and(|session| {
+            session.is_held() || session.is_ahead() || self.are_confirms_full(session)
+        }) {
             self.heart.received(turn.now);
         }
         if self.heart.is_dead(turn.now) {

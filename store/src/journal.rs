@@ -42,6 +42,9 @@ use writer::Writer;
 /// The directory's name in the data directory.
 pub const JOURNAL_DIRECTORY: &str = "journal";
 
+/// Messages that one record settles, with the journal's lock held.
+const SETTLED_AT_ONCE: usize = 65_536;
+
 /// How the journal keeps its files.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -113,9 +116,11 @@ impl JournalFile {
             .map_or(1, |(last, _)| last + 1);
         let mut tail = Tail::new(next, found.last_batch, segment_bytes);
         found.rescue(&mut tail);
+        found.drop_settled();
         let mut files = found.segments.clone();
         let batch = tail.take();
-        writer::write(&*disk, &mut files, segment_bytes, &batch.chunks).map_err(fault)?;
+        writer::write(&*disk, &mut files, segment_bytes, &batch.chunks)
+            .map_err(|failure| fault(failure.into_error()))?;
         found.set_aside(&*disk, &mut files).map_err(fault)?;
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
@@ -224,16 +229,15 @@ impl Journal for JournalFile {
     }
 
     fn settle(&self, queue: u64, seqs: &[u64]) {
-        self.shared.append(0, |tail, ledger| {
-            let live: Vec<u64> = seqs
-                .iter()
-                .copied()
-                .filter(|seq| ledger.settle(queue, *seq))
-                .collect();
-            if !live.is_empty() {
-                tail.append(|out| record::settle(out, queue, &live));
-            }
-        });
+        for seqs in seqs.chunks(SETTLED_AT_ONCE) {
+            self.shared.append(0, |tail, ledger| {
+                let live = seqs.iter().copied();
+                let live: Vec<u64> = live.filter(|seq| ledger.settle(queue, *seq)).collect();
+                if !live.is_empty() {
+                    tail.append(|out| record::settle(out, queue, &live));
+                }
+            });
+        }
     }
 
     fn forget(&self, queue: u64) {
@@ -293,6 +297,15 @@ impl Recovered {
     fn rescue(&mut self, tail: &mut Tail) {
         let damaged: Vec<u64> = self.damaged.iter().map(|damaged| damaged.segment).collect();
         for (queue, kept) in &mut self.queues {
+            if !damaged.is_empty() {
+                // Their settling may lie in what is set aside.
+                let settled = kept.iter().filter(|kept| kept.message().is_none());
+                let settled = settled.filter(|kept| !damaged.contains(&kept.segment));
+                let settled: Vec<u64> = settled.map(|kept| kept.seq).collect();
+                for seqs in settled.chunks(SETTLED_AT_ONCE) {
+                    tail.append(|out| record::settle(out, *queue, seqs));
+                }
+            }
             for kept in kept
                 .iter_mut()
                 .filter(|kept| damaged.contains(&kept.segment))

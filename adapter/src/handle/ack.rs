@@ -51,7 +51,7 @@ pub(crate) fn pubrec<C: Core>(context: &mut Context<'_, C>, received: &Ack<'_>) 
 pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) -> Next {
     let mut out = context.outlet.lock();
     let flow = out.flow.as_mut();
-    let known = flow.is_some_and(|flow| flow.received.remove(&released.packet_id.get()));
+    let known = flow.is_some_and(|flow| flow.received.remove(&released.packet_id.get()).is_some());
     let reason = if known {
         ReasonCode::Success
     } else {

@@ -23,9 +23,12 @@ pub(crate) fn handle<C: Core>(
     turn: &mut Turn,
     publish: &Publish<'_>,
 ) -> Result<Next, Violation> {
-    if publish.qos == QoS::ExactlyOnce && is_known(context, publish) {
-        // [MQTT-4.3.3-10]: routed once, acknowledged as often as asked.
-        acknowledge(context, publish, ReasonCode::Success, 0);
+    if publish.qos == QoS::ExactlyOnce
+        && let Some(journaled) = known(context, publish)
+    {
+        // [MQTT-4.3.3-10]: routed once, acknowledged as often as asked, but not before it is
+        // durable.
+        acknowledge(context, publish, ReasonCode::Success, journaled);
         return Ok(Next::Continue);
     }
     let resolved = resolve_alias(context, publish)?;
@@ -69,7 +72,7 @@ pub(crate) fn handle<C: Core>(
                 (0, true) => ReasonCode::NoMatchingSubscribers,
                 _ => ReasonCode::Success,
             };
-            remember(context, publish);
+            remember(context, publish, published.journaled);
             acknowledge(context, publish, reason, published.journaled);
             Ok(Next::Continue)
         }
@@ -77,23 +80,22 @@ pub(crate) fn handle<C: Core>(
     }
 }
 
-/// Whether a QoS 2 publish was routed before and not released since ([MQTT-4.3.3-10]).
-fn is_known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> bool {
-    let Some(packet_id) = publish.packet_id else {
-        return false;
-    };
+/// The journal's number of a QoS 2 publish that was routed before and not released since
+/// ([MQTT-4.3.3-10]).
+fn known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Option<u64> {
+    let packet_id = publish.packet_id?;
     let out = context.outlet.lock();
-    let flow = out.flow.as_ref();
-    flow.is_some_and(|flow| flow.received.contains(&packet_id.get()))
+    let flow = out.flow.as_ref()?;
+    flow.received.get(&packet_id.get()).copied()
 }
 
 /// Remembers a QoS 2 publish that was routed, until it is released.
-fn remember<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) {
+fn remember<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>, journaled: u64) {
     if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id)
         && let Some(flow) = context.outlet.lock().own_flow()
     {
         // There are 65,535 ids: the set is bounded by them.
-        flow.received.insert(packet_id.get());
+        flow.received.insert(packet_id.get(), journaled);
     }
 }
 

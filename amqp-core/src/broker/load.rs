@@ -137,6 +137,7 @@ impl From<Option<()>> for Loaded {
 /// Brings back everything that is defined.
 pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
     let mut orphans = Vec::new();
+    number_behind_all(broker)?;
     for kind in Kind::ALL {
         let mut bad = None;
         broker.definitions.load(kind, &mut |key, value| {
@@ -274,6 +275,21 @@ fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Opt
     broker.vhost(vhost)?.add_exchange(exchange).ok().map(|_| ())
 }
 
+/// The number that a queue has in the journal.
+fn journal_number(value: &Table) -> Option<u64> {
+    let number = value.lookup("journal").and_then(Value::as_integer)?;
+    u64::try_from(number).ok()
+}
+
+/// No queue that is made from now on has the number of one that is recorded.
+fn number_behind_all(broker: &Broker) -> Result<(), Fault> {
+    broker.definitions.load(Kind::Queue, &mut |_, value| {
+        let number = Table::decode(value).ok().as_ref().and_then(journal_number);
+        let next = number.map_or(0, |number| number + 1);
+        broker.next_queue.fetch_max(next, Ordering::Relaxed);
+    })
+}
+
 fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time) -> Option<()> {
     let arguments = nested(value, "arguments");
     let parsed = QueueArguments::parse(&arguments, name, vhost).ok()?;
@@ -288,12 +304,16 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
     let vhost = broker.vhost(vhost)?;
     let given = vhost.alike.share(&properties.arguments, parsed);
     // Unused since the node came back: whoever uses it gets its whole `x-expires` to return.
-    let id = value.lookup("journal").and_then(Value::as_integer)?;
-    let id = u64::try_from(id).ok()?;
-    broker.next_queue.fetch_max(id + 1, Ordering::Relaxed);
+    let known = journal_number(value);
+    let id = known.unwrap_or_else(|| broker.next_queue());
     let queue = Queue::new(id, name, &properties, given, Some(&broker.door), now);
     queue.restore(broker.journal.recovered(id));
-    vhost.add_queue(queue).ok().map(|_| ())
+    let queue = vhost.add_queue(queue).ok()?;
+    if known.is_none() {
+        // Recorded before queues had numbers that survive.
+        broker.record_queue(&vhost, &queue);
+    }
+    Some(())
 }
 
 fn load_binding(broker: &Broker, key: &[u8]) -> Loaded {

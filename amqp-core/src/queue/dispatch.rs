@@ -76,7 +76,7 @@ impl Queue {
             after: self.record(),
         };
         let Appended { number, body } = door.0.publish(slot, &what.message, what.body);
-        what.body = what.body.or(body);
+        what.body = body.or(what.body);
         what.journaled = what.journaled.max(number);
     }
 

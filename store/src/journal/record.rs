@@ -20,7 +20,7 @@ use leveret_core::time::Time;
 pub(super) const HEADER_BYTES: usize = 8;
 
 /// Bytes of a body, at most: the longest message of either protocol and its head.
-pub(super) const BODY_BYTES_MAX: usize = 512 * 1_024 * 1_024;
+pub(super) const BODY_BYTES_MAX: usize = (512 + 32) * 1_024 * 1_024;
 
 const PUBLISH: u8 = 1;
 const AGAIN: u8 = 2;

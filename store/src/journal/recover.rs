@@ -119,10 +119,6 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
     }
     found.judge(bad)?;
     found.trim(disk)?;
-    for kept in found.queues.values_mut() {
-        kept.retain(|kept| kept.message.is_some());
-    }
-    found.queues.retain(|_, kept| !kept.is_empty());
     Ok(found)
 }
 
@@ -139,6 +135,7 @@ impl Recovered {
         let mut at = segment::HEADER_BYTES as usize;
         // The message that was read last: the one that is mostly referred to.
         let mut last = None;
+        let mut shared = HashMap::default();
         loop {
             let why = match record::read(bytes, at) {
                 Read::Record(record, next) => {
@@ -150,6 +147,7 @@ impl Recovered {
                         origins,
                         scratch,
                         last: &mut last,
+                        shared: &mut shared,
                     };
                     self.apply(&mut reading, at, record)?;
                     at = next;
@@ -200,6 +198,10 @@ impl Recovered {
             Record::Again { queue, seq, offset } => {
                 self.last_queue = self.last_queue.max(queue);
                 let message = reading.message(offset as usize)?;
+                if let Some(message) = &message {
+                    let shared = reading.shared.entry(offset as usize);
+                    shared.or_insert_with(|| message.clone());
+                }
                 self.keep(
                     queue,
                     Kept {
@@ -216,7 +218,10 @@ impl Recovered {
             }
             Record::Forget { queue } => {
                 self.last_queue = self.last_queue.max(queue);
-                self.queues.remove(&queue);
+                let kept = self.queues.get_mut(&queue);
+                kept.into_iter()
+                    .flatten()
+                    .for_each(|kept| kept.message = None);
             }
             Record::Batch { number } => self.last_batch = self.last_batch.max(number),
         }
@@ -226,6 +231,13 @@ impl Recovered {
     /// Gives back what the last segments had reserved and did not use, and removes empty ones.
     fn trim(&mut self, disk: &dyn Disk) -> io::Result<()> {
         for (segment, end) in &self.ends {
+            if self
+                .damaged
+                .iter()
+                .any(|damaged| damaged.segment == *segment)
+            {
+                continue;
+            }
             let file = &self.segments[segment];
             if *end <= segment::HEADER_BYTES {
                 self.segments.remove(segment);
@@ -272,13 +284,21 @@ impl Recovered {
                         why,
                     });
                 }
-            } else if self.torn.is_none() {
+            } else {
                 let file = &self.segments[&bad.segment];
                 file.shorten(bad.offset)?;
                 self.torn = Some((bad.segment, bad.offset));
             }
         }
         Ok(())
+    }
+
+    /// Drops what is settled.
+    pub(super) fn drop_settled(&mut self) {
+        for kept in self.queues.values_mut() {
+            kept.retain(|kept| kept.message.is_some());
+        }
+        self.queues.retain(|_, kept| !kept.is_empty());
     }
 
     /// Who is wanted where; without those in damaged files, which are to be written again.
@@ -319,6 +339,8 @@ struct Reading<'a> {
     origins: &'a [&'static dyn Origin],
     scratch: &'a mut Vec<u8>,
     last: &'a mut Option<(usize, Message)>,
+    /// Others that were referred to.
+    shared: &'a mut HashMap<usize, Message, RandomState>,
 }
 
 impl Reading<'_> {
@@ -328,6 +350,9 @@ impl Reading<'_> {
     /// A protocol wrote it that this program does not speak.
     fn message(&mut self, at: usize) -> io::Result<Option<Message>> {
         if let Some((_, message)) = self.last.as_ref().filter(|(last, _)| *last == at) {
+            return Ok(Some(message.clone()));
+        }
+        if let Some(message) = self.shared.get(&at) {
             return Ok(Some(message.clone()));
         }
         let Read::Record(Record::Publish { message, .. }, _) = record::read(self.bytes, at) else {
@@ -346,9 +371,12 @@ impl Reading<'_> {
 /// Where behind bytes that cannot be read a batch begins that is later than this one.
 fn next_batch(bytes: &[u8], from: usize, batch: u64) -> Option<usize> {
     let mut at = from;
-    while let Some(found) = bytes[at..].iter().position(|byte| *byte == BATCH_LENGTH) {
+    while let Some(rest) = bytes.get(at..)
+        && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
+    {
         at += found;
-        if let Read::Record(Record::Batch { number }, _) = record::read(bytes, at)
+        if bytes[at..].starts_with(&BATCH_LENGTH)
+            && let Read::Record(Record::Batch { number }, _) = record::read(bytes, at)
             && number > batch
         {
             return Some(at);
@@ -358,5 +386,5 @@ fn next_batch(bytes: &[u8], from: usize, batch: u64) -> Option<usize> {
     None
 }
 
-/// The first byte of a record that names a batch: its length, which is short.
-const BATCH_LENGTH: u8 = 9;
+/// What a record that names a batch begins with: the length of its body.
+const BATCH_LENGTH: [u8; 4] = [9, 0, 0, 0];

@@ -48,7 +48,8 @@ pub(super) enum Header {
 
 pub(super) fn read_header(bytes: &[u8], expected: u64) -> Header {
     let Some(found) = bytes.first_chunk::<{ HEADER_BYTES as usize }>() else {
-        return Header::Bad("it is shorter than a header");
+        // A crash came between its making and its growing.
+        return Header::Empty;
     };
     if found.iter().all(|byte| *byte == 0) {
         return Header::Empty;
@@ -57,11 +58,11 @@ pub(super) fn read_header(bytes: &[u8], expected: u64) -> Header {
         return Header::Bad("it does not begin as a segment does");
     }
     let word = |at: usize| u32::from_le_bytes(found[at..at + 4].try_into().unwrap_or_default());
-    if word(8) > FORMAT_VERSION {
-        return Header::Newer(word(8));
-    }
     if crc32c::crc32c(&found[..20]) != word(20) {
         return Header::Bad("its header's checksum does not fit");
+    }
+    if word(8) > FORMAT_VERSION {
+        return Header::Newer(word(8));
     }
     if *found == header(expected) {
         Header::Ours

@@ -254,18 +254,17 @@ fn d2_a_flipped_bit_costs_one_record() {
         damaged.change(&name, |bytes| bytes[at] ^= 1 << (at % 8));
         for start in 0..2 {
             let journal = open(&damaged);
-            let mut missing = 0;
+            let (mut missing, mut returned) = (0, 0);
             for (queue, messages) in &whole {
                 let back = recovered(&journal, *queue);
-                missing += messages
-                    .iter()
-                    .filter(|message| !back.contains(message))
-                    .count();
+                let lost = messages.iter().filter(|message| !back.contains(message));
+                missing += lost.count();
+                let settled = back.iter().filter(|message| !messages.contains(message));
+                returned += settled.count();
             }
-            assert!(
-                missing <= 2,
-                "bit in byte {at}, start {start}: {missing} are missing"
-            );
+            let place = format!("bit in byte {at}, start {start}");
+            assert!(missing <= 2, "{place}: {missing} are missing");
+            assert!(returned <= 1, "{place}: {returned} were settled");
             drop(journal);
         }
         let aside = damaged
@@ -286,7 +285,13 @@ fn d2_a_torn_tail_is_cut() {
     let bytes = disk.bytes(&name).len();
     for at in (0..bytes).step_by(211) {
         let torn = Arc::new(disk.copy());
-        torn.change(&name, |bytes| bytes[at..].fill(0));
+        torn.change(&name, |bytes| {
+            if at % 2 == 0 {
+                bytes.truncate(at);
+            } else {
+                bytes[at..].fill(0);
+            }
+        });
         let journal = open(&torn);
         for (queue, messages) in &whole {
             let back = recovered(&journal, *queue);
@@ -297,6 +302,21 @@ fn d2_a_torn_tail_is_cut() {
             assert!(kept.starts_with(&found), "cut at {at}: {found:?}");
         }
     }
+}
+
+/// FEATURES D3: while the disk is full nothing is confirmed; when there is room it all is.
+#[test]
+fn d3_a_full_disk_is_waited_for() {
+    let disk = Arc::new(MemoryDisk::default());
+    disk.fate().room.store(0, Ordering::Relaxed);
+    let journal = open(&disk);
+    let appended = journal.publish(slot(1, 1), &message(b"patient"), None);
+    assert!(journal.watermark().durable() < appended.number);
+    disk.fate().room.store(i64::MAX, Ordering::Relaxed);
+    assert!(wait(&journal, appended.number));
+    assert_eq!(journal.fault(), None);
+    drop(journal);
+    assert_eq!(recovered(&open(&disk), 1), [(1, b"patient".to_vec())]);
 }
 
 /// FEATURES D1, D3: after a failed sync nothing is confirmed, and what was before is there.

@@ -1,18 +1,20 @@
 //! The journal's thread: writes and syncs a batch, raises the watermark, frees what is not wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use leveret_core::watermark::{Wake, Watermark};
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 
 use super::Shared;
 use super::ledger::Ledger;
 use super::record::{self, Read, Record};
 use super::segment;
-use super::tail::{Batch, Chunk, Tail};
+use super::tail::{Batch, Chunk, Place, Tail};
 use crate::disk::{Disk, DiskFile};
 
 /// Segments from which on what is wanted in the oldest one is copied on, if little is wanted in
@@ -43,6 +45,8 @@ struct Copying {
     bytes: Vec<u8>,
     /// What was wanted when it began, of each queue in order: its number, and where its record is.
     left: Vec<(u64, Vec<(u64, usize)>)>,
+    /// Where messages were copied to, by where they were: others refer to them.
+    copies: HashMap<usize, Place, RandomState>,
     /// The number of the last copy.
     number: u64,
 }
@@ -53,19 +57,21 @@ pub(super) fn write(
     segments: &mut Segments,
     segment_bytes: u64,
     chunks: &[Chunk],
-) -> io::Result<()> {
+) -> Result<(), Failure> {
     let mut written: Vec<(u64, Arc<dyn DiskFile>)> = Vec::new();
     for chunk in chunks {
         let file = match segments.get(&chunk.segment) {
             Some(file) => Arc::clone(file),
             None => {
                 let end = chunk.offset + chunk.bytes.len() as u64;
-                let file = segment::make(disk, chunk.segment, end.max(segment_bytes))?;
+                let file = segment::make(disk, chunk.segment, end.max(segment_bytes));
+                let file = file.map_err(Failure::of)?;
                 segments.insert(chunk.segment, Arc::clone(&file));
                 file
             }
         };
-        file.write_all_at(&chunk.bytes, chunk.offset)?;
+        let wrote = file.write_all_at(&chunk.bytes, chunk.offset);
+        wrote.map_err(Failure::of)?;
         if written
             .last()
             .is_none_or(|(last, _)| *last != chunk.segment)
@@ -73,7 +79,44 @@ pub(super) fn write(
             written.push((chunk.segment, file));
         }
     }
-    written.iter().try_for_each(|(_, file)| file.sync())
+    let synced = written.iter().try_for_each(|(_, file)| file.sync());
+    synced.map_err(Failure::Lasting)
+}
+
+/// Why a batch is not on disk.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There was no room, or no file to spare: the same can be written again.
+    Passing(io::Error),
+    /// What is on disk is not known.
+    Lasting(io::Error),
+}
+
+impl Failure {
+    /// Of an error that came before any sync.
+    fn of(why: io::Error) -> Self {
+        let kinds = [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::Interrupted,
+        ];
+        let spared = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        let passing = kinds.contains(&why.kind())
+            || why
+                .raw_os_error()
+                .is_some_and(|code| spared.contains(&code));
+        if passing {
+            Self::Passing(why)
+        } else {
+            Self::Lasting(why)
+        }
+    }
+
+    pub(super) fn into_error(self) -> io::Error {
+        match self {
+            Self::Passing(why) | Self::Lasting(why) => why,
+        }
+    }
 }
 
 /// Nothing is confirmed any more when the thread has ended, however it did.
@@ -107,13 +150,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _ending = Ending(Arc::clone(&self.shared));
         while let Some((batch, after)) = self.next() {
-            let disk = Arc::clone(&self.shared.disk);
-            if let Err(why) = write(
-                &*disk,
-                &mut self.segments,
-                self.shared.segment_bytes,
-                &batch.chunks,
-            ) {
+            if let Err(why) = self.write(&batch.chunks) {
                 tracing::error!(
                     %why,
                     "the journal cannot be written: nothing is confirmed from now on"
@@ -127,6 +164,38 @@ impl Writer {
             self.shared.watermark.raise(batch.number);
             self.reclaim(batch.number);
         }
+    }
+
+    /// Writes chunks, however long the disk is full or the process has no file to spare: nothing is
+    /// confirmed meanwhile. Ends with an error if it is time to end, or what is on disk is not
+    /// known.
+    fn write(&mut self, chunks: &[Chunk]) -> io::Result<()> {
+        let disk = Arc::clone(&self.shared.disk);
+        let mut told = false;
+        loop {
+            let why = match write(
+                &*disk,
+                &mut self.segments,
+                self.shared.segment_bytes,
+                chunks,
+            ) {
+                Ok(()) => break,
+                Err(Failure::Lasting(why)) => return Err(why),
+                Err(Failure::Passing(why)) => why,
+            };
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(%why, "the journal waits for the disk: nothing is confirmed");
+            }
+            let mut state = self.shared.state.lock();
+            if state.closing {
+                return Err(why);
+            }
+            self.shared.work.wait_for(&mut state, LOOK_EVERY);
+        }
+        if told {
+            tracing::info!("the journal goes on");
+        }
+        Ok(())
     }
 
     /// What was appended since; `None` when it is time to end.
@@ -184,16 +253,18 @@ impl Writer {
             {
                 self.copying = None;
             }
-            self.segments.remove(&oldest);
             let name = segment::name(oldest);
             if let Err(why) = self.shared.disk.remove(&name) {
+                // Those behind it must stay as well: what is settled in it is settled there.
                 let path = self.shared.disk.path(&name);
                 tracing::warn!(path = %path.display(), %why, "a segment cannot be removed");
+                break;
             }
+            self.segments.remove(&oldest);
         }
-        let mut budget = COPIED_BYTES;
-        while budget > 0 && (self.copying.is_some() || self.begin_copying()) {
-            budget = self.copy(budget);
+        // Reading a segment takes a while: one at a time, others wait for their sync.
+        if self.copying.is_some() || self.begin_copying() {
+            self.copy();
         }
     }
 
@@ -219,12 +290,15 @@ impl Writer {
         if !self.is_wasteful() {
             return false;
         }
-        let end = self.shared.state.lock().tail.oldest();
-        let mut fresh = self.segments.range(..end);
-        let Some((&number, file)) = fresh.find(|(segment, _)| !self.copied.contains_key(segment))
-        else {
+        let state = self.shared.state.lock();
+        let mut fresh = self.segments.range(..state.tail.oldest());
+        let wanted = |segment: &u64| {
+            !self.copied.contains_key(segment) && state.ledger.count(*segment).live > 0
+        };
+        let Some((&number, file)) = fresh.find(|(segment, _)| wanted(segment)) else {
             return false;
         };
+        drop(state);
         match segment::read(&**file) {
             Ok(bytes) => {
                 self.copying = Some(Copying::new(number, bytes));
@@ -238,14 +312,15 @@ impl Writer {
         }
     }
 
-    /// Copies some of what is wanted in a segment; returns how many bytes more may be copied.
-    fn copy(&mut self, mut budget: usize) -> usize {
+    /// Copies some of what is wanted in a segment.
+    fn copy(&mut self) {
         let Some(copying) = &mut self.copying else {
-            return budget;
+            return;
         };
+        let mut budget = COPIED_BYTES;
         while let Some((queue, places)) = copying.left.last_mut() {
             if budget == 0 {
-                return 0;
+                return;
             }
             let queue = *queue;
             let rest = places.split_off(places.len().min(COPIED_PLACES));
@@ -253,48 +328,87 @@ impl Writer {
             if places.is_empty() {
                 copying.left.pop();
             }
-            let (segment, bytes) = (copying.segment, &copying.bytes);
+            let mut from = From {
+                segment: copying.segment,
+                bytes: &copying.bytes,
+                copies: &mut copying.copies,
+            };
             copying.number = self.shared.append(0, |tail, ledger| {
-                let copied = copy_chunk(tail, ledger, segment, bytes, (queue, &chunk));
+                let copied = from.copy(tail, ledger, queue, &chunk);
                 budget = budget.saturating_sub(copied);
             });
         }
         self.copied.insert(copying.segment, copying.number);
         self.copying = None;
-        budget
     }
 }
 
-/// Copies what is wanted of a queue's messages to the tail; says how many bytes that were.
-fn copy_chunk(
-    tail: &mut Tail,
-    ledger: &mut Ledger,
+/// A segment that is copied from.
+struct From<'a> {
     segment: u64,
-    bytes: &[u8],
-    (queue, places): (u64, &[(u64, usize)]),
-) -> usize {
-    let mut copied = 0;
-    let mut seqs: Vec<u64> = Vec::new();
-    let mut to = tail.segment();
-    for &(seq, at) in places {
-        if !ledger.is_live(queue, seq, segment) {
-            continue;
+    bytes: &'a [u8],
+    copies: &'a mut HashMap<usize, Place, RandomState>,
+}
+
+impl From<'_> {
+    /// Copies what is wanted of a queue's messages to the tail; says how many bytes that were.
+    fn copy(
+        &mut self,
+        tail: &mut Tail,
+        ledger: &mut Ledger,
+        queue: u64,
+        places: &[(u64, usize)],
+    ) -> usize {
+        let mut copied = 0;
+        let mut seqs: Vec<u64> = Vec::new();
+        let mut to = tail.segment();
+        for &(seq, at) in places {
+            if !ledger.is_live(queue, seq, self.segment) {
+                continue;
+            }
+            let Some((place, bytes)) = self.copy_one(tail, queue, seq, at) else {
+                continue;
+            };
+            copied += bytes;
+            if place.segment != to {
+                ledger.moved(queue, &seqs, to);
+                seqs.clear();
+                to = place.segment;
+            }
+            seqs.push(seq);
         }
-        let Read::Record(Record::Publish { message, .. }, _) = record::read(bytes, at) else {
-            continue;
+        ledger.moved(queue, &seqs, to);
+        copied
+    }
+
+    /// Copies one message, or refers to the copy that another queue has.
+    fn copy_one(
+        &mut self,
+        tail: &mut Tail,
+        queue: u64,
+        seq: u64,
+        at: usize,
+    ) -> Option<(Place, usize)> {
+        let near = self.copies.get(&at);
+        let near = near.filter(|copy| copy.segment == tail.segment() && tail.has_room());
+        if let Some(copy) = near {
+            let offset = copy.offset as u32;
+            return Some((
+                tail.append(|out| record::again(out, queue, seq, offset)),
+                AGAIN_BYTES,
+            ));
+        }
+        let Read::Record(Record::Publish { message, .. }, _) = record::read(self.bytes, at) else {
+            return None;
         };
         let place = tail.append(|out| record::publish_encoded(out, queue, seq, message));
-        copied += message.0.len();
-        if place.segment != to {
-            ledger.moved(queue, &seqs, to);
-            seqs.clear();
-            to = place.segment;
-        }
-        seqs.push(seq);
+        self.copies.insert(at, place);
+        Some((place, message.0.len()))
     }
-    ledger.moved(queue, &seqs, to);
-    copied
 }
+
+/// A record that refers to another.
+const AGAIN_BYTES: usize = 29;
 
 impl Copying {
     fn new(segment: u64, bytes: Vec<u8>) -> Self {
@@ -320,6 +434,7 @@ impl Copying {
             segment,
             bytes,
             left: wanted.into_iter().collect(),
+            copies: HashMap::default(),
             number: 0,
         }
     }
