@@ -38,11 +38,15 @@ const CALM_LOOK_EVERY: Duration = Duration::from_millis(400);
 /// The part of its time that a thread is busy from which on it has too much to do.
 const BUSY: f64 = 0.8;
 
+/// Looks in a row that must find a thread busy before it gives any away: a host that takes the
+/// processor for a moment looks like too much to do.
+const BUSY_LOOKS: u32 = 3;
+
 /// How much less another must have to do to take some over.
 const LESS: f64 = 0.3;
 
 /// What all together may have to do at home.
-const LITTLE: f64 = 0.5;
+const LITTLE: f64 = 0.6;
 
 /// Looks in a row that must find little before connections come home.
 const LITTLE_LOOKS: u32 = 3;
@@ -290,6 +294,8 @@ async fn balance(deck: Arc<Deck>) {
 /// Decides from how busy the threads were since the last look.
 struct Scale {
     little_looks: u32,
+    /// Looks in a row that found each thread busy.
+    busy_looks: Vec<u32>,
     number: u32,
     /// Looks before any move again: what the threads have to do then shows after a while.
     waiting: u32,
@@ -302,6 +308,7 @@ impl Default for Scale {
     fn default() -> Self {
         Self {
             little_looks: 0,
+            busy_looks: Vec::new(),
             number: 0,
             waiting: 0,
             patience: 1,
@@ -324,6 +331,14 @@ impl Scale {
     fn weigh(&mut self, busy: &[f64]) -> Vec<Order> {
         let mut orders = vec![Order::Stay; busy.len()];
         let all: f64 = busy.iter().sum();
+        self.busy_looks.resize(busy.len(), 0);
+        for (looks, busy) in self.busy_looks.iter_mut().zip(busy) {
+            *looks = if *busy >= BUSY {
+                looks.saturating_add(1)
+            } else {
+                0
+            };
+        }
         self.little_looks = if all < LITTLE {
             self.little_looks.saturating_add(1)
         } else {
@@ -334,7 +349,7 @@ impl Scale {
             orders[1..].fill(Order::Go { to: 0 });
             return orders;
         }
-        self.spreading |= busy[0] >= BUSY;
+        self.spreading |= self.busy_looks[0] >= BUSY_LOOKS;
         if self.waiting > 0 {
             self.waiting -= 1;
             return orders;
@@ -350,7 +365,8 @@ impl Scale {
         places.sort_by(|a, b| busy[*b].total_cmp(&busy[*a]));
         for rank in 0..places.len() / 2 {
             let (most, least) = (places[rank], places[places.len() - 1 - rank]);
-            if busy[most] < BUSY || busy[most] - busy[least] < LESS {
+            let long = self.busy_looks[most] >= BUSY_LOOKS;
+            if !long || busy[most] - busy[least] < LESS {
                 break;
             }
             self.number = self.number.wrapping_add(1);
@@ -399,6 +415,9 @@ mod tests {
         ];
         for (busy, expected) in table {
             let mut scale = Scale::default();
+            for _ in 1..BUSY_LOOKS {
+                assert_eq!(scale.weigh(busy), vec![stay; busy.len()], "it may pass");
+            }
             assert_eq!(scale.weigh(busy), expected, "{busy:?}");
             let moved = expected.iter().any(|order| *order != stay);
             if moved {
@@ -421,6 +440,9 @@ mod tests {
         for _ in 0..200 {
             scale.weigh(&[0.6, 0.6]);
         }
+        for _ in 1..BUSY_LOOKS {
+            scale.weigh(&[1.0, 0.1]);
+        }
         assert!(
             moved(scale.weigh(&[1.0, 0.1])),
             "what is uneven anew is evened out at once"
@@ -435,9 +457,12 @@ mod tests {
         }
         assert_eq!(scale.weigh(&[0.1, 0.2]), [Order::Stay, Order::Go { to: 0 }]);
         assert!(!scale.is_spreading());
-        assert_eq!(scale.weigh(&[0.5, 0.2]), [Order::Stay, Order::Stay]);
+        assert_eq!(scale.weigh(&[0.6, 0.2]), [Order::Stay, Order::Stay]);
         assert!(!scale.is_spreading(), "home is not busy yet");
-        scale.weigh(&[0.9, 0.2]);
+        for _ in 0..BUSY_LOOKS {
+            assert!(!scale.is_spreading(), "it may pass");
+            scale.weigh(&[0.9, 0.2]);
+        }
         assert!(scale.is_spreading());
     }
 }
