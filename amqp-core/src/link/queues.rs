@@ -112,15 +112,21 @@ impl Link {
         if self.vhost.is_deleted() {
             return Err(self.vhost_gone());
         }
+        // Queues are added with the lock held: nobody comes in between.
+        if let Some(held) = self.vhost.queue(name) {
+            drop(recording);
+            return self.declared_before(turn, held, wish);
+        }
+        if queue.journaled() {
+            // Before anybody finds it: what is published to it waits for this record.
+            self.recorded(self.broker.record_queue(&self.vhost, &queue));
+        }
         match self.vhost.add_queue(queue) {
             Err(held) => {
                 drop(recording);
                 self.declared_before(turn, held, wish)
             }
             Ok(queue) => {
-                if queue.journaled() {
-                    self.recorded(self.broker.record_queue(&self.vhost, &queue));
-                }
                 drop(recording);
                 if wish.exclusive {
                     self.own_exclusively(&queue);
@@ -334,5 +340,82 @@ fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
         (None, _) => "none".to_owned(),
         (Some(value), None) => format!("the value {} of type '{}'", plain(value), kind(value)),
         (Some(value), Some(_)) => plain(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{OnceLock, Weak};
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::definitions::{Change, Definitions, Fault, Kind};
+    use crate::journal::MemoryJournal;
+    use crate::options::Options;
+    use crate::time::Time;
+    use crate::watermark::Watermark;
+
+    /// Looks whether the queue can be found when its record is submitted.
+    #[derive(Default)]
+    struct Witness {
+        broker: OnceLock<Weak<Broker>>,
+        found: OnceLock<bool>,
+        watermark: Arc<Watermark>,
+    }
+
+    impl Definitions for Witness {
+        fn load(&self, _: Kind, _: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn submit(&self, changes: Vec<Change>) -> u64 {
+            let kind = Kind::Queue;
+            let is_queue =
+                |change: &Change| matches!(change, Change::Put { kind: of, .. } if *of == kind);
+            if changes.iter().any(is_queue) {
+                let broker = self.broker.get().and_then(Weak::upgrade).expect("it runs");
+                let vhost = broker.vhost("/").expect("the default vhost");
+                self.found
+                    .set(vhost.queue("q").is_some())
+                    .expect("one queue");
+            }
+            7
+        }
+
+        fn watermark(&self) -> &Arc<Watermark> {
+            &self.watermark
+        }
+    }
+
+    /// FEATURES D1: whoever publishes to a queue that is just being made waits for its record.
+    #[test]
+    fn d1_a_queue_is_recorded_before_it_is_found() {
+        let witness = Arc::new(Witness::default());
+        let broker = Broker::open(
+            Options::default(),
+            Arc::clone(&witness) as _,
+            Arc::new(MemoryJournal::default()),
+            Time(1),
+            || "hash".to_owned(),
+        );
+        let broker = broker.expect("opens");
+        witness.broker.set(Arc::downgrade(&broker)).expect("once");
+        let vhost = broker.vhost("/").expect("the default vhost");
+        let properties = QueueProperties {
+            durable: true,
+            journaled: true,
+            ..QueueProperties::default()
+        };
+        let wish = DeclareQueue {
+            name: "q",
+            properties,
+            ..DeclareQueue::default()
+        };
+        let link = broker.owner_link(&vhost);
+        let declared = link
+            .queue_declare(&mut Turn::new(), &wish)
+            .expect("declares");
+        assert_eq!(witness.found.get(), Some(&false));
+        assert_eq!(declared.queue.record(), 7);
     }
 }
