@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
 use leveret_core::exchange::Memo;
-use leveret_core::journal::{Journal, MemoryJournal, Slot};
+use leveret_core::journal::{Durability, Journal, MemoryJournal, Slot};
 use leveret_core::key::Form;
 use leveret_core::link::{DeclareQueue, Link};
 use leveret_core::message::{AmqpOrigin, Head, Message, MessageRef};
@@ -160,6 +160,7 @@ fn journal(criterion: &mut Criterion) {
     criterion.bench_function("journal/append_in_memory", |bench| {
         bench.iter(|| {
             let slot = Slot {
+                durability: Durability::Group,
                 queue: 1,
                 seq: 1,
                 after: 0,

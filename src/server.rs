@@ -125,7 +125,7 @@ pub async fn start_from(
         .unwrap_or_else(|| path.join("enabled_plugins"));
     let enabled = read_plugins(&plugins_file)?;
     let definitions = Arc::new(DefinitionsFile::open(&data_dir)?);
-    let journal = open_journal(&data_dir, &definitions)?;
+    let journal = open_journal(&config, &data_dir, &definitions)?;
     let broker = open_broker(&config, &definitions, &journal, clock)?;
     let logins = Arc::new(Internal::new(&mut rand::rng()));
     let surroundings = Arc::new(Surroundings {
@@ -179,6 +179,7 @@ fn read_plugins(file: &Path) -> Result<Vec<String>, EnabledPluginsError> {
 
 /// The journal of the data directory, with what both protocols have written to it.
 fn open_journal(
+    config: &Config,
     data_dir: &DataDir,
     definitions: &Arc<DefinitionsFile>,
 ) -> Result<Arc<JournalFile>, StartError> {
@@ -188,7 +189,10 @@ fn open_journal(
         why: why.to_string(),
     })?;
     let origins: [&'static dyn Origin; 2] = [leveret_mqtt::origin(), &AmqpOrigin];
-    let options = journal::Options::default();
+    let options = journal::Options {
+        interval: config.core.durability_interval,
+        ..journal::Options::default()
+    };
     let after = Arc::clone(definitions.watermark());
     let journal = JournalFile::open(Arc::new(files), &options, &origins, after)?;
     Ok(Arc::new(journal))

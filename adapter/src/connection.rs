@@ -372,6 +372,11 @@ impl<H: Host> Connection<H> {
             return;
         };
         if first.journaled > identity.core.journal_durable() {
+            if identity.core.journal_failed() {
+                // It is not acknowledged, and never will be: the client may try elsewhere.
+                self.close(Some(ReasonCode::ImplementationSpecificError));
+                return;
+            }
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
             let asked = first.journaled <= acks.awaited;
             if asked || identity.core.wait_journal(first.journaled, &nudge) {

@@ -43,8 +43,6 @@ pub struct Broker {
     options: Options,
     definitions: Arc<dyn Definitions>,
     pub(crate) journal: Arc<dyn Journal>,
-    /// The same, for queues.
-    pub(crate) door: Arc<Door>,
     next_id: AtomicU64,
     /// Queues have numbers of their own, which survive a restart.
     next_queue: AtomicU64,
@@ -73,7 +71,6 @@ impl Broker {
         let broker = Arc::new(Self {
             options,
             definitions,
-            door: Arc::new(Door(Arc::clone(&journal))),
             next_queue: AtomicU64::new(journal.last_queue() + 1),
             journal,
             next_id: AtomicU64::new(1),
@@ -141,6 +138,14 @@ impl Broker {
     #[must_use]
     pub fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
+    }
+
+    /// The journal as the queues of a vhost have it.
+    pub(crate) fn door(&self, vhost: &str) -> Arc<Door> {
+        Arc::new(Door {
+            journal: Arc::clone(&self.journal),
+            durability: self.options.durability_of(vhost),
+        })
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -306,6 +311,14 @@ impl Broker {
             Value::Table(map) => Some(map.lookup(&port.to_string())?.as_str()?.to_owned()),
             _ => None,
         }
+    }
+
+    /// Memory is short: queues leave what the journal has there, but for the first few of each.
+    /// Says how many messages that were; called again, it may be more.
+    pub fn page_out(&self) -> usize {
+        let vhosts = self.vhosts();
+        let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+        queues.map(|queue| queue.page_out()).sum()
     }
 
     /// Who is told when something is due earlier than before.

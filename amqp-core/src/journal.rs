@@ -2,6 +2,7 @@
 //! to its publisher when the journal's watermark has passed the number of its record, and never
 //! before.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::limits::LEAD_BYTES_MAX;
@@ -17,6 +18,45 @@ pub struct Slot {
     pub seq: u64,
     /// The definitions' number that must be durable first: the queue's own.
     pub after: u64,
+    /// When it is to be on disk.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement of a persistent message in a durable queue means.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Durability {
+    /// The disk has it: no crash and no power cut loses it.
+    #[default]
+    Group,
+    /// The operating system has it, and the disk some time later: a crash of the process loses
+    /// nothing, a power cut what came in that time.
+    Interval,
+    /// The operating system has it: what a power cut loses, that decides.
+    None,
+}
+
+/// Messages of a queue with numbers that follow each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stretch {
+    /// The number of the first.
+    pub first: u64,
+    /// How many there are; at most [`Self::COUNT_MAX`].
+    pub count: u32,
+    /// Bytes of all their bodies; those that a restart found count their properties as well.
+    pub bytes: u64,
+}
+
+impl Stretch {
+    /// Messages of one stretch at most: they are read at once.
+    pub const COUNT_MAX: u32 = 512;
+    /// Bytes of a stretch that is longer than one message.
+    pub const BYTES_MAX: u64 = 256 * 1_024;
+
+    /// One behind the last.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
 }
 
 /// Where a message lies in the journal, for the records of other queues that take it.
@@ -45,8 +85,10 @@ pub trait Journal: Send + Sync {
     /// A queue has taken a message. `body` is what the same message came to for another queue.
     fn publish(&self, slot: Slot, message: &MessageRef<'_>, body: Option<Body>) -> Appended;
 
-    /// Messages of a queue are not wanted any more. One that is not known is no error.
-    fn settle(&self, queue: u64, seqs: &[u64]);
+    /// Messages of a queue are not wanted any more. One that is not known is no error. `surely`:
+    /// somebody waits for it to be on disk; else a power cut may bring them back. Returns the
+    /// number to wait for.
+    fn settle(&self, queue: u64, seqs: &[u64], surely: Option<Durability>) -> u64;
 
     /// A queue is gone with all its messages.
     fn forget(&self, queue: u64);
@@ -54,11 +96,21 @@ pub trait Journal: Send + Sync {
     /// How far records are durable.
     fn watermark(&self) -> &Arc<Watermark>;
 
+    /// How far the operating system has them; it is never behind the other.
+    fn written(&self) -> &Arc<Watermark>;
+
     /// The highest number of a queue that was ever recorded and may still be.
     fn last_queue(&self) -> u64;
 
     /// The messages of a queue that were there when the journal was opened, in order; once.
-    fn recovered(&self, queue: u64) -> Vec<(u64, Message)>;
+    fn recovered(&self, queue: u64) -> Vec<Stretch>;
+
+    /// Whether all messages of a stretch that are wanted can be fetched.
+    fn has(&self, queue: u64, seqs: Range<u64>) -> bool;
+
+    /// Reads messages of a queue back, in order. Those that are not wanted any more are left out,
+    /// and those that cannot be read, after a log line. Blocks on the disk.
+    fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)>;
 
     /// All queues are there again: messages that nobody asked for are forgotten.
     fn settled_in(&self);
@@ -93,8 +145,11 @@ impl Lead {
     }
 }
 
-/// What a queue has of the journal: one pointer, shared by all.
-pub(crate) struct Door(pub(crate) Arc<dyn Journal>);
+/// What a queue has of the journal: one pointer, shared by all queues of a vhost.
+pub(crate) struct Door {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) durability: Durability,
+}
 
 /// A journal for a broker whose messages live as long as its process: everything is as durable as
 /// it will ever be, so that every number is 0 and acknowledgements leave in the same turn.
@@ -108,7 +163,9 @@ impl Journal for MemoryJournal {
         Appended::default()
     }
 
-    fn settle(&self, _queue: u64, _seqs: &[u64]) {}
+    fn settle(&self, _queue: u64, _seqs: &[u64], _surely: Option<Durability>) -> u64 {
+        0
+    }
 
     fn forget(&self, _queue: u64) {}
 
@@ -116,11 +173,23 @@ impl Journal for MemoryJournal {
         &self.watermark
     }
 
+    fn written(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+
     fn last_queue(&self) -> u64 {
         0
     }
 
-    fn recovered(&self, _queue: u64) -> Vec<(u64, Message)> {
+    fn recovered(&self, _queue: u64) -> Vec<Stretch> {
+        Vec::new()
+    }
+
+    fn has(&self, _queue: u64, _seqs: Range<u64>) -> bool {
+        false
+    }
+
+    fn fetch(&self, _queue: u64, _seqs: Range<u64>) -> Vec<(u64, Message)> {
         Vec::new()
     }
 

@@ -22,6 +22,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
 use crate::turn::Turn;
 use crate::vhost::VHost;
+use crate::watermark::Watermark;
 
 pub use basic::{Got, Published};
 pub use bindings::{BindQueue, BindingMade};
@@ -148,6 +149,12 @@ impl Link {
     #[must_use]
     pub fn connection(&self) -> u64 {
         self.connection
+    }
+
+    /// The mark that acknowledgements of persistent messages wait for.
+    #[must_use]
+    pub fn journal_mark(&self) -> &Arc<Watermark> {
+        self.vhost.mark()
     }
 
     /// The record that the next answer must wait for, if it is not durable yet.

@@ -3,7 +3,11 @@
 //! Owns the type that hides passwords from logs. Never reads a file or the environment: whoever
 //! assembles the broker fills these in.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
+
+use crate::journal::Durability;
 
 /// Options of the core.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +28,21 @@ pub struct Options {
     pub default_permissions: DefaultPermissions,
     /// Tags of the default user, sorted.
     pub default_user_tags: Vec<String>,
+    /// What an acknowledgement of a persistent message means.
+    pub durability: Durability,
+    /// How long the disk may be behind with [`Durability::Interval`].
+    pub durability_interval: Duration,
+    /// The same as [`Self::durability`] for virtual hosts of their own, by name.
+    pub vhost_durability: BTreeMap<String, Durability>,
+}
+
+impl Options {
+    /// What an acknowledgement of a persistent message means in this virtual host.
+    #[must_use]
+    pub fn durability_of(&self, vhost: &str) -> Durability {
+        let own = self.vhost_durability.get(vhost);
+        own.copied().unwrap_or(self.durability)
+    }
 }
 
 impl Default for Options {
@@ -37,6 +56,9 @@ impl Default for Options {
             default_vhost: "/".into(),
             default_permissions: DefaultPermissions::default(),
             default_user_tags: vec!["administrator".into()],
+            durability: Durability::Group,
+            durability_interval: Duration::from_millis(200),
+            vhost_durability: BTreeMap::new(),
         }
     }
 }

@@ -9,12 +9,12 @@
 //! [`Queue::pull`] when it has credit again.
 
 mod arguments;
+mod backlog;
 mod consumers;
 mod dispatch;
 mod losses;
 mod settle;
 
-use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,12 +23,13 @@ use parking_lot::Mutex;
 
 use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms};
 use crate::field::Table;
-use crate::journal::Door;
+use crate::journal::{Door, Stretch};
 use crate::message::{Message, MessageRef};
 use crate::time::Time;
 
 pub use arguments::QueueArguments;
 pub(crate) use arguments::{Alike, Given};
+use backlog::{Backlog, Keep};
 use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
@@ -81,7 +82,8 @@ struct State {
     /// The timer that will look whether the queue has expired.
     expiry_armed: Option<NonZeroU64>,
     consumers: Consumers,
-    ready: VecDeque<Entry>,
+    /// Taken from the first message on that had to wait.
+    ready: Option<Box<Backlog>>,
     /// The bindings that lead here, without the default exchange's.
     bindings: BindingSet,
     /// Only queues with arguments pay for them, and only once if they are alike.
@@ -93,6 +95,16 @@ impl State {
     fn table(&self) -> Table {
         let table = self.given.as_ref().map(|given| given.table.clone());
         table.unwrap_or_default()
+    }
+
+    /// How many messages are ready.
+    fn waiting(&self) -> usize {
+        self.ready.as_ref().map_or(0, |ready| ready.len())
+    }
+
+    /// The ready messages, to change them.
+    fn backlog(&mut self) -> &mut Backlog {
+        self.ready.get_or_insert_default()
     }
 
     /// What the arguments ask for.
@@ -152,6 +164,8 @@ pub struct QueueView {
     pub unacked: u64,
     /// Bytes of the bodies waiting.
     pub ready_bytes: u64,
+    /// Messages waiting that are on disk only.
+    pub paged: u64,
     /// Consumers attached.
     pub consumers: u64,
     /// Messages dropped.
@@ -253,7 +267,7 @@ impl Queue {
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {
         let state = self.state.lock();
-        (clamp(state.ready.len()), clamp(state.consumers.len()))
+        (clamp(state.waiting()), clamp(state.consumers.len()))
     }
 
     /// Everything that listings tell.
@@ -267,13 +281,10 @@ impl Queue {
             exclusive: self.exclusive_owner(),
             kind: if self.direct { "MQTT QoS 0" } else { "classic" },
             arguments: state.table(),
-            ready: state.ready.len() as u64,
+            ready: state.waiting() as u64,
             unacked: u64::from(state.unacked),
-            ready_bytes: state
-                .ready
-                .iter()
-                .map(|e| e.message.view().payload.len() as u64)
-                .sum(),
+            ready_bytes: state.ready.as_ref().map_or(0, |ready| ready.bytes()),
+            paged: state.ready.as_ref().map_or(0, |ready| ready.paged()) as u64,
             consumers: state.consumers.len() as u64,
             losses: state.losses.clone(),
             delivered: state.delivered,
@@ -289,13 +300,17 @@ impl Queue {
     /// Drops the ready messages and says how many there were.
     pub(crate) fn purge(&self) -> u32 {
         let mut state = self.state.lock();
-        let dropped = std::mem::take(&mut state.ready);
-        let kept = dropped
-            .iter()
-            .filter(|entry| self.keeps(&entry.message.view()));
-        let seqs: Vec<u64> = kept.map(Entry::seq).collect();
+        let dropped = clamp(state.waiting());
+        let seqs = state.backlog().clear(self);
         self.forget(&seqs);
-        clamp(dropped.len())
+        dropped
+    }
+
+    /// Leaves what the journal has there, but for the first few; says how many messages that were.
+    pub(crate) fn page_out(&self) -> usize {
+        let mut state = self.state.lock();
+        let ready = state.ready.as_mut();
+        ready.map_or(0, |ready| ready.page_out(self, Keep::LITTLE))
     }
 
     /// Whether a message is written to the journal.
@@ -307,18 +322,15 @@ impl Queue {
     /// forgotten before it is kept.
     fn forget(&self, seqs: &[u64]) {
         if let Some(door) = self.door.as_ref().filter(|_| !seqs.is_empty()) {
-            door.0.settle(self.id, seqs);
+            door.journal.settle(self.id, seqs, None);
         }
     }
 
     /// What the journal had when the broker started: each counts as delivered before.
-    pub(crate) fn restore(&self, messages: Vec<(u64, Message)>) {
+    pub(crate) fn restore(&self, messages: Vec<Stretch>) {
         let mut state = self.state.lock();
-        state.next_seq = messages.last().map_or(0, |(seq, _)| seq + 1);
-        let entries = messages.into_iter();
-        state.ready = entries
-            .map(|(seq, message)| Entry::new(message, seq, true))
-            .collect();
+        state.next_seq = messages.last().map_or(0, Stretch::end);
+        state.ready = (!messages.is_empty()).then(|| Box::new(Backlog::restored(messages)));
     }
 
     /// Remembers the binding that `make` makes, unless an equal one leads here.
@@ -386,7 +398,7 @@ impl Queue {
     pub(crate) fn retire(&self, when: impl FnOnce(&Conditions) -> bool) -> Option<Retired> {
         let mut state = self.state.lock();
         let conditions = Conditions {
-            ready: state.ready.len(),
+            ready: state.waiting(),
             consumers: state.consumers.len(),
             unused_since: state.unused_since,
             bindings: state.bindings.len(),
@@ -398,7 +410,7 @@ impl Queue {
         state.deleted = true;
         Some(Retired {
             expiry_armed: state.expiry_armed.is_some(),
-            ready: clamp(std::mem::take(&mut state.ready).len()),
+            ready: clamp(state.ready.take().map_or(0, |ready| ready.len())),
             losses: std::mem::take(&mut state.losses),
             consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),

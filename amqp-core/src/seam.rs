@@ -146,6 +146,9 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// How far published messages are durable.
     fn journal_durable(&self) -> u64;
 
+    /// What is not durable never will be: the disk has failed.
+    fn journal_failed(&self) -> bool;
+
     /// Wakes `who` once when messages up to this number are durable; `false` if they are.
     fn wait_journal(&self, number: u64, who: &Arc<dyn Wake>) -> bool;
 
@@ -274,11 +277,15 @@ impl Core for Link {
     }
 
     fn journal_durable(&self) -> u64 {
-        self.broker().journal().watermark().durable()
+        self.journal_mark().durable()
+    }
+
+    fn journal_failed(&self) -> bool {
+        self.journal_mark().has_failed()
     }
 
     fn wait_journal(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
-        self.broker().journal().watermark().wait(number, who)
+        self.journal_mark().wait(number, who)
     }
 
     fn close(&self, turn: &mut Turn) {

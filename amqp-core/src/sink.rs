@@ -72,17 +72,20 @@ pub enum Loss {
     TooLarge,
     /// A key that may not leave through this protocol.
     Unaddressable,
+    /// It was on disk, and cannot be read any more.
+    Unreadable,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
         Self::Overflow,
         Self::TooLarge,
         Self::Unaddressable,
+        Self::Unreadable,
     ];
 
     /// The reason's name in listings.
@@ -96,6 +99,7 @@ impl Loss {
             Self::Overflow => "overflow",
             Self::TooLarge => "too_large",
             Self::Unaddressable => "unaddressable",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -14,11 +14,13 @@ use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology};
 use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties};
 use crate::field::Table;
+use crate::journal::{Door, Durability};
 use crate::limits;
 use crate::names::Queues;
 use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
 use crate::retained::Retained;
+use crate::watermark::Watermark;
 
 /// The exchanges that every vhost has.
 const BUILT_IN: [(&str, ExchangeKind, bool); 7] = [
@@ -36,6 +38,7 @@ pub struct VHost {
     name: Box<str>,
     deleted: AtomicBool,
     topology: Topology,
+    door: Arc<Door>,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: Queues,
     pub(crate) alike: Alike,
@@ -49,7 +52,12 @@ pub struct VHost {
 }
 
 impl VHost {
-    pub(crate) fn new(name: &str, next_id: &AtomicU64, epochs: &Arc<Epochs>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        next_id: &AtomicU64,
+        epochs: &Arc<Epochs>,
+        door: Arc<Door>,
+    ) -> Self {
         let mut exchanges = HashMap::new();
         for (name, kind, internal) in BUILT_IN {
             let properties = ExchangeProperties {
@@ -66,6 +74,7 @@ impl VHost {
             name: name.into(),
             deleted: AtomicBool::new(false),
             topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
+            door,
             exchanges: RwLock::new(exchanges),
             queues: Queues::default(),
             alike: Alike::default(),
@@ -73,6 +82,19 @@ impl VHost {
             claims: Claims::default(),
             retained: Retained::default(),
             losses: Mutex::default(),
+        }
+    }
+
+    /// The journal, as this vhost uses it.
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// The mark that acknowledgements of this vhost wait for.
+    pub(crate) fn mark(&self) -> &Arc<Watermark> {
+        match self.door.durability {
+            Durability::Group => self.door.journal.watermark(),
+            Durability::Interval | Durability::None => self.door.journal.written(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! raises it (the store's thread) wakes every waiter once for a whole batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -19,6 +19,7 @@ pub trait Wake: Send + Sync {
 #[derive(Default)]
 pub struct Watermark {
     durable: AtomicU64,
+    failed: AtomicBool,
     waiters: Mutex<Vec<(u64, Arc<dyn Wake>)>>,
 }
 
@@ -48,6 +49,20 @@ impl Watermark {
         for who in due {
             who.wake();
         }
+    }
+
+    /// It will never rise again: everybody who waits is woken, and [`Self::has_failed`] tells why.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        for (_, who) in waiters {
+            who.wake();
+        }
+    }
+
+    /// What is above the mark will never be durable.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Wakes `who` once when `number` is durable. Returns `false`, and remembers nothing, if it is

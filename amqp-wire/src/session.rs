@@ -76,13 +76,13 @@ impl Session {
 
     /// So much that was published is not on disk yet that nothing more is read.
     pub(crate) fn is_ahead(&self) -> bool {
-        let durable = self.link.broker().journal().watermark().durable();
-        self.lead.is_too_long(durable)
+        let mark = self.link.journal_mark();
+        self.lead.is_too_long(mark.durable()) && !mark.has_failed()
     }
 
     /// Has the disk wake the connection while it is too far ahead.
     pub(crate) fn wait_for_disk(&mut self) {
-        let watermark = self.link.broker().journal().watermark();
+        let watermark = self.link.journal_mark();
         if let Some(number) = self.lead.next_wait(watermark.durable()) {
             // If it is durable already, the connection is not ahead any more.
             watermark.wait(number, &self.bell);

@@ -5,8 +5,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use leveret_amqp::options::Mechanism;
+use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, Secret};
 use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
@@ -67,6 +69,20 @@ fn core(values: &Values) -> leveret_core::options::Options {
             read: text(values, "default_permissions.read"),
         },
         default_user_tags: true_members(values, "default_user_tags.<tag>"),
+        durability: durability(&text(values, "journal.durability")),
+        durability_interval: Duration::from_millis(number(values, "journal.interval")),
+        vhost_durability: values
+            .members("journal.vhosts.<vhost>")
+            .map(|(name, entry)| (name.into(), durability(&entry.text)))
+            .collect(),
+    }
+}
+
+fn durability(word: &str) -> Durability {
+    match word {
+        "none" => Durability::None,
+        "interval" => Durability::Interval,
+        _ => Durability::Group,
     }
 }
 

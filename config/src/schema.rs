@@ -93,6 +93,10 @@ pub const SECTIONS: &[Section] = &[
         settings: USERS,
     },
     Section {
+        title: "Journal",
+        settings: JOURNAL,
+    },
+    Section {
         title: "MQTT",
         settings: MQTT,
     },
@@ -254,6 +258,36 @@ const USERS: &[Setting] = &[
         from: "RabbitMQ before 4.0",
     }])
     .secret(),
+];
+
+const DURABILITY: Kind = Kind::Choice(&["group", "interval", "none"]);
+
+const JOURNAL: &[Setting] = &[
+    setting(
+        "journal.durability",
+        DURABILITY,
+        "group",
+        "When a persistent message in a durable queue is acknowledged: with `group` when the disk \
+         has it, else when the operating system has it.",
+    ),
+    setting(
+        "journal.interval",
+        Kind::Duration {
+            unit: TimeUnit::Milliseconds,
+            min: 1,
+            max: 60_000,
+            forever: &[],
+        },
+        "200",
+        "With `interval`: how long the disk may be behind.",
+    ),
+    setting(
+        "journal.vhosts.<vhost>",
+        DURABILITY,
+        "",
+        "The durability of a virtual host of its own.",
+    )
+    .members(&[]),
 ];
 
 const MQTT: &[Setting] = &[

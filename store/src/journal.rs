@@ -11,7 +11,9 @@
 //! is never forgotten before it. Owns the directory `journal`. It must never let a queue wait for
 //! the disk, raise the watermark above what is synced, or write after a sync has failed.
 
+mod copier;
 mod ledger;
+mod reader;
 mod record;
 mod recover;
 mod segment;
@@ -21,21 +23,23 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use leveret_core::definitions::Fault;
-use leveret_core::journal::{Appended, Body, Journal, Slot};
+use leveret_core::journal::{Appended, Body, Durability, Journal, Slot, Stretch};
 use leveret_core::message::{Message, MessageRef, Origin};
 use leveret_core::watermark::Watermark;
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use ledger::Ledger;
-use recover::{Kept, Recovered};
+use recover::{Recovered, Segment};
 use tail::Tail;
 use writer::Writer;
 
@@ -45,17 +49,23 @@ pub const JOURNAL_DIRECTORY: &str = "journal";
 /// Messages that one record settles, with the journal's lock held.
 const SETTLED_AT_ONCE: usize = 65_536;
 
+/// What is settled is synced with what comes next, or after this time.
+const SETTLED_SOON: Duration = Duration::from_secs(1);
+
 /// How the journal keeps its files.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bytes of one file; a longer record has a file of its own. At least 4,096.
     pub segment_bytes: u64,
+    /// How long the disk may be behind with [`Durability::Interval`].
+    pub interval: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1_024 * 1_024,
+            interval: Duration::from_millis(200),
         }
     }
 }
@@ -63,19 +73,34 @@ impl Default for Options {
 /// The journal on disk. Dropping it writes and syncs everything that was appended.
 pub struct JournalFile {
     shared: Arc<Shared>,
-    recovered: Mutex<HashMap<u64, Vec<Kept>, RandomState>>,
+    origins: Vec<&'static dyn Origin>,
+    /// Queues that nobody has asked for since the journal was opened.
+    unclaimed: Mutex<HashSet<u64, RandomState>>,
     last_queue: u64,
+    hand: Hand,
+}
+
+/// Who writes.
+enum Hand {
     /// `None` once joined.
-    writer: Option<JoinHandle<()>>,
+    Thread(Option<JoinHandle<()>>),
+    /// Whoever calls [`JournalFile::step`].
+    Caller(Box<Mutex<Writer>>),
 }
 
 struct Shared {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
-    watermark: Arc<Watermark>,
+    interval: Duration,
+    written: Arc<Watermark>,
+    synced: Arc<Watermark>,
+    /// Locked before the state, where both are.
+    segments: Mutex<BTreeMap<u64, Segment>>,
     state: Mutex<State>,
     /// There is something to write, or it is time to close.
     work: Condvar,
+    /// There is no thread that could wait for anything.
+    by_hand: bool,
 }
 
 struct State {
@@ -83,8 +108,14 @@ struct State {
     ledger: Ledger,
     /// The definitions' number that what is appended depends on.
     after: u64,
+    /// How soon what is appended is to be on disk.
+    soon: Option<Duration>,
+    /// Definitions have become durable.
+    rung: bool,
     closing: bool,
     fault: Option<String>,
+    /// What the writer waits for, while the disk is full.
+    waiting: Option<String>,
 }
 
 impl JournalFile {
@@ -92,7 +123,7 @@ impl JournalFile {
     /// says how far what queues are made of is durable: a message is not before its queue.
     ///
     /// # Errors
-    /// A file cannot be read or written, or is of a newer version. What is damaged is no error: it
+    /// A file cannot be read or written, or is of another version. What is damaged is no error: it
     /// is logged, what can be read of it is rescued, and its file is set aside.
     pub fn open(
         disk: Arc<dyn Disk>,
@@ -100,7 +131,29 @@ impl JournalFile {
         origins: &[&'static dyn Origin],
         definitions: Arc<Watermark>,
     ) -> Result<Self, Fault> {
-        let segment_bytes = options.segment_bytes;
+        Self::open_with(disk, options, origins, definitions, false)
+    }
+
+    /// Opens the journal without a thread: it is written by [`Self::step`] alone.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_by_hand(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        origins: &[&'static dyn Origin],
+        definitions: Arc<Watermark>,
+    ) -> Result<Self, Fault> {
+        Self::open_with(disk, options, origins, definitions, true)
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        origins: &[&'static dyn Origin],
+        definitions: Arc<Watermark>,
+        by_hand: bool,
+    ) -> Result<Self, Fault> {
         let fault = |why: io::Error| Fault {
             what: format!(
                 "the journal in {} cannot be opened",
@@ -110,42 +163,74 @@ impl JournalFile {
         };
         let mut found = recover::recover(&*disk, origins).map_err(fault)?;
         found.tell(&*disk);
-        let next = found
-            .segments
-            .last_key_value()
-            .map_or(1, |(last, _)| last + 1);
-        let mut tail = Tail::new(next, found.last_batch, segment_bytes);
-        found.rescue(&mut tail);
-        found.drop_settled();
-        let mut files = found.segments.clone();
-        let batch = tail.take();
-        writer::write(&*disk, &mut files, segment_bytes, &batch.chunks)
-            .map_err(|failure| fault(failure.into_error()))?;
-        found.set_aside(&*disk, &mut files).map_err(fault)?;
+        let numbers = recover::numbers(&*disk).map_err(fault)?;
+        let next = numbers.last().map_or(1, |last| last + 1);
+        let mut tail = Tail::new(next, found.last.number, options.segment_bytes);
+        let lost = found.rescue(&mut tail).map_err(fault)?;
+        if lost > 0 {
+            tracing::error!(messages = lost, "could not be read and are lost");
+        }
+        let last_queue = found.last_queue;
+        let last_batch = found.last.number;
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
-            segment_bytes,
-            watermark: Arc::default(),
+            segment_bytes: options.segment_bytes,
+            interval: options.interval,
+            written: Arc::default(),
+            synced: Arc::default(),
+            segments: Mutex::new(std::mem::take(&mut found.segments)),
             state: Mutex::new(State {
                 tail,
-                ledger: found.ledger(),
+                ledger: std::mem::take(&mut found.ledger),
                 after: 0,
+                soon: None,
+                rung: false,
                 closing: false,
                 fault: None,
+                waiting: None,
             }),
             work: Condvar::new(),
+            by_hand,
         });
-        shared.watermark.raise(batch.number);
-        let writer = Writer::new(Arc::clone(&shared), definitions, files);
-        let spawned = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run());
+        let mut writer = Writer::new(Arc::clone(&shared), definitions, last_batch);
+        // What the disk has no room for now, it may have when what nobody wants is gone.
+        writer.remove_unwanted();
+        writer.step().map_err(fault)?;
+        found.set_aside(&shared).map_err(fault)?;
+        let hand = if by_hand {
+            Hand::Caller(Box::new(Mutex::new(writer)))
+        } else {
+            let spawned = thread::Builder::new()
+                .name("journal".to_owned())
+                .spawn(move || writer.run());
+            Hand::Thread(Some(spawned.map_err(fault)?))
+        };
+        let queues = shared.state.lock().ledger.queues().collect();
         Ok(Self {
             shared,
-            last_queue: found.last_queue,
-            recovered: Mutex::new(found.queues),
-            writer: Some(spawned.map_err(fault)?),
+            origins: origins.to_vec(),
+            unclaimed: Mutex::new(queues),
+            last_queue,
+            hand,
         })
+    }
+
+    /// Writes and syncs what was appended, if nobody else does; `false` if there was nothing.
+    ///
+    /// # Errors
+    /// What is on disk is not known: nothing is written any more.
+    pub fn step(&self) -> io::Result<bool> {
+        let Hand::Caller(writer) = &self.hand else {
+            return Ok(false);
+        };
+        if self.fault().is_some() {
+            return Ok(false);
+        }
+        let stepped = writer.lock().step();
+        if let Err(why) = &stepped {
+            self.shared.fail(&why.to_string());
+        }
+        stepped
     }
 
     /// Why nothing is written any more, if that is so. It stays so until the process ends: what a
@@ -154,15 +239,30 @@ impl JournalFile {
         self.shared.state.lock().fault.clone()
     }
 
+    /// What the disk is waited for, if that is so now.
+    pub fn waiting(&self) -> Option<String> {
+        self.shared.state.lock().waiting.clone()
+    }
+
     /// The number of the last record.
     pub fn appended(&self) -> u64 {
         self.shared.state.lock().tail.number()
     }
 
+    /// Messages that are wanted, and bytes of the files.
+    pub fn size(&self) -> (u64, u64) {
+        let segments = self.shared.segments.lock();
+        let bytes = segments.values().map(|segment| segment.used).sum();
+        (self.shared.state.lock().ledger.messages(), bytes)
+    }
+
     fn stop(&mut self) {
         self.shared.state.lock().closing = true;
         self.shared.work.notify_all();
-        let Some(writer) = self.writer.take() else {
+        let Hand::Thread(writer) = &mut self.hand else {
+            return;
+        };
+        let Some(writer) = writer.take() else {
             return;
         };
         // A waiter woken by the writer may have held the last reference to this.
@@ -181,20 +281,28 @@ impl Drop for JournalFile {
 impl std::fmt::Debug for JournalFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JournalFile")
-            .field("watermark", &self.shared.watermark)
+            .field("written", &self.shared.written)
+            .field("synced", &self.shared.synced)
             .finish_non_exhaustive()
     }
 }
 
 impl Shared {
-    /// Appends with the state's lock held; wakes the writer if it has nothing to do.
-    fn append(&self, after: u64, change: impl FnOnce(&mut Tail, &mut Ledger)) -> u64 {
+    /// Appends with the state's lock held; wakes the writer if it has nothing to do, or is to be
+    /// quicker.
+    fn append(
+        &self,
+        after: u64,
+        soon: Option<Duration>,
+        change: impl FnOnce(&mut Tail, &mut Ledger),
+    ) -> u64 {
         let mut state = self.state.lock();
         if state.fault.is_some() {
             // A number that is never reached.
             return state.tail.number() + 1;
         }
         state.after = state.after.max(after);
+        state.soon = state.soon.into_iter().chain(soon).min();
         let idle = state.tail.is_empty();
         let State { tail, ledger, .. } = &mut *state;
         change(tail, ledger);
@@ -206,31 +314,53 @@ impl Shared {
         }
         number
     }
+
+    /// How soon something is to be on disk.
+    fn soon(&self, durability: Durability) -> Option<Duration> {
+        match durability {
+            Durability::Group => Some(Duration::ZERO),
+            Durability::Interval => Some(self.interval),
+            Durability::None => None,
+        }
+    }
+
+    /// Nothing is written any more.
+    fn fail(&self, why: &str) {
+        self.state
+            .lock()
+            .fault
+            .get_or_insert_with(|| why.to_owned());
+        self.written.fail();
+        self.synced.fail();
+    }
 }
 
 impl Journal for JournalFile {
     fn publish(&self, slot: Slot, message: &MessageRef<'_>, body: Option<Body>) -> Appended {
-        let Slot { queue, seq, after } = slot;
+        let Slot { queue, seq, .. } = slot;
         let mut at = None;
-        let number = self.shared.append(after, |tail, ledger| {
+        let soon = self.shared.soon(slot.durability);
+        let number = self.shared.append(slot.after, soon, |tail, ledger| {
             let near = body.filter(|body| body.segment == tail.segment() && tail.has_room());
             let place = tail.append(|out| match near {
                 Some(body) => record::again(out, queue, seq, body.offset),
                 None => record::publish(out, queue, seq, message),
             });
-            ledger.publish(queue, seq, place.segment);
+            ledger.publish(queue, seq, place);
             let here = Body {
                 segment: place.segment,
-                offset: place.offset as u32,
+                offset: place.offset,
             };
             at = Some(near.unwrap_or(here));
         });
         Appended { number, body: at }
     }
 
-    fn settle(&self, queue: u64, seqs: &[u64]) {
+    fn settle(&self, queue: u64, seqs: &[u64], surely: Option<Durability>) -> u64 {
+        let soon = surely.map_or(Some(SETTLED_SOON), |surely| self.shared.soon(surely));
+        let mut number = 0;
         for seqs in seqs.chunks(SETTLED_AT_ONCE) {
-            self.shared.append(0, |tail, ledger| {
+            number = self.shared.append(0, soon, |tail, ledger| {
                 let live = seqs.iter().copied();
                 let live: Vec<u64> = live.filter(|seq| ledger.settle(queue, *seq)).collect();
                 if !live.is_empty() {
@@ -238,10 +368,11 @@ impl Journal for JournalFile {
                 }
             });
         }
+        number
     }
 
     fn forget(&self, queue: u64) {
-        self.shared.append(0, |tail, ledger| {
+        self.shared.append(0, Some(SETTLED_SOON), |tail, ledger| {
             if ledger.forget(queue) {
                 tail.append(|out| record::forget(out, queue));
             }
@@ -249,41 +380,52 @@ impl Journal for JournalFile {
     }
 
     fn watermark(&self) -> &Arc<Watermark> {
-        &self.shared.watermark
+        &self.shared.synced
+    }
+
+    fn written(&self) -> &Arc<Watermark> {
+        &self.shared.written
     }
 
     fn last_queue(&self) -> u64 {
         self.last_queue
     }
 
-    fn recovered(&self, queue: u64) -> Vec<(u64, Message)> {
-        let kept = self.recovered.lock().remove(&queue).unwrap_or_default();
-        let message = |kept: Kept| (kept.seq, kept.into_message());
-        kept.into_iter()
-            .map(message)
-            .filter_map(|(seq, message)| Some((seq, message?)))
-            .collect()
+    fn recovered(&self, queue: u64) -> Vec<Stretch> {
+        if self.unclaimed.lock().remove(&queue) {
+            self.shared.state.lock().ledger.stretches(queue)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn has(&self, queue: u64, seqs: Range<u64>) -> bool {
+        reader::has(&self.shared, queue, seqs)
+    }
+
+    fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)> {
+        reader::fetch(&self.shared, &self.origins, queue, seqs)
     }
 
     fn settled_in(&self) {
-        let gone = std::mem::take(&mut *self.recovered.lock());
-        for queue in gone.keys() {
-            self.forget(*queue);
+        let gone = std::mem::take(&mut *self.unclaimed.lock());
+        for queue in gone {
+            self.forget(queue);
         }
     }
 }
 
 impl Recovered {
     fn tell(&self, disk: &dyn Disk) {
-        let messages: usize = self.queues.values().map(Vec::len).sum();
         if self.records > 0 {
             let (records, bytes) = (self.records, self.bytes);
+            let messages = self.ledger.messages();
             tracing::info!(records, bytes, messages, "read the journal");
         }
         if let Some((segment, offset)) = self.torn {
             let path = disk.path(&segment::name(segment));
             tracing::warn!(path = %path.display(), offset, "cut what a crash left unfinished; \
-                nothing behind it was confirmed");
+                nothing behind it was confirmed as durable");
         }
         for damaged in &self.damaged {
             let path = disk.path(&segment::name(damaged.segment));
@@ -293,43 +435,13 @@ impl Recovered {
         }
     }
 
-    /// Writes what could be read of damaged files anew.
-    fn rescue(&mut self, tail: &mut Tail) {
-        let damaged: Vec<u64> = self.damaged.iter().map(|damaged| damaged.segment).collect();
-        for (queue, kept) in &mut self.queues {
-            if !damaged.is_empty() {
-                // Their settling may lie in what is set aside.
-                let settled = kept.iter().filter(|kept| kept.message().is_none());
-                let settled = settled.filter(|kept| !damaged.contains(&kept.segment));
-                let settled: Vec<u64> = settled.map(|kept| kept.seq).collect();
-                for seqs in settled.chunks(SETTLED_AT_ONCE) {
-                    tail.append(|out| record::settle(out, *queue, seqs));
-                }
-            }
-            for kept in kept
-                .iter_mut()
-                .filter(|kept| damaged.contains(&kept.segment))
-            {
-                let Some(message) = kept.message() else {
-                    continue;
-                };
-                let place = tail.append(|out| {
-                    record::publish(out, *queue, kept.seq, &message.view());
-                });
-                kept.segment = place.segment;
-            }
-        }
-    }
-
-    fn set_aside(
-        &self,
-        disk: &dyn Disk,
-        files: &mut BTreeMap<u64, Arc<dyn DiskFile>>,
-    ) -> io::Result<()> {
+    /// Gives damaged files another name: what could be read of them is elsewhere.
+    fn set_aside(&self, shared: &Shared) -> io::Result<()> {
         for damaged in &self.damaged {
-            files.remove(&damaged.segment);
+            shared.segments.lock().remove(&damaged.segment);
+            shared.state.lock().ledger.drop_segment(damaged.segment);
             let name = segment::name(damaged.segment);
-            disk.rename(&name, &format!("{name}.damaged"))?;
+            shared.disk.rename(&name, &format!("{name}.damaged"))?;
         }
         Ok(())
     }

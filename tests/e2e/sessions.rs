@@ -258,6 +258,7 @@ async fn m6_what_is_dropped_is_counted_by_reason() {
         "overflow": 0,
         "too_large": 0,
         "unaddressable": 0,
+        "unreadable": 0,
     });
     let status = broker.ctl("status", json!({})).await;
     assert_eq!(status["messages_dropped"], counted);

@@ -103,7 +103,7 @@ impl Broker {
         if vhosts.len() >= limits::VHOSTS_MAX {
             return Err(Refusal::precondition("too many virtual hosts"));
         }
-        let made = VHost::new(name, &self.next_id, &self.epochs);
+        let made = VHost::new(name, &self.next_id, &self.epochs, self.door(name));
         vhosts.insert(name.into(), Arc::new(made));
         drop(vhosts);
         Ok(put(Kind::VHost, &[name.as_bytes()], &Table::new()))

@@ -214,7 +214,12 @@ fn load_one(
 ) -> Option<()> {
     match (kind, parts) {
         (Kind::VHost, [name]) => {
-            let vhost = Arc::new(VHost::new(name, &broker.next_id, &broker.epochs));
+            let vhost = Arc::new(VHost::new(
+                name,
+                &broker.next_id,
+                &broker.epochs,
+                broker.door(name),
+            ));
             broker.vhosts.write().insert((*name).into(), vhost);
         }
         (Kind::User, [name]) => {
@@ -306,7 +311,7 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
     // Unused since the node came back: whoever uses it gets its whole `x-expires` to return.
     let known = journal_number(value);
     let id = known.unwrap_or_else(|| broker.next_queue());
-    let queue = Queue::new(id, name, &properties, given, Some(&broker.door), now);
+    let queue = Queue::new(id, name, &properties, given, Some(vhost.door()), now);
     queue.restore(broker.journal.recovered(id));
     let queue = vhost.add_queue(queue).ok()?;
     if known.is_none() {

@@ -105,7 +105,7 @@ impl Link {
             name,
             &properties,
             given,
-            Some(&self.broker.door),
+            Some(self.vhost.door()),
             turn.now,
         );
         let recording = self.vhost.recording.lock();

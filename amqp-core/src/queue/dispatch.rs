@@ -30,7 +30,7 @@ impl Queue {
         }
         let seq = state.next_seq;
         state.next_seq += 1;
-        if state.ready.is_empty() {
+        if state.waiting() == 0 {
             let message = what.message;
             let mut offer = Offer {
                 seq,
@@ -60,8 +60,9 @@ impl Queue {
             .held
             .get_or_insert_with(|| what.message.to_message(scratch))
             .clone();
-        state.ready.push_back(Entry::new(message, seq, false));
+        state.backlog().push_back(Entry::new(message, seq, false));
         self.enforce_length(&mut state);
+        state.backlog().look(self.as_ref());
     }
 
     /// Writes a message to the journal, if it is one of those that are. With the lock held: nobody
@@ -74,8 +75,9 @@ impl Queue {
             queue: self.id,
             seq,
             after: self.record(),
+            durability: door.durability,
         };
-        let Appended { number, body } = door.0.publish(slot, &what.message, what.body);
+        let Appended { number, body } = door.journal.publish(slot, &what.message, what.body);
         what.body = body.or(what.body);
         what.journaled = what.journaled.max(number);
     }
@@ -134,7 +136,7 @@ impl Queue {
     /// Hands ready messages on while anybody has credit.
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        while let Some(entry) = state.ready.pop_front() {
+        while let Some(entry) = self.next_ready(state) {
             if self.has_expired(state, &entry, turn) {
                 state.losses.count(Loss::Expired);
                 self.note(&mut gone, &entry);
@@ -151,12 +153,22 @@ impl Queue {
                 Tried::Done => self.note(&mut gone, &entry),
                 Tried::Out => {}
                 Tried::Nobody => {
-                    state.ready.push_front(entry);
+                    state.backlog().push_front(entry);
                     break;
                 }
             }
         }
         self.forget(&gone);
+    }
+
+    /// Takes the first ready message; reads it back if it must.
+    fn next_ready(&self, state: &mut State) -> Option<Entry> {
+        let mut lost = 0;
+        let entry = state.ready.as_mut()?.pop_front(self, &mut lost);
+        for _ in 0..lost {
+            state.losses.count(Loss::Unreadable);
+        }
+        entry
     }
 
     /// Notes a message that was kept and is not wanted any more.
@@ -180,7 +192,7 @@ impl Queue {
         state.unused_since = turn.now;
         let mut gone = Gone::new();
         let mut taken = None;
-        while let Some(entry) = state.ready.pop_front() {
+        while let Some(entry) = self.next_ready(&mut state) {
             if self.has_expired(&state, &entry, turn) {
                 state.losses.count(Loss::Expired);
                 self.note(&mut gone, &entry);
@@ -195,7 +207,7 @@ impl Queue {
             taken = Some(Taken {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
-                remaining: super::clamp(state.ready.len()),
+                remaining: super::clamp(state.waiting()),
                 message: entry.message,
             });
             break;
@@ -226,11 +238,13 @@ impl Queue {
             return;
         };
         let mut gone = Gone::new();
-        while state.ready.len() as u64 > max
-            && let Some(entry) = state.ready.pop_front()
+        while state.waiting() as u64 > max
+            && let Some(dropped) = state.backlog().drop_front(self)
         {
             state.losses.count(Loss::Length);
-            self.note(&mut gone, &entry);
+            if dropped.kept {
+                gone.push(dropped.seq);
+            }
         }
         self.forget(&gone);
     }

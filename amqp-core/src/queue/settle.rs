@@ -56,22 +56,8 @@ impl Queue {
             return;
         }
         back.sort_by_key(Entry::seq);
-        if back.len() <= INSERTED_MAX {
-            // Their places are near the head: an insertion moves the little that is before them.
-            for entry in back {
-                let place = state.ready.partition_point(|held| held.seq() < entry.seq());
-                state.ready.insert(place, entry);
-            }
-        } else {
-            let mut ready: Vec<Entry> = std::mem::take(&mut state.ready).into();
-            ready.append(&mut back);
-            ready.sort_by_key(Entry::seq);
-            state.ready = ready.into();
-        }
+        state.backlog().put_back(back);
         self.dispatch(&mut state, turn);
         self.enforce_length(&mut state);
     }
 }
-
-/// Messages that go back one by one; more are merged with what waits, all at once.
-const INSERTED_MAX: usize = 512;

@@ -10,7 +10,7 @@ use leveret_core::refusal::Refusal;
 use super::Channel;
 use crate::deliver;
 use crate::limits::CONFIRMS_PER_CHANNEL_MAX;
-use crate::method::{ConfirmSelect, ConfirmSelectOk, ServerMethod};
+use crate::method::{BasicNack, ConfirmSelect, ConfirmSelectOk, ServerMethod};
 use crate::session::Session;
 
 /// The confirms of one channel.
@@ -51,10 +51,19 @@ impl Confirms {
         while let Some(run) = self.waiting.pop_front_if(|run| run.seq <= durable) {
             last = Some(run.last);
         }
-        let last = last?;
+        Some(self.pass(last?))
+    }
+
+    /// All that wait will not be acknowledged: the last, and whether that stands for several.
+    fn give_up(&mut self) -> (u64, bool) {
+        self.waiting.clear();
+        self.pass(self.published)
+    }
+
+    fn pass(&mut self, last: u64) -> (u64, bool) {
         let multiple = last - self.acked > 1;
         self.acked = last;
-        Some((last, multiple))
+        (last, multiple)
     }
 }
 
@@ -99,7 +108,7 @@ impl Channel {
         let Some(confirms) = &mut self.confirms else {
             return false;
         };
-        let watermark = session.link.broker().journal().watermark();
+        let watermark = session.link.journal_mark();
         loop {
             if let Some((tag, multiple)) = confirms.take(watermark.durable()) {
                 let id = self.id;
@@ -110,6 +119,18 @@ impl Channel {
             let Some(run) = confirms.waiting.front() else {
                 return false;
             };
+            if watermark.has_failed() {
+                // The disk may have them or not: nobody will ever know more.
+                let (tag, multiple) = confirms.give_up();
+                let (channel, requeue) = (self.id, false);
+                let nack = BasicNack {
+                    delivery_tag: tag,
+                    multiple,
+                    requeue,
+                };
+                session.reply(channel, ServerMethod::BasicNack(nack));
+                return false;
+            }
             // One wake-up at a time: it comes for the first that waits.
             if confirms.woken_at >= run.seq && confirms.woken_at > watermark.durable() {
                 return true;

@@ -227,6 +227,8 @@ fn every_setting_has_an_effect() {
         ("auth_mechanisms.<N>", "AMQPLAIN"),
         ("persistent_client_expiration", "77h"),
         ("mqtt.listener_vhosts.<name>", "/x"),
+        ("journal.durability", "none"),
+        ("journal.vhosts.<vhost>", "none"),
     ];
     for setting in settings() {
         let aliases = setting.aliases.iter().map(|alias| (alias.key, alias.kind));

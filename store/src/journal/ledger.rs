@@ -1,123 +1,245 @@
-//! Which messages of which segment are still wanted.
+//! Where each message that is still wanted lies: the journal's index, in memory.
 //!
 //! For each queue a list of runs: messages that were taken one after the other and lie in one
-//! segment, with a bit for each that is settled. Runs of one queue never overlap, so that a message
-//! is found by its number. Owns no file; must never be wrong in the direction of too few.
+//! segment, with the place of each. Runs of one queue never overlap, so that a message is found by
+//! its number. Owns no file; must never be wrong in the direction of too few.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
+use leveret_core::journal::Stretch;
+
+use super::tail::Place;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// Queues that have a message.
-    queues: HashMap<u64, Vec<Run>, RandomState>,
+    queues: HashMap<u64, Runs, RandomState>,
     segments: HashMap<u64, Count, RandomState>,
+}
+
+/// A queue's runs. Most queues have one.
+struct Runs {
+    /// The one behind all others.
+    open: Run,
+    /// By their first message.
+    older: BTreeMap<u64, Run>,
 }
 
 /// Messages of a queue in one segment, from `first` on.
 struct Run {
     first: u64,
-    /// One behind the last.
-    end: u64,
     segment: u64,
-    live: u64,
-    /// A bit for each from `first` on that is settled or was never here; none is set beyond it.
-    gone: Vec<u64>,
+    live: u32,
+    spots: Vec<Spot>,
 }
 
-/// What a segment holds.
+/// Where a record lies in its segment. One that is settled, or was never here, has no bytes.
+#[derive(Clone, Copy)]
+struct Spot {
+    offset: u32,
+    bytes: u32,
+}
+
+const GONE: Spot = Spot {
+    offset: 0,
+    bytes: 0,
+};
+
+/// What is wanted in a segment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Count {
-    /// Messages that are still wanted.
+    /// Messages.
     pub(super) live: u64,
-    /// Messages that were ever written to it.
-    pub(super) taken: u64,
+    /// Bytes of their records.
+    pub(super) bytes: u64,
 }
 
-impl Run {
-    fn new(seq: u64, segment: u64) -> Self {
-        Self {
-            first: seq,
-            end: seq + 1,
-            segment,
-            live: 1,
-            gone: Vec::new(),
-        }
-    }
-
-    fn place(&self, seq: u64) -> (usize, u64) {
-        let place = seq - self.first;
-        ((place / 64) as usize, 1 << (place % 64))
-    }
-
-    fn is_live(&self, seq: u64) -> bool {
-        let (word, bit) = self.place(seq);
-        (self.first..self.end).contains(&seq)
-            && self.gone.get(word).is_none_or(|gone| gone & bit == 0)
-    }
-
-    /// `true` if it was live until now.
-    fn settle(&mut self, seq: u64) -> bool {
-        if !self.is_live(seq) {
-            return false;
-        }
-        let (word, bit) = self.place(seq);
-        if self.gone.len() <= word {
-            self.gone.resize(word + 1, 0);
-        }
-        self.gone[word] |= bit;
-        self.live -= 1;
-        true
-    }
-
-    /// Takes one behind its end, with a gap of messages that are not here.
-    fn extend(&mut self, seq: u64) {
-        for missing in self.end..seq {
-            let (word, bit) = self.place(missing);
-            if self.gone.len() <= word {
-                self.gone.resize(word + 1, 0);
-            }
-            self.gone[word] |= bit;
-        }
-        self.end = seq + 1;
-        self.live += 1;
-    }
-}
+/// Messages of one run at most, wanted or not.
+const RUN_MAX: usize = 1_024;
 
 /// A gap up to this belongs to a run; a longer one begins another.
-const GAP_MAX: u64 = 256;
+const GAP_MAX: u64 = 64;
 
-/// Adds a message behind all others of the queue.
-fn push(runs: &mut Vec<Run>, seq: u64, segment: u64) {
-    match runs.last_mut() {
-        Some(run) if run.segment == segment && seq >= run.end && seq - run.end <= GAP_MAX => {
-            run.extend(seq);
+impl Run {
+    fn new(seq: u64, place: Place) -> Self {
+        Self {
+            first: seq,
+            segment: place.segment,
+            live: 1,
+            spots: vec![spot(place)],
         }
-        _ => runs.push(Run::new(seq, segment)),
+    }
+
+    /// One behind the last.
+    fn end(&self) -> u64 {
+        self.first + self.spots.len() as u64
+    }
+
+    fn find(&self, seq: u64) -> Option<Place> {
+        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        let spot = self.spots.get(index).filter(|spot| spot.bytes > 0)?;
+        Some(Place {
+            segment: self.segment,
+            offset: spot.offset,
+            bytes: spot.bytes,
+        })
+    }
+
+    /// Takes a message behind its end, if it belongs there.
+    fn extend(&mut self, seq: u64, place: Place) -> bool {
+        let end = self.end();
+        let fits = place.segment == self.segment
+            && seq >= end
+            && seq - end <= GAP_MAX
+            && self.spots.len() + ((seq - end) as usize) < RUN_MAX;
+        if fits {
+            let gap = self.spots.len() + (seq - end) as usize;
+            self.spots.resize(gap, GONE);
+            self.spots.push(spot(place));
+            self.live += 1;
+        }
+        fits
+    }
+
+    fn live(&self) -> impl Iterator<Item = (u64, Place)> {
+        (self.first..self.end()).filter_map(|seq| Some((seq, self.find(seq)?)))
+    }
+}
+
+fn spot(place: Place) -> Spot {
+    Spot {
+        offset: place.offset,
+        bytes: place.bytes,
+    }
+}
+
+impl Runs {
+    /// The run that a message would be in.
+    fn covering(&self, seq: u64) -> Option<&Run> {
+        if seq >= self.open.first {
+            return Some(&self.open);
+        }
+        self.older.range(..=seq).next_back().map(|(_, run)| run)
+    }
+
+    fn covering_mut(&mut self, seq: u64) -> Option<&mut Run> {
+        if seq >= self.open.first {
+            return Some(&mut self.open);
+        }
+        self.older.range_mut(..=seq).next_back().map(|(_, run)| run)
+    }
+
+    fn push(&mut self, seq: u64, place: Place) {
+        if !self.open.extend(seq, place) {
+            let full = std::mem::replace(&mut self.open, Run::new(seq, place));
+            if full.live > 0 {
+                self.older.insert(full.first, full);
+            }
+        }
+    }
+
+    /// All runs, in order.
+    fn all(&self) -> impl Iterator<Item = &Run> {
+        self.older.values().chain([&self.open])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.older.is_empty() && self.open.live == 0
+    }
+
+    /// Takes the run out that a message would be in, to put others in its place.
+    fn take(&mut self, seq: u64) -> Option<Run> {
+        if seq < self.open.first {
+            let first = *self.older.range(..=seq).next_back()?.0;
+            return self.older.remove(&first);
+        }
+        let rest = Run {
+            first: self.open.end(),
+            segment: self.open.segment,
+            live: 0,
+            spots: Vec::new(),
+        };
+        Some(std::mem::replace(&mut self.open, rest))
+    }
+
+    /// Puts messages in order where they belong; nothing else is there.
+    fn put(&mut self, messages: impl Iterator<Item = (u64, Place)>) {
+        let mut run: Option<Run> = None;
+        for (seq, place) in messages {
+            let extended = run.as_mut().is_some_and(|run| run.extend(seq, place));
+            if !extended {
+                let full = run.replace(Run::new(seq, place));
+                self.older.extend(full.map(|full| (full.first, full)));
+            }
+        }
+        let Some(last) = run else { return };
+        if self.open.live == 0 && last.end() >= self.open.end() {
+            self.open = last;
+        } else {
+            self.older.insert(last.first, last);
+        }
     }
 }
 
 impl Ledger {
-    /// A queue has taken a message that lies in this segment: behind all that it took before.
-    pub(super) fn publish(&mut self, queue: u64, seq: u64, segment: u64) {
-        let count = self.segments.entry(segment).or_default();
+    /// A queue has taken a message. One that it has already is in another place now.
+    pub(super) fn publish(&mut self, queue: u64, seq: u64, place: Place) {
+        self.count_in(place);
+        let Some(runs) = self.queues.get_mut(&queue) else {
+            let runs = Runs {
+                open: Run::new(seq, place),
+                older: BTreeMap::new(),
+            };
+            self.queues.insert(queue, runs);
+            return;
+        };
+        if seq >= runs.open.end() {
+            runs.push(seq, place);
+        } else {
+            self.insert(queue, seq, place);
+        }
+    }
+
+    /// A message before the last of its queue.
+    fn insert(&mut self, queue: u64, seq: u64, place: Place) {
+        let Some(runs) = self.queues.get_mut(&queue) else {
+            return;
+        };
+        let before = runs.covering_mut(seq);
+        if !before.as_ref().is_some_and(|run| seq < run.end()) {
+            let extended = before.is_some_and(|run| run.extend(seq, place));
+            if !extended {
+                runs.older.insert(seq, Run::new(seq, place));
+            }
+            return;
+        }
+        let Some(old) = runs.take(seq) else {
+            return;
+        };
+        let before = old.find(seq);
+        let mut fresh: Vec<(u64, Place)> = old.live().filter(|(held, _)| *held != seq).collect();
+        let at = fresh.partition_point(|(held, _)| *held < seq);
+        fresh.insert(at, (seq, place));
+        runs.put(fresh.into_iter());
+        if let Some(before) = before {
+            self.count_out(before.segment, 1, before.bytes.into());
+        }
+    }
+
+    fn count_in(&mut self, place: Place) {
+        let count = self.segments.entry(place.segment).or_default();
         count.live += 1;
-        count.taken += 1;
-        let runs = self.queues.entry(queue).or_default();
-        push(runs, seq, segment);
+        count.bytes += u64::from(place.bytes);
     }
 
-    /// So many messages were written to the segment, wanted or not.
-    pub(super) fn remember_taken(&mut self, segment: u64, taken: u64) {
-        let count = self.segments.entry(segment).or_default();
-        count.taken = count.taken.max(taken);
-    }
-
-    fn find(runs: &[Run], seq: u64) -> Option<usize> {
-        let behind = runs.partition_point(|run| run.first <= seq);
-        behind.checked_sub(1)
+    fn count_out(&mut self, segment: u64, messages: u64, bytes: u64) {
+        if let Some(count) = self.segments.get_mut(&segment) {
+            count.live -= messages;
+            count.bytes -= bytes;
+        }
     }
 
     /// A message is not wanted any more; `true` if it was until now.
@@ -125,21 +247,25 @@ impl Ledger {
         let Some(runs) = self.queues.get_mut(&queue) else {
             return false;
         };
-        let Some(place) = Self::find(runs, seq) else {
+        let Some(run) = runs.covering_mut(seq) else {
             return false;
         };
-        let run = &mut runs[place];
-        if !run.settle(seq) {
+        let Some(place) = run.find(seq) else {
             return false;
-        }
-        let (segment, empty) = (run.segment, run.live == 0);
-        if empty {
-            runs.remove(place);
+        };
+        let index = (seq - run.first) as usize;
+        run.spots[index] = GONE;
+        run.live -= 1;
+        if run.live == 0 {
+            let first = run.first;
+            if first < runs.open.first {
+                runs.older.remove(&first);
+            }
             if runs.is_empty() {
                 self.queues.remove(&queue);
             }
         }
-        self.release(segment, 1);
+        self.count_out(place.segment, 1, place.bytes.into());
         true
     }
 
@@ -148,53 +274,46 @@ impl Ledger {
         let Some(runs) = self.queues.remove(&queue) else {
             return false;
         };
-        for run in runs {
-            self.release(run.segment, run.live);
+        for run in runs.all() {
+            let bytes = run.live().map(|(_, place)| u64::from(place.bytes)).sum();
+            self.count_out(run.segment, run.live.into(), bytes);
         }
         true
     }
 
-    fn release(&mut self, segment: u64, messages: u64) {
-        if let Some(count) = self.segments.get_mut(&segment) {
-            count.live -= messages;
-        }
+    /// Where a message lies that is wanted.
+    pub(super) fn find(&self, queue: u64, seq: u64) -> Option<Place> {
+        self.queues.get(&queue)?.covering(seq)?.find(seq)
     }
 
-    /// Whether a message is wanted and lies in this segment.
-    pub(super) fn is_live(&self, queue: u64, seq: u64, segment: u64) -> bool {
-        let Some(runs) = self.queues.get(&queue) else {
-            return false;
-        };
-        Self::find(runs, seq)
-            .map(|place| &runs[place])
-            .is_some_and(|run| run.segment == segment && run.is_live(seq))
-    }
-
-    /// Messages of a queue that are wanted have been copied to another segment: `seqs` in order,
-    /// all that are live of those in the same segment between the first and the last of them.
-    pub(super) fn moved(&mut self, queue: u64, mut seqs: &[u64], to: u64) {
-        while let Some(&first) = seqs.first() {
-            let Some(runs) = self.queues.get_mut(&queue) else {
+    /// Messages of a queue that are wanted have been copied: each in order, with where it lies now.
+    pub(super) fn relocate(&mut self, queue: u64, mut moved: &[(u64, Place)]) {
+        while let Some(&(first, _)) = moved.first() {
+            let Some(old) = self
+                .queues
+                .get_mut(&queue)
+                .and_then(|runs| runs.take(first))
+            else {
                 return;
             };
-            let Some(place) = Self::find(runs, first) else {
-                return;
-            };
-            let old = runs.remove(place);
-            let of_this = seqs.partition_point(|seq| *seq < old.end).max(1);
-            let (moved, rest) = seqs.split_at(of_this);
-            let last = moved[moved.len() - 1];
-            let mut fresh = Vec::new();
-            moved.iter().for_each(|seq| push(&mut fresh, *seq, to));
-            let behind = (last + 1..old.end).filter(|seq| old.is_live(*seq));
-            behind.for_each(|seq| push(&mut fresh, seq, old.segment));
-            runs.splice(place..place, fresh);
-            let count = moved.len() as u64;
-            self.release(old.segment, count);
-            let target = self.segments.entry(to).or_default();
-            target.live += count;
-            target.taken += count;
-            seqs = rest;
+            let of_this = moved.partition_point(|(seq, _)| *seq < old.end()).max(1);
+            let (here, rest) = moved.split_at(of_this);
+            let mut here = here.iter().copied().peekable();
+            let mut fresh = Vec::with_capacity(old.live as usize);
+            for (seq, place) in old.live() {
+                match here.next_if(|(copied, _)| *copied == seq) {
+                    Some((_, to)) => {
+                        self.count_out(place.segment, 1, place.bytes.into());
+                        self.count_in(to);
+                        fresh.push((seq, to));
+                    }
+                    None => fresh.push((seq, place)),
+                }
+            }
+            if let Some(runs) = self.queues.get_mut(&queue) {
+                runs.put(fresh.into_iter());
+            }
+            moved = rest;
         }
     }
 
@@ -205,5 +324,49 @@ impl Ledger {
     /// The segment is no more; nothing in it was wanted.
     pub(super) fn drop_segment(&mut self, segment: u64) {
         self.segments.remove(&segment);
+    }
+
+    /// Queues that have messages.
+    pub(super) fn queues(&self) -> impl Iterator<Item = u64> {
+        self.queues.keys().copied()
+    }
+
+    /// Messages that are wanted, of all queues.
+    pub(super) fn messages(&self) -> u64 {
+        self.segments.values().map(|count| count.live).sum()
+    }
+
+    /// The messages of a queue, as stretches of numbers without a gap.
+    pub(super) fn stretches(&self, queue: u64) -> Vec<Stretch> {
+        let mut found: Vec<Stretch> = Vec::new();
+        let runs = self.queues.get(&queue);
+        for (seq, place) in runs.iter().flat_map(|runs| runs.all()).flat_map(Run::live) {
+            let bytes = u64::from(place.bytes);
+            match found.last_mut() {
+                Some(last)
+                    if last.first + u64::from(last.count) == seq
+                        && last.count < Stretch::COUNT_MAX
+                        && last.bytes + bytes <= Stretch::BYTES_MAX =>
+                {
+                    last.count += 1;
+                    last.bytes += bytes;
+                }
+                _ => found.push(Stretch {
+                    first: seq,
+                    count: 1,
+                    bytes,
+                }),
+            }
+        }
+        found
+    }
+
+    /// Where the messages of a stretch lie that are wanted.
+    pub(super) fn places(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Place)> {
+        let Some(runs) = self.queues.get(&queue) else {
+            return Vec::new();
+        };
+        seqs.filter_map(|seq| Some((seq, runs.covering(seq)?.find(seq)?)))
+            .collect()
     }
 }

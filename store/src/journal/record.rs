@@ -1,16 +1,18 @@
 //! The journal's records, byte by byte: docs/format.md says the same in words.
 //!
 //! ```text
-//! record  = length u32 | crc32c u32 (of length and body) | body
+//! record  = length u32 | crc32c u32 (of the segment's nonce, length and body) | body
 //! body    = 1 | queue u64 | seq u64 | message          a queue has taken a message
 //!         | 2 | queue u64 | seq u64 | offset u32       another queue has taken the message there
 //!         | 3 | queue u64 | seq u64 …                  messages are settled
 //!         | 4 | queue u64                              a queue is gone, with all its messages
-//!         | 5 | batch u64                              what follows is written and synced at once
+//!         | 5 | batch u64 | synced u64 | segment u64   what follows is written and synced at once
 //! message = origin u8 | flags u8 | received u64 | expires u64 | exchange u8 | key u16
 //!         | properties u32 | exchange, key, properties, payload: bytes
 //! ```
-//! Numbers are little-endian; lengths count bytes. A length of zero ends a segment.
+//! Numbers are little-endian; lengths count bytes. A length of zero ends a segment. The nonce is
+//! drawn for each segment and never shown: nobody who publishes can make bytes that look like a
+//! record.
 
 use leveret_core::key::Form;
 use leveret_core::message::{Head, MessageRef, Origin};
@@ -52,9 +54,31 @@ pub(super) enum Record<'a> {
     Forget {
         queue: u64,
     },
-    Batch {
-        number: u64,
-    },
+    Batch(Mark),
+}
+
+/// What a batch begins with, in each segment that it is in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Mark {
+    pub(super) number: u64,
+    /// The last batch that was surely on disk when this one was written.
+    pub(super) synced: u64,
+    /// Where this batch begins.
+    pub(super) segment: u64,
+}
+
+/// What the checksums of a segment begin with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Seal(u32);
+
+impl Seal {
+    pub(super) fn new(nonce: u64) -> Self {
+        Self(crc32c::crc32c(&nonce.to_le_bytes()))
+    }
+
+    fn checksum(self, length: &[u8], body: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c_append(self.0, length), body)
+    }
 }
 
 /// A message as it lies in a record.
@@ -83,8 +107,16 @@ pub(super) enum Read<'a> {
     Bad(&'static str),
 }
 
+/// Where the record that begins at `at` ends, by its length alone.
+pub(super) fn end(segment: &[u8], at: usize) -> Option<usize> {
+    let length = segment.get(at..)?.first_chunk::<4>()?;
+    let body_bytes = u32::from_le_bytes(*length) as usize;
+    let end = at + HEADER_BYTES + body_bytes;
+    (body_bytes > 0 && end <= segment.len()).then_some(end)
+}
+
 /// Reads the record that begins at `at`.
-pub(super) fn read(segment: &[u8], at: usize) -> Read<'_> {
+pub(super) fn read(segment: &[u8], at: usize, seal: Seal) -> Read<'_> {
     let Some(header) = segment.get(at..at + HEADER_BYTES) else {
         return Read::End;
     };
@@ -105,7 +137,7 @@ pub(super) fn read(segment: &[u8], at: usize) -> Read<'_> {
     let Some(body) = segment.get(from..from + body_bytes) else {
         return Read::Bad("a record that reaches beyond the file");
     };
-    if checksum(length, body) != sum {
+    if seal.checksum(length, body) != sum {
         return Read::Bad("a checksum that does not fit");
     }
     match parse(body) {
@@ -114,8 +146,18 @@ pub(super) fn read(segment: &[u8], at: usize) -> Read<'_> {
     }
 }
 
-fn checksum(length: &[u8], body: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(length), body)
+/// The message of the record that begins at `at`, or that this one refers to.
+pub(super) fn message_at(segment: &[u8], at: usize, seal: Seal) -> Option<Encoded<'_>> {
+    match read(segment, at, seal) {
+        Read::Record(Record::Publish { message, .. }, _) => Some(message),
+        Read::Record(Record::Again { offset, .. }, _) => {
+            match read(segment, offset as usize, seal) {
+                Read::Record(Record::Publish { message, .. }, _) => Some(message),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 fn parse(body: &[u8]) -> Option<Record<'_>> {
@@ -146,7 +188,15 @@ fn parse(body: &[u8]) -> Option<Record<'_>> {
             seqs: Seqs(rest),
         },
         FORGET if rest.is_empty() => Record::Forget { queue: first },
-        BATCH if rest.is_empty() => Record::Batch { number: first },
+        BATCH => {
+            let (synced, rest) = number(rest)?;
+            let segment = u64::from_le_bytes(rest.try_into().ok()?);
+            Record::Batch(Mark {
+                number: first,
+                synced,
+                segment,
+            })
+        }
         _ => return None,
     })
 }
@@ -193,6 +243,11 @@ impl<'a> Encoded<'a> {
         })
     }
 
+    /// Which origin wrote its properties.
+    pub(super) fn origin(self) -> u8 {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// The message, if one of the origins wrote its properties.
     pub(super) fn message(self, origins: &[&'static dyn Origin]) -> Option<MessageRef<'a>> {
         let parts = self.parts()?;
@@ -221,16 +276,20 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// Appends a record; `write` appends its body.
+/// Appends a record that is not sealed yet; `write` appends its body.
 fn append(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     write(out);
-    let body_bytes = out.len() - at - HEADER_BYTES;
-    let length = (body_bytes as u32).to_le_bytes();
-    let sum = checksum(&length, &out[at + HEADER_BYTES..]);
-    out[at..at + 4].copy_from_slice(&length);
-    out[at + 4..at + HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+    let body_bytes = (out.len() - at - HEADER_BYTES) as u32;
+    out[at..at + 4].copy_from_slice(&body_bytes.to_le_bytes());
+}
+
+/// Writes the checksum of the one record that these bytes are.
+pub(super) fn seal(record: &mut [u8], seal: Seal) {
+    let (header, body) = record.split_at_mut(HEADER_BYTES);
+    let sum = seal.checksum(&header[..4], body);
+    header[4..].copy_from_slice(&sum.to_le_bytes());
 }
 
 pub(super) fn publish(out: &mut Vec<u8>, queue: u64, seq: u64, message: &MessageRef<'_>) {
@@ -295,9 +354,17 @@ pub(super) fn forget(out: &mut Vec<u8>, queue: u64) {
     });
 }
 
-pub(super) fn batch(out: &mut Vec<u8>, number: u64) {
+pub(super) fn batch(out: &mut Vec<u8>, mark: Mark) {
     append(out, |out| {
         out.push(BATCH);
-        out.extend_from_slice(&number.to_le_bytes());
+        out.extend_from_slice(&mark.number.to_le_bytes());
+        out.extend_from_slice(&mark.synced.to_le_bytes());
+        out.extend_from_slice(&mark.segment.to_le_bytes());
     });
 }
+
+/// A record that names a batch.
+pub(super) const BATCH_BYTES: usize = HEADER_BYTES + 25;
+
+/// What a record that names a batch begins with: the length of its body.
+pub(super) const BATCH_LENGTH: [u8; 4] = (BATCH_BYTES as u32 - HEADER_BYTES as u32).to_le_bytes();

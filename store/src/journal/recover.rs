@@ -1,46 +1,37 @@
 //! Reading the journal back: what is still wanted, what was torn, what is damaged.
 //!
 //! ```text
-//! bad bytes in batch k ── a batch after k is there ──▶ damage: what can be read is rescued, the
-//!                     │                                file is set aside
-//!                     └─ none is ───────────────────▶ torn: nothing behind it was confirmed, cut
+//! bad bytes in batch k ── a later batch says that k was synced ──▶ damage: what can be read is
+//!                     │                                             rescued, the file is set aside
+//!                     └─ none does ──────────────────────────────▶ torn: nothing behind it was
+//!                                                                   confirmed, it is cut
 //! ```
-//! A batch is written only when the one before it is synced, so bytes that a crash tore are of the
-//! last batch. Owns no thread; changes only what was torn.
+//! Owns no thread; changes only what was torn. Reads every record's checksum, and keeps no message
+//! in memory: only where each lies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use leveret_core::message::{Message, Origin};
+use leveret_core::message::Origin;
 
 use super::ledger::Ledger;
-use super::record::{self, Read, Record};
+use super::record::{self, BATCH_LENGTH, Mark, Read, Record, Seal};
 use super::segment::{self, Header};
+use super::tail::{Place, Tail};
 use crate::disk::{Disk, DiskFile};
 
-/// A message that is still wanted.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) seq: u64,
-    pub(super) segment: u64,
-    /// `None` once it is settled.
-    message: Option<Message>,
-}
-
-impl Kept {
-    pub(super) fn into_message(self) -> Option<Message> {
-        self.message
-    }
-
-    pub(super) fn message(&self) -> Option<&Message> {
-        self.message.as_ref()
-    }
+/// A segment that is there.
+#[derive(Clone)]
+pub(super) struct Segment {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) seal: Seal,
+    /// Where what was written ends.
+    pub(super) used: u64,
 }
 
 /// A file that cannot be read as a whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Damaged {
     pub(super) segment: u64,
     pub(super) offset: u64,
@@ -50,341 +41,366 @@ pub(super) struct Damaged {
 /// What was found.
 #[derive(Default)]
 pub(super) struct Recovered {
-    /// In the order in which queues took them.
-    pub(super) queues: HashMap<u64, Vec<Kept>, RandomState>,
-    pub(super) segments: BTreeMap<u64, Arc<dyn DiskFile>>,
+    pub(super) ledger: Ledger,
+    pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) damaged: Vec<Damaged>,
-    pub(super) last_batch: u64,
-    /// Where the last batch was torn, and its file cut.
+    /// The batch that was read last.
+    pub(super) last: Mark,
+    /// Where what was not confirmed was cut.
     pub(super) torn: Option<(u64, u64)>,
     /// The highest number of a queue that a record names.
     pub(super) last_queue: u64,
-    /// Messages that segments have or had.
-    taken: HashMap<u64, u64, RandomState>,
-    /// Where segments end that can be read as a whole.
-    ends: HashMap<u64, u64, RandomState>,
     pub(super) records: u64,
     pub(super) bytes: u64,
+    /// Files whose header cannot be read: nothing in them can.
+    unreadable: BTreeMap<u64, Arc<dyn DiskFile>>,
 }
 
-/// Where a file could not be read on.
-struct Bad {
-    segment: u64,
-    offset: u64,
-    batch: u64,
-    why: &'static str,
+/// The segment that is being read.
+struct Reading<'a> {
+    number: u64,
+    bytes: &'a [u8],
+    seal: Seal,
+    /// Tags of the protocols that this program speaks.
+    tags: &'a BTreeSet<u8>,
+}
+
+/// What is behind bytes that cannot be read.
+enum Behind {
+    /// It goes on here.
+    Damage(Option<usize>),
+    /// Nothing: the segment ends.
+    End,
+    Torn,
 }
 
 /// Reads all segments in order.
 ///
 /// # Errors
-/// A file cannot be read, or is of a newer version.
+/// A file cannot be read, or is of another version.
 pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::Result<Recovered> {
+    let tags = origins.iter().map(|origin| origin.tag()).collect();
     let mut found = Recovered::default();
-    let mut scratch = Vec::new();
-    let mut bad = Vec::new();
-    let names = disk.list()?;
-    let mut numbers: Vec<u64> = names
-        .iter()
-        .filter_map(|name| segment::number(name))
-        .collect();
-    numbers.sort_unstable();
-    for number in numbers {
+    let mut bytes = Vec::new();
+    let mut numbers = numbers(disk)?;
+    while let Some(number) = numbers.pop_first() {
         let file = disk.open(&segment::name(number))?;
-        let bytes = segment::read(&*file)?;
-        match segment::read_header(&bytes, number) {
-            Header::Newer(version) => {
-                let ours = segment::FORMAT_VERSION;
-                let why = format!(
-                    "{} has format {version}, this version reads {ours} at most",
-                    disk.path(&segment::name(number)).display()
-                );
-                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-            }
+        segment::read_into(&*file, &mut bytes)?;
+        let nonce = match segment::read_header(&bytes, number) {
+            Header::Other(version) => return Err(other_version(disk, number, version)),
             // The crash came before the first batch in it was written.
-            Header::Empty => {}
-            Header::Bad(why) => {
-                let offset = 0;
-                bad.push(Bad {
-                    segment: number,
-                    offset,
-                    batch: found.last_batch,
-                    why,
-                });
+            Header::Empty => {
+                disk.remove(&segment::name(number))?;
+                continue;
             }
-            Header::Ours => {}
+            Header::Bad(why) => {
+                found.note_damage(number, 0, why);
+                found.unreadable.insert(number, file);
+                continue;
+            }
+            Header::Ours { nonce, whole } => {
+                if !whole {
+                    found.note_damage(number, 0, "one of two copies of its header");
+                }
+                nonce
+            }
+        };
+        let reading = Reading {
+            number,
+            bytes: &bytes,
+            seal: Seal::new(nonce),
+            tags: &tags,
+        };
+        let (used, torn) = found.read(&reading, disk, &numbers)?;
+        let seal = reading.seal;
+        if used <= segment::HEADER_BYTES && !found.is_damaged(number) {
+            disk.remove(&segment::name(number))?;
+        } else {
+            if file.size()? > used {
+                file.shorten(used)?;
+            }
+            found.segments.insert(number, Segment { file, seal, used });
         }
-        found.segments.insert(number, file);
-        found.read(number, &bytes, origins, &mut scratch, &mut bad)?;
+        if torn {
+            found.torn = Some((number, used));
+            // The same batch went on in them.
+            for number in std::mem::take(&mut numbers) {
+                disk.remove(&segment::name(number))?;
+            }
+        }
     }
-    found.judge(bad)?;
-    found.trim(disk)?;
     Ok(found)
 }
 
+/// The numbers of all segments.
+pub(super) fn numbers(disk: &dyn Disk) -> io::Result<BTreeSet<u64>> {
+    let names = disk.list()?;
+    Ok(names
+        .iter()
+        .filter_map(|name| segment::number(name))
+        .collect())
+}
+
+fn other_version(disk: &dyn Disk, number: u64, version: u32) -> io::Error {
+    let path = disk.path(&segment::name(number));
+    let ours = segment::FORMAT_VERSION;
+    let mend = if version > ours {
+        "use a newer program"
+    } else {
+        "it was never released: remove the directory, or use the program that wrote it"
+    };
+    let why = format!(
+        "{} has format {version}, this version reads {ours}: {mend}",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
 impl Recovered {
-    /// Reads one segment, and on behind bytes that it cannot read.
+    /// Reads one segment, and on behind bytes that it cannot read. Says where it ends, and whether
+    /// everything behind that was torn.
     fn read(
         &mut self,
-        segment: u64,
-        bytes: &[u8],
-        origins: &[&'static dyn Origin],
-        scratch: &mut Vec<u8>,
-        bad: &mut Vec<Bad>,
-    ) -> io::Result<()> {
+        reading: &Reading<'_>,
+        disk: &dyn Disk,
+        later: &BTreeSet<u64>,
+    ) -> io::Result<(u64, bool)> {
+        let bytes = reading.bytes;
         let mut at = segment::HEADER_BYTES as usize;
-        // The message that was read last: the one that is mostly referred to.
-        let mut last = None;
-        let mut shared = HashMap::default();
         loop {
-            let why = match record::read(bytes, at) {
+            let (why, is_end) = match record::read(bytes, at, reading.seal) {
                 Read::Record(record, next) => {
                     self.records += 1;
                     self.bytes += (next - at) as u64;
-                    let mut reading = Reading {
-                        segment,
-                        bytes,
-                        origins,
-                        scratch,
-                        last: &mut last,
-                        shared: &mut shared,
-                    };
-                    self.apply(&mut reading, at, record)?;
+                    self.apply(reading, at..next, record)?;
                     at = next;
                     continue;
                 }
-                Read::End => "nothing where something was",
-                Read::Bad(why) => why,
+                Read::End => ("nothing where something was", true),
+                Read::Bad(why) => (why, false),
             };
-            let is_end = matches!(record::read(bytes, at), Read::End);
-            let next = next_batch(bytes, at, self.last_batch);
-            if next.is_none() && is_end {
-                self.ends.insert(segment, at as u64);
-                return Ok(());
-            }
-            bad.push(Bad {
-                segment,
-                offset: at as u64,
-                batch: self.last_batch,
-                why,
-            });
-            match next {
-                Some(next) => at = next,
-                None => return Ok(()),
+            match self.look_behind(reading, at, is_end, disk, later)? {
+                Behind::End => return Ok((at as u64, false)),
+                Behind::Torn => return Ok((at as u64, true)),
+                Behind::Damage(next) => {
+                    self.note_damage(reading.number, at as u64, why);
+                    match next {
+                        Some(next) => at = next,
+                        None => return Ok((bytes.len() as u64, false)),
+                    }
+                }
             }
         }
+    }
+
+    /// Tells damage from what was torn, and finds where it goes on.
+    fn look_behind(
+        &self,
+        reading: &Reading<'_>,
+        at: usize,
+        is_end: bool,
+        disk: &dyn Disk,
+        later: &BTreeSet<u64>,
+    ) -> io::Result<Behind> {
+        let bytes = reading.bytes;
+        // A record that reads well may follow, as far as the length can be believed.
+        let follows = |next: &usize| {
+            let read = record::read(bytes, *next, reading.seal);
+            !is_end && matches!(read, Read::Record(..))
+        };
+        let follower = record::end(bytes, at).filter(follows);
+        let here = next_mark(reading, at, self.last.number);
+        if let Some((place, mark)) = here
+            && self.proves(mark, true)
+        {
+            return Ok(Behind::Damage(Some(follower.unwrap_or(place))));
+        }
+        if is_end && here.is_none() {
+            // Or a whole batch was torn away: nothing of it was confirmed.
+            return Ok(Behind::End);
+        }
+        for number in later {
+            let file = disk.open(&segment::name(*number))?;
+            let other = segment::read(&*file)?;
+            let Header::Ours { nonce, .. } = segment::read_header(&other, *number) else {
+                continue;
+            };
+            let other = Reading {
+                number: *number,
+                bytes: &other,
+                seal: Seal::new(nonce),
+                tags: reading.tags,
+            };
+            let from = segment::HEADER_BYTES as usize;
+            if let Some((_, mark)) = next_mark(&other, from, self.last.number)
+                && self.proves(mark, mark.segment > reading.number)
+            {
+                return Ok(Behind::Damage(follower));
+            }
+        }
+        Ok(Behind::Torn)
+    }
+
+    /// Whether a later batch proves that what cannot be read was on disk. `begins_behind`: it
+    /// begins behind those bytes, so that they are not its own.
+    fn proves(&self, mark: Mark, begins_behind: bool) -> bool {
+        let next = mark.number == self.last.number + 1;
+        mark.synced > self.last.number || (next && begins_behind && mark.synced >= self.last.number)
+    }
+
+    fn note_damage(&mut self, segment: u64, offset: u64, why: &'static str) {
+        if !self.is_damaged(segment) {
+            let damaged = Damaged {
+                segment,
+                offset,
+                why,
+            };
+            self.damaged.push(damaged);
+        }
+    }
+
+    fn is_damaged(&self, segment: u64) -> bool {
+        let mut damaged = self.damaged.iter();
+        damaged.any(|damaged| damaged.segment == segment)
     }
 
     fn apply(
         &mut self,
-        reading: &mut Reading<'_>,
-        at: usize,
+        reading: &Reading<'_>,
+        range: std::ops::Range<usize>,
         record: Record<'_>,
     ) -> io::Result<()> {
-        let segment = reading.segment;
+        let place = Place {
+            segment: reading.number,
+            offset: range.start as u32,
+            bytes: range.len() as u32,
+        };
         match record {
-            Record::Publish { queue, seq, .. } => {
-                self.last_queue = self.last_queue.max(queue);
-                let message = reading.message(at)?;
-                self.keep(
-                    queue,
-                    Kept {
-                        seq,
-                        segment,
-                        message,
-                    },
-                );
-            }
-            Record::Again { queue, seq, offset } => {
-                self.last_queue = self.last_queue.max(queue);
-                let message = reading.message(offset as usize)?;
-                if let Some(message) = &message {
-                    let shared = reading.shared.entry(offset as usize);
-                    shared.or_insert_with(|| message.clone());
+            Record::Publish {
+                queue,
+                seq,
+                message,
+            } => {
+                if !reading.tags.contains(&message.origin()) {
+                    let why = "a message of a protocol that this version does not speak";
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, why));
                 }
-                self.keep(
-                    queue,
-                    Kept {
-                        seq,
-                        segment,
-                        message,
-                    },
-                );
+                self.last_queue = self.last_queue.max(queue);
+                self.ledger.publish(queue, seq, place);
+            }
+            Record::Again { queue, seq, .. } => {
+                self.last_queue = self.last_queue.max(queue);
+                self.ledger.publish(queue, seq, place);
             }
             Record::Settle { queue, seqs } => {
-                if let Some(kept) = self.queues.get_mut(&queue) {
-                    seqs.iter().for_each(|seq| settle(kept, seq));
+                for seq in seqs.iter() {
+                    self.ledger.settle(queue, seq);
                 }
             }
             Record::Forget { queue } => {
                 self.last_queue = self.last_queue.max(queue);
-                let kept = self.queues.get_mut(&queue);
-                kept.into_iter()
-                    .flatten()
-                    .for_each(|kept| kept.message = None);
+                self.ledger.forget(queue);
             }
-            Record::Batch { number } => self.last_batch = self.last_batch.max(number),
+            Record::Batch(mark) => self.last = mark,
         }
         Ok(())
     }
 
-    /// Gives back what the last segments had reserved and did not use, and removes empty ones.
-    fn trim(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        for (segment, end) in &self.ends {
-            if self
-                .damaged
-                .iter()
-                .any(|damaged| damaged.segment == *segment)
-            {
-                continue;
-            }
-            let file = &self.segments[segment];
-            if *end <= segment::HEADER_BYTES {
-                self.segments.remove(segment);
-                disk.remove(&segment::name(*segment))?;
-            } else if file.size()? > *end {
-                file.shorten(*end)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A message behind all others, or in the place of the same one that was copied.
-    fn keep(&mut self, queue: u64, kept: Kept) {
-        *self.taken.entry(kept.segment).or_default() += 1;
-        let held = self.queues.entry(queue).or_default();
-        if held.last().is_none_or(|last| last.seq < kept.seq) {
-            held.push(kept);
-            return;
-        }
-        match held.binary_search_by_key(&kept.seq, |held| held.seq) {
-            Ok(place) => held[place] = kept,
-            Err(place) => held.insert(place, kept),
-        }
-    }
-
-    /// Tells damage from what the last crash tore, and cuts that.
-    fn judge(&mut self, bad: Vec<Bad>) -> io::Result<()> {
-        for bad in bad {
-            if bad.batch < self.last_batch || bad.offset == 0 {
-                let Bad {
-                    segment,
-                    offset,
-                    why,
-                    ..
-                } = bad;
-                if self
-                    .damaged
-                    .last()
-                    .is_none_or(|last| last.segment != segment)
-                {
-                    self.damaged.push(Damaged {
-                        segment,
-                        offset,
-                        why,
-                    });
-                }
-            } else {
-                let file = &self.segments[&bad.segment];
-                file.shorten(bad.offset)?;
-                self.torn = Some((bad.segment, bad.offset));
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops what is settled.
-    pub(super) fn drop_settled(&mut self) {
-        for kept in self.queues.values_mut() {
-            kept.retain(|kept| kept.message.is_some());
-        }
-        self.queues.retain(|_, kept| !kept.is_empty());
-    }
-
-    /// Who is wanted where; without those in damaged files, which are to be written again.
-    pub(super) fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger::default();
-        for (queue, kept) in &self.queues {
-            for one in kept {
-                if !self.is_damaged(one.segment) {
-                    ledger.publish(*queue, one.seq, one.segment);
-                }
-            }
-        }
-        for (segment, taken) in &self.taken {
-            if self.segments.contains_key(segment) {
-                ledger.remember_taken(*segment, *taken);
-            }
-        }
-        ledger
-    }
-
-    pub(super) fn is_damaged(&self, segment: u64) -> bool {
-        self.damaged
-            .iter()
-            .any(|damaged| damaged.segment == segment)
-    }
-}
-
-fn settle(kept: &mut [Kept], seq: u64) {
-    if let Ok(place) = kept.binary_search_by_key(&seq, |held| held.seq) {
-        kept[place].message = None;
-    }
-}
-
-/// The segment that is being read.
-struct Reading<'a> {
-    segment: u64,
-    bytes: &'a [u8],
-    origins: &'a [&'static dyn Origin],
-    scratch: &'a mut Vec<u8>,
-    last: &'a mut Option<(usize, Message)>,
-    /// Others that were referred to.
-    shared: &'a mut HashMap<usize, Message, RandomState>,
-}
-
-impl Reading<'_> {
-    /// The message in the record that begins there; `None` if that cannot be read.
+    /// Writes what could be read of damaged files anew: what they settle first, then what is wanted
+    /// of them. Says how many messages could not be read.
     ///
     /// # Errors
-    /// A protocol wrote it that this program does not speak.
-    fn message(&mut self, at: usize) -> io::Result<Option<Message>> {
-        if let Some((_, message)) = self.last.as_ref().filter(|(last, _)| *last == at) {
-            return Ok(Some(message.clone()));
+    /// A file cannot be read any more.
+    pub(super) fn rescue(&mut self, tail: &mut Tail) -> io::Result<u64> {
+        let mut lost = 0;
+        for damaged in self.damaged.clone() {
+            let Some(segment) = self.segments.get(&damaged.segment) else {
+                continue;
+            };
+            let bytes = segment::read(&*segment.file)?;
+            let seal = segment.seal;
+            let mut at = segment::HEADER_BYTES as usize;
+            while let Some((record, from, next)) = next_readable(&bytes, at, seal) {
+                let queue_and_seq = match record {
+                    Record::Settle { .. } | Record::Forget { .. } => {
+                        tail.append(|out| out.extend_from_slice(&bytes[from..next]));
+                        None
+                    }
+                    Record::Publish { queue, seq, .. } | Record::Again { queue, seq, .. } => {
+                        Some((queue, seq))
+                    }
+                    Record::Batch(_) => None,
+                };
+                at = next;
+                let here = Place {
+                    segment: damaged.segment,
+                    offset: from as u32,
+                    bytes: (next - from) as u32,
+                };
+                let wanted =
+                    |(queue, seq): &(u64, u64)| self.ledger.find(*queue, *seq) == Some(here);
+                let Some((queue, seq)) = queue_and_seq.filter(wanted) else {
+                    continue;
+                };
+                match record::message_at(&bytes, from, seal) {
+                    Some(message) => {
+                        let encode =
+                            |out: &mut _| record::publish_encoded(out, queue, seq, message);
+                        let place = tail.append(encode);
+                        self.ledger.publish(queue, seq, place);
+                    }
+                    None => {
+                        lost += 1;
+                        self.ledger.settle(queue, seq);
+                        tail.append(|out| record::settle(out, queue, &[seq]));
+                    }
+                }
+            }
         }
-        if let Some(message) = self.shared.get(&at) {
-            return Ok(Some(message.clone()));
-        }
-        let Read::Record(Record::Publish { message, .. }, _) = record::read(self.bytes, at) else {
-            return Ok(None);
-        };
-        let Some(view) = message.message(self.origins) else {
-            let why = "a message of a protocol that this version does not speak";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-        };
-        let message = view.to_message(self.scratch);
-        *self.last = Some((at, message.clone()));
-        Ok(Some(message))
+        Ok(lost)
     }
 }
 
-/// Where behind bytes that cannot be read a batch begins that is later than this one.
-fn next_batch(bytes: &[u8], from: usize, batch: u64) -> Option<usize> {
+/// The first record from here on that can be read, and where it begins and ends.
+pub(super) fn next_readable(
+    bytes: &[u8],
+    at: usize,
+    seal: Seal,
+) -> Option<(Record<'_>, usize, usize)> {
+    if let Read::Record(record, next) = record::read(bytes, at, seal) {
+        return Some((record, at, next));
+    }
+    let follower = record::end(bytes, at);
+    if let Some(follower) = follower
+        && let Read::Record(record, next) = record::read(bytes, follower, seal)
+    {
+        return Some((record, follower, next));
+    }
+    let (at, _) = next_mark_in(bytes, at, seal, 0)?;
+    match record::read(bytes, at, seal) {
+        Read::Record(record, next) => Some((record, at, next)),
+        _ => None,
+    }
+}
+
+/// The first mark from here on of a batch that is later than this one.
+fn next_mark(reading: &Reading<'_>, from: usize, batch: u64) -> Option<(usize, Mark)> {
+    next_mark_in(reading.bytes, from, reading.seal, batch)
+}
+
+fn next_mark_in(bytes: &[u8], from: usize, seal: Seal, batch: u64) -> Option<(usize, Mark)> {
     let mut at = from;
     while let Some(rest) = bytes.get(at..)
         && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
     {
         at += found;
         if bytes[at..].starts_with(&BATCH_LENGTH)
-            && let Read::Record(Record::Batch { number }, _) = record::read(bytes, at)
-            && number > batch
+            && let Read::Record(Record::Batch(mark), _) = record::read(bytes, at, seal)
+            && mark.number > batch
         {
-            return Some(at);
+            return Some((at, mark));
         }
         at += 1;
     }
     None
 }
-
-/// What a record that names a batch begins with: the length of its body.
-const BATCH_LENGTH: [u8; 4] = [9, 0, 0, 0];

@@ -2,7 +2,7 @@
 
 mod disk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use disk::MemoryDisk;
 
 const OPTIONS: Options = Options {
     segment_bytes: 16 * 1_024,
+    interval: Duration::from_millis(200),
 };
 
 fn open(disk: &Arc<MemoryDisk>) -> JournalFile {
@@ -50,6 +51,7 @@ fn slot(queue: u64, seq: u64) -> Slot {
         queue,
         seq,
         after: 0,
+        durability: Durability::Group,
     }
 }
 
@@ -72,8 +74,19 @@ fn wait(journal: &JournalFile, number: u64) -> bool {
 }
 
 fn recovered(journal: &JournalFile, queue: u64) -> Vec<(u64, Vec<u8>)> {
-    let all = journal.recovered(queue).into_iter();
+    let all = messages(journal, queue).into_iter();
     all.map(|(seq, message)| (seq, message.view().payload.to_vec()))
+        .collect()
+}
+
+fn messages(journal: &JournalFile, queue: u64) -> Vec<(u64, Message)> {
+    let stretches = journal.recovered(queue).into_iter();
+    stretches
+        .flat_map(|stretch| {
+            let found = journal.fetch(queue, stretch.first..stretch.end());
+            assert_eq!(found.len(), stretch.count as usize);
+            found
+        })
         .collect()
 }
 
@@ -86,7 +99,7 @@ fn what_is_wanted_comes_back() {
     journal.publish(slot(2, 1), &message(b"one"), first.body);
     journal.publish(slot(1, 2), &message(b"two"), None);
     journal.publish(slot(3, 9), &message(b"nine"), None);
-    journal.settle(1, &[1, 77]);
+    journal.settle(1, &[1, 77], None);
     journal.forget(3);
     let last = journal.publish(slot(1, 3), &message(b""), None);
     assert!(wait(&journal, last.number));
@@ -98,7 +111,7 @@ fn what_is_wanted_comes_back() {
         recovered(&journal, 1),
         [(2, b"two".to_vec()), (3, Vec::new())]
     );
-    let again = journal.recovered(2);
+    let again = messages(&journal, 2);
     assert_eq!(again.len(), 1);
     let view = again[0].1.view();
     assert_eq!(
@@ -174,7 +187,7 @@ impl Oracle {
             .filter(|_| next().is_multiple_of(3))
             .collect();
         held.retain(|seq, _| !settled.contains(seq));
-        journal.settle(queue, &settled);
+        journal.settle(queue, &settled, None);
         // Something behind it, to wait for.
         let seq = self.next_seq(99, 1);
         let behind = journal.publish(slot(99, seq), &message(b""), None);
@@ -226,7 +239,7 @@ fn filled(disk: &Arc<MemoryDisk>) -> BTreeMap<u64, Vec<(u64, Vec<u8>)>> {
         let last = journal.publish(slot(2, seq), &message(&payload), first.body);
         assert!(wait(&journal, last.number));
         if seq % 3 == 0 {
-            journal.settle(1, &[seq]);
+            journal.settle(1, &[seq], None);
         }
     }
     drop(journal);
@@ -353,7 +366,7 @@ fn segments_that_nobody_wants_are_removed() {
             journal.publish(slot(2, 0), &message(b"old"), None);
         }
         if seq % 100 != 0 {
-            journal.settle(1, &[seq]);
+            journal.settle(1, &[seq], None);
         }
         if seq % 20 == 0 {
             assert!(wait(&journal, last));

@@ -1,86 +1,87 @@
-//! The journal's thread: writes and syncs a batch, raises the watermark, frees what is not wanted.
+//! The journal's hand: writes and syncs a batch, raises the watermarks, frees what is not wanted.
+//!
+//! ```text
+//! batch ──► written ──► written mark ──► synced, at once or by its time ──► synced mark
+//! ```
+//! Both marks wait for the definitions that the batch depends on; writing does not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use leveret_core::watermark::{Wake, Watermark};
-use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use super::Shared;
-use super::ledger::Ledger;
-use super::record::{self, Read, Record};
+use super::copier::Copying;
+use super::record::Seal;
+use super::recover::Segment;
 use super::segment;
-use super::tail::{Batch, Chunk, Place, Tail};
-use crate::disk::{Disk, DiskFile};
+use super::tail::{Batch, Chunk};
 
 /// Segments from which on what is wanted in the oldest one is copied on, if little is wanted in
 /// all of them.
 const SEGMENTS_KEPT: usize = 4;
 
-/// Bytes of messages that are copied in one batch.
-const COPIED_BYTES: usize = 1_024 * 1_024;
-
-/// How often a writer that waits for definitions looks whether it is to end.
+/// How long a full disk is waited for before the same is written again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-pub(super) type Segments = BTreeMap<u64, Arc<dyn DiskFile>>;
+/// Marks that wait for definitions, each on its own; more are merged.
+const HELD_MAX: usize = 64;
 
-/// What the thread has.
+/// What writes.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     definitions: Arc<Watermark>,
-    segments: Segments,
+    bell: Arc<dyn Wake>,
+    /// Batches that are written and wait for their definitions.
+    written: Held,
+    /// The same of those that are synced.
+    synced: Held,
+    /// The last batch and number that are written.
+    last: (u64, u64),
+    /// The last batch that is synced.
+    synced_batch: u64,
+    /// Segments that were written to since the last sync.
+    dirty: BTreeSet<u64>,
+    /// When what is written is to be synced.
+    due: Option<Instant>,
     copying: Option<Copying>,
-    /// Segments that are copied as a whole, and the number of the last copy.
+    /// Segments that were copied from, and the number of the last copy.
     copied: BTreeMap<u64, u64>,
+    /// The end was marked: the broker stops.
+    ended: bool,
 }
 
-/// A segment, while what is wanted in it is copied to the tail.
-struct Copying {
-    segment: u64,
-    bytes: Vec<u8>,
-    /// What was wanted when it began, of each queue in order: its number, and where its record is.
-    left: Vec<(u64, Vec<(u64, usize)>)>,
-    /// Where messages were copied to, by where they were: others refer to them.
-    copies: HashMap<usize, Place, RandomState>,
-    /// The number of the last copy.
-    number: u64,
-}
+/// Numbers that a mark may rise to, and the definitions' number that each waits for.
+#[derive(Default)]
+struct Held(VecDeque<(u64, u64)>);
 
-/// Writes chunks to their files, which are made where they are not there, and syncs them.
-pub(super) fn write(
-    disk: &dyn Disk,
-    segments: &mut Segments,
-    segment_bytes: u64,
-    chunks: &[Chunk],
-) -> Result<(), Failure> {
-    let mut written: Vec<(u64, Arc<dyn DiskFile>)> = Vec::new();
-    for chunk in chunks {
-        let file = match segments.get(&chunk.segment) {
-            Some(file) => Arc::clone(file),
-            None => {
-                let end = chunk.offset + chunk.bytes.len() as u64;
-                let file = segment::make(disk, chunk.segment, end.max(segment_bytes));
-                let file = file.map_err(Failure::of)?;
-                segments.insert(chunk.segment, Arc::clone(&file));
-                file
+impl Held {
+    fn push(&mut self, after: u64, number: u64) {
+        let full = self.0.len() >= HELD_MAX;
+        match self.0.back_mut() {
+            Some(last) if last.0 >= after || full => {
+                last.0 = last.0.max(after);
+                last.1 = number;
             }
-        };
-        let wrote = file.write_all_at(&chunk.bytes, chunk.offset);
-        wrote.map_err(Failure::of)?;
-        if written
-            .last()
-            .is_none_or(|(last, _)| *last != chunk.segment)
-        {
-            written.push((chunk.segment, file));
+            _ => self.0.push_back((after, number)),
         }
     }
-    let synced = written.iter().try_for_each(|(_, file)| file.sync());
-    synced.map_err(Failure::Lasting)
+
+    /// Raises the mark as far as definitions are durable; says which of them it waits for.
+    fn raise(&mut self, durable: u64, mark: &Watermark) -> Option<u64> {
+        while let Some(&(after, number)) = self.0.front() {
+            if after > durable {
+                // Somebody may raise it between two looks.
+                return Some(after);
+            }
+            mark.raise(number);
+            self.0.pop_front();
+        }
+        None
+    }
 }
 
 /// Why a batch is not on disk.
@@ -111,11 +112,15 @@ impl Failure {
             Self::Lasting(why)
         }
     }
+}
 
-    pub(super) fn into_error(self) -> io::Error {
-        match self {
-            Self::Passing(why) | Self::Lasting(why) => why,
-        }
+/// Wakes the writer.
+struct Bell(Arc<Shared>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.state.lock().rung = true;
+        self.0.work.notify_one();
     }
 }
 
@@ -124,61 +129,167 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        if !state.closing || !state.tail.is_empty() {
-            let why = || "the journal's thread has ended".to_owned();
-            state.fault.get_or_insert_with(why);
+        let state = self.0.state.lock();
+        let unfinished = !state.closing || !state.tail.is_empty();
+        drop(state);
+        if unfinished {
+            self.0.fail("the journal's thread has ended");
         }
     }
 }
 
+/// What there is to do.
+struct Work {
+    batch: Option<Batch>,
+    after: u64,
+    /// How soon the batch is to be synced, if anybody asks for it.
+    soon: Option<Duration>,
+    closing: bool,
+}
+
 impl Writer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        definitions: Arc<Watermark>,
-        segments: Segments,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, definitions: Arc<Watermark>, last_batch: u64) -> Self {
         Self {
+            bell: Arc::new(Bell(Arc::clone(&shared))),
             shared,
             definitions,
-            segments,
+            written: Held::default(),
+            synced: Held::default(),
+            last: (last_batch, 0),
+            synced_batch: last_batch,
+            dirty: BTreeSet::new(),
+            due: None,
             copying: None,
             copied: BTreeMap::new(),
+            ended: false,
         }
     }
 
+    /// Works until it is time to end, or the disk fails.
     pub(super) fn run(mut self) {
         let _ending = Ending(Arc::clone(&self.shared));
-        while let Some((batch, after)) = self.next() {
-            if let Err(why) = self.write(&batch.chunks) {
+        loop {
+            self.wait();
+            let work = self.take();
+            let closing = work.closing && work.batch.is_none();
+            if let Err(why) = self.work(work) {
                 tracing::error!(
                     %why,
                     "the journal cannot be written: nothing is confirmed from now on"
                 );
-                self.shared.state.lock().fault = Some(why.to_string());
+                self.shared.fail(&why.to_string());
                 return;
             }
-            if !self.wait_for_definitions(after) {
+            if closing {
                 return;
             }
-            self.shared.watermark.raise(batch.number);
-            self.reclaim(batch.number);
         }
+    }
+
+    /// Does what there is to do, without waiting for more; `false` if there was nothing.
+    ///
+    /// # Errors
+    /// What is on disk is not known.
+    pub(super) fn step(&mut self) -> io::Result<bool> {
+        let mut work = self.take();
+        let some = work.batch.is_some() || !self.dirty.is_empty();
+        // There is no clock here: what is to be synced some time is synced now.
+        work.closing = true;
+        self.work(work)?;
+        Ok(some)
+    }
+
+    /// Waits for something to do.
+    fn wait(&self) {
+        let mut state = self.shared.state.lock();
+        while state.tail.is_empty() && !state.closing && !state.rung {
+            match self.due {
+                None => self.shared.work.wait(&mut state),
+                Some(due) => {
+                    if self.shared.work.wait_until(&mut state, due).timed_out() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Work {
+        let mut state = self.shared.state.lock();
+        state.rung = false;
+        if state.closing && !std::mem::replace(&mut self.ended, true) && self.last.1 > 0 {
+            state.tail.end();
+        }
+        let batch = (!state.tail.is_empty()).then(|| state.tail.take());
+        Work {
+            batch,
+            after: state.after,
+            soon: state.soon.take(),
+            closing: state.closing,
+        }
+    }
+
+    fn work(&mut self, work: Work) -> io::Result<()> {
+        if let Some(mut batch) = work.batch {
+            batch.mark(self.synced_batch);
+            self.write(&batch.chunks)?;
+            self.last = (batch.batch, batch.number);
+            let copying = self.copying.as_mut();
+            if copying.is_some_and(|copying| copying.written(&self.shared)) {
+                self.copying = None;
+            }
+            self.written.push(work.after, batch.number);
+            let due = work.soon.map(|soon| Instant::now() + soon);
+            self.due = self.due.into_iter().chain(due).min();
+            self.raise();
+        }
+        let is_due = self.due.is_some_and(|due| due <= Instant::now());
+        let is_full = self.dirty.len() > 1;
+        if (is_due || is_full || work.closing) && !self.dirty.is_empty() {
+            self.sync()?;
+            self.synced.push(work.after, self.last.1);
+            self.raise();
+        }
+        self.reclaim();
+        Ok(())
+    }
+
+    /// Raises both marks as far as definitions are durable.
+    fn raise(&mut self) {
+        let shared = &self.shared;
+        loop {
+            let durable = self.definitions.durable();
+            let written = self.written.raise(durable, &shared.written);
+            let synced = self.synced.raise(durable, &shared.synced);
+            let Some(after) = written.into_iter().chain(synced).min() else {
+                return;
+            };
+            if self.definitions.wait(after, &self.bell) {
+                return;
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        for number in &self.dirty {
+            let file = self.shared.segments.lock().get(number).cloned();
+            if let Some(segment) = file {
+                segment.file.sync()?;
+            }
+        }
+        self.dirty.clear();
+        self.due = None;
+        self.synced_batch = self.last.0;
+        Ok(())
     }
 
     /// Writes chunks, however long the disk is full or the process has no file to spare: nothing is
     /// confirmed meanwhile. Ends with an error if it is time to end, or what is on disk is not
     /// known.
     fn write(&mut self, chunks: &[Chunk]) -> io::Result<()> {
-        let disk = Arc::clone(&self.shared.disk);
         let mut told = false;
         loop {
-            let why = match write(
-                &*disk,
-                &mut self.segments,
-                self.shared.segment_bytes,
-                chunks,
-            ) {
+            let why = match self.try_write(chunks) {
                 Ok(()) => break,
                 Err(Failure::Lasting(why)) => return Err(why),
                 Err(Failure::Passing(why)) => why,
@@ -187,64 +298,82 @@ impl Writer {
                 tracing::error!(%why, "the journal waits for the disk: nothing is confirmed");
             }
             let mut state = self.shared.state.lock();
-            if state.closing {
+            state.waiting = Some(why.to_string());
+            if state.closing || self.shared.by_hand {
                 return Err(why);
             }
             self.shared.work.wait_for(&mut state, LOOK_EVERY);
         }
         if told {
+            self.shared.state.lock().waiting = None;
             tracing::info!("the journal goes on");
         }
         Ok(())
     }
 
-    /// What was appended since; `None` when it is time to end.
-    fn next(&self) -> Option<(Batch, u64)> {
-        let mut state = self.shared.state.lock();
-        while state.tail.is_empty() {
-            if state.closing {
-                return None;
+    /// Writes chunks to their files, which are made where they are not there.
+    fn try_write(&mut self, chunks: &[Chunk]) -> Result<(), Failure> {
+        for chunk in chunks {
+            let end = chunk.offset + chunk.bytes.len() as u64;
+            let found = self.shared.segments.lock().get(&chunk.segment).cloned();
+            let file = match found {
+                Some(segment) => segment.file,
+                None => self.make(chunk, end)?,
+            };
+            let wrote = file.write_all_at(&chunk.bytes, chunk.offset);
+            wrote.map_err(Failure::of)?;
+            self.dirty.insert(chunk.segment);
+            if let Some(segment) = self.shared.segments.lock().get_mut(&chunk.segment) {
+                segment.used = segment.used.max(end);
             }
-            self.shared.work.wait(&mut state);
         }
-        Some((state.tail.take(), state.after))
+        Ok(())
     }
 
-    /// Waits until the queues that messages were taken by are on disk; `false` if they never will
-    /// be.
-    fn wait_for_definitions(&self, after: u64) -> bool {
-        if self.definitions.durable() >= after {
-            return true;
-        }
-        let bell = Arc::new(Bell::default());
-        let wake: Arc<dyn Wake> = Arc::clone(&bell) as Arc<dyn Wake>;
-        while self.definitions.wait(after, &wake) {
-            let mut rung = bell.rung.lock();
-            while !*rung {
-                let late = bell.ringing.wait_for(&mut rung, LOOK_EVERY).timed_out();
-                if late && self.shared.state.lock().closing {
-                    return false;
-                }
-            }
-        }
-        true
+    fn make(&self, chunk: &Chunk, end: u64) -> Result<Arc<dyn crate::disk::DiskFile>, Failure> {
+        let shared = &self.shared;
+        let bytes = end.max(shared.segment_bytes);
+        let file = segment::make(&*shared.disk, chunk.segment, chunk.nonce, bytes, end);
+        let file = file.map_err(Failure::of)?;
+        let segment = Segment {
+            file: Arc::clone(&file),
+            seal: Seal::new(chunk.nonce),
+            used: segment::HEADER_BYTES,
+        };
+        shared.segments.lock().insert(chunk.segment, segment);
+        Ok(file)
     }
 
     /// Removes segments that nobody wants anything of, oldest first, and copies a little of the
-    /// next ones on where that pays.
-    fn reclaim(&mut self, durable: u64) {
-        while let Some((&oldest, _)) = self.segments.first_key_value() {
-            let copied = self
-                .copied
-                .get(&oldest)
-                .is_none_or(|number| *number <= durable);
+    /// next one on where that pays.
+    fn reclaim(&mut self) {
+        self.remove_unwanted();
+        // Reading a segment takes a while: one at a time, others wait for their sync.
+        if self.copying.is_none() {
+            self.copying = self.oldest_that_wastes();
+        }
+        if let Some(copying) = &mut self.copying {
+            let number = copying.copy(&self.shared);
+            self.copied.insert(copying.segment, number);
+        }
+    }
+
+    /// A segment goes when nothing in it is wanted, and what says so is on disk.
+    pub(super) fn remove_unwanted(&mut self) {
+        loop {
+            let first = self.shared.segments.lock().keys().next().copied();
+            let Some(oldest) = first else { return };
             let mut state = self.shared.state.lock();
             let unwanted = oldest < state.tail.oldest() && state.ledger.count(oldest).live == 0;
-            if !unwanted || !copied {
-                break;
+            // What was copied must be on disk; what was settled need not be known any more.
+            let durable = self.shared.synced.durable();
+            let copied = self.copied.get(&oldest);
+            if !unwanted || copied.is_some_and(|number| *number > durable) {
+                return;
             }
             state.ledger.drop_segment(oldest);
             drop(state);
+            self.dirty.remove(&oldest);
             self.copied.remove(&oldest);
             if self
                 .copying
@@ -258,201 +387,43 @@ impl Writer {
                 // Those behind it must stay as well: what is settled in it is settled there.
                 let path = self.shared.disk.path(&name);
                 tracing::warn!(path = %path.display(), %why, "a segment cannot be removed");
-                break;
+                return;
             }
-            self.segments.remove(&oldest);
-        }
-        // Reading a segment takes a while: one at a time, others wait for their sync.
-        if self.copying.is_some() || self.begin_copying() {
-            self.copy();
+            self.shared.segments.lock().remove(&oldest);
         }
     }
 
-    /// Less than half of what the segments hold is wanted.
-    fn is_wasteful(&self) -> bool {
-        if self.segments.len() <= SEGMENTS_KEPT + self.copied.len() {
-            return false;
+    /// The oldest segment, if less than half of what all of them hold is wanted.
+    fn oldest_that_wastes(&self) -> Option<Copying> {
+        let segments = self.shared.segments.lock();
+        if segments.len() <= SEGMENTS_KEPT {
+            return None;
         }
         let state = self.shared.state.lock();
-        let (mut live, mut taken) = (0, 0);
-        for segment in self.segments.keys() {
-            if !self.copied.contains_key(segment) {
-                let count = state.ledger.count(*segment);
-                live += count.live;
-                taken += count.taken;
-            }
+        let (mut live, mut used) = (0, 0);
+        for (number, segment) in &*segments {
+            live += state.ledger.count(*number).bytes;
+            used += segment.used;
         }
-        live * 2 < taken
-    }
-
-    /// Takes the oldest segment that was not copied yet, if that pays.
-    fn begin_copying(&mut self) -> bool {
-        if !self.is_wasteful() {
-            return false;
+        let tail = state.tail.segment();
+        let wanted = |number: &u64| {
+            let fresh = *number < tail && !self.copied.contains_key(number);
+            fresh && state.ledger.count(*number).live > 0
+        };
+        let (&number, segment) = segments.iter().find(|(number, _)| wanted(number))?;
+        if live * 2 >= used {
+            return None;
         }
-        let state = self.shared.state.lock();
-        let mut fresh = self.segments.range(..state.tail.oldest());
-        let wanted = |segment: &u64| {
-            !self.copied.contains_key(segment) && state.ledger.count(*segment).live > 0
-        };
-        let Some((&number, file)) = fresh.find(|(segment, _)| wanted(segment)) else {
-            return false;
-        };
+        let segment = segment.clone();
         drop(state);
-        match segment::read(&**file) {
-            Ok(bytes) => {
-                self.copying = Some(Copying::new(number, bytes));
-                true
-            }
+        drop(segments);
+        match Copying::begin(number, &segment) {
+            Ok(copying) => Some(copying),
             Err(why) => {
                 let path = self.shared.disk.path(&segment::name(number));
                 tracing::warn!(path = %path.display(), %why, "a segment cannot be read");
-                false
+                None
             }
         }
-    }
-
-    /// Copies some of what is wanted in a segment.
-    fn copy(&mut self) {
-        let Some(copying) = &mut self.copying else {
-            return;
-        };
-        let mut budget = COPIED_BYTES;
-        while let Some((queue, places)) = copying.left.last_mut() {
-            if budget == 0 {
-                return;
-            }
-            let queue = *queue;
-            let rest = places.split_off(places.len().min(COPIED_PLACES));
-            let chunk = std::mem::replace(places, rest);
-            if places.is_empty() {
-                copying.left.pop();
-            }
-            let mut from = From {
-                segment: copying.segment,
-                bytes: &copying.bytes,
-                copies: &mut copying.copies,
-            };
-            copying.number = self.shared.append(0, |tail, ledger| {
-                let copied = from.copy(tail, ledger, queue, &chunk);
-                budget = budget.saturating_sub(copied);
-            });
-        }
-        self.copied.insert(copying.segment, copying.number);
-        self.copying = None;
-    }
-}
-
-/// A segment that is copied from.
-struct From<'a> {
-    segment: u64,
-    bytes: &'a [u8],
-    copies: &'a mut HashMap<usize, Place, RandomState>,
-}
-
-impl From<'_> {
-    /// Copies what is wanted of a queue's messages to the tail; says how many bytes that were.
-    fn copy(
-        &mut self,
-        tail: &mut Tail,
-        ledger: &mut Ledger,
-        queue: u64,
-        places: &[(u64, usize)],
-    ) -> usize {
-        let mut copied = 0;
-        let mut seqs: Vec<u64> = Vec::new();
-        let mut to = tail.segment();
-        for &(seq, at) in places {
-            if !ledger.is_live(queue, seq, self.segment) {
-                continue;
-            }
-            let Some((place, bytes)) = self.copy_one(tail, queue, seq, at) else {
-                continue;
-            };
-            copied += bytes;
-            if place.segment != to {
-                ledger.moved(queue, &seqs, to);
-                seqs.clear();
-                to = place.segment;
-            }
-            seqs.push(seq);
-        }
-        ledger.moved(queue, &seqs, to);
-        copied
-    }
-
-    /// Copies one message, or refers to the copy that another queue has.
-    fn copy_one(
-        &mut self,
-        tail: &mut Tail,
-        queue: u64,
-        seq: u64,
-        at: usize,
-    ) -> Option<(Place, usize)> {
-        let near = self.copies.get(&at);
-        let near = near.filter(|copy| copy.segment == tail.segment() && tail.has_room());
-        if let Some(copy) = near {
-            let offset = copy.offset as u32;
-            return Some((
-                tail.append(|out| record::again(out, queue, seq, offset)),
-                AGAIN_BYTES,
-            ));
-        }
-        let Read::Record(Record::Publish { message, .. }, _) = record::read(self.bytes, at) else {
-            return None;
-        };
-        let place = tail.append(|out| record::publish_encoded(out, queue, seq, message));
-        self.copies.insert(at, place);
-        Some((place, message.0.len()))
-    }
-}
-
-/// A record that refers to another.
-const AGAIN_BYTES: usize = 29;
-
-impl Copying {
-    fn new(segment: u64, bytes: Vec<u8>) -> Self {
-        let mut wanted: BTreeMap<u64, Vec<(u64, usize)>> = BTreeMap::new();
-        let mut at = segment::HEADER_BYTES as usize;
-        while let Read::Record(record, next) = record::read(&bytes, at) {
-            let (queue, seq, place) = match record {
-                Record::Publish { queue, seq, .. } => (queue, seq, at),
-                Record::Again { queue, seq, offset } => (queue, seq, offset as usize),
-                _ => {
-                    at = next;
-                    continue;
-                }
-            };
-            wanted.entry(queue).or_default().push((seq, place));
-            at = next;
-        }
-        for places in wanted.values_mut() {
-            // A message that was copied into this segment comes before those that follow it.
-            places.sort_by_key(|(seq, _)| *seq);
-        }
-        Self {
-            segment,
-            bytes,
-            left: wanted.into_iter().collect(),
-            copies: HashMap::default(),
-            number: 0,
-        }
-    }
-}
-
-/// Messages that are copied with the journal's lock held at once.
-const COPIED_PLACES: usize = 256;
-
-/// Wakes a thread.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    ringing: Condvar,
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        *self.rung.lock() = true;
-        self.ringing.notify_all();
     }
 }

@@ -300,6 +300,13 @@ fn arguments(method: &ServerMethod<'_>) -> String {
                 if m.multiple { " multiple" } else { "" }
             )
         }
+        ServerMethod::BasicNack(m) => {
+            format!(
+                " {}{}",
+                m.delivery_tag,
+                if m.multiple { " multiple" } else { "" }
+            )
+        }
         ServerMethod::BasicReturn(m) => {
             format!(
                 " {} {} '{}' {}",

@@ -1,10 +1,11 @@
 //! Publisher confirms, returns, and answers that wait for a disk.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_core::definitions::{Change, Definitions, Fault, Kind, Volatile};
-use leveret_core::journal::{Appended, Body, Journal, MemoryJournal, Slot};
+use leveret_core::journal::{Appended, Body, Durability, Journal, MemoryJournal, Slot, Stretch};
 use leveret_core::message::{Message, MessageRef};
 use leveret_core::properties::BasicProperties;
 use leveret_core::watermark::Watermark;
@@ -35,7 +36,9 @@ impl Journal for Disk {
         Appended { number, body: None }
     }
 
-    fn settle(&self, _queue: u64, _seqs: &[u64]) {}
+    fn settle(&self, _queue: u64, _seqs: &[u64], _surely: Option<Durability>) -> u64 {
+        0
+    }
 
     fn forget(&self, _queue: u64) {}
 
@@ -43,8 +46,20 @@ impl Journal for Disk {
         0
     }
 
-    fn recovered(&self, _queue: u64) -> Vec<(u64, Message)> {
+    fn recovered(&self, _queue: u64) -> Vec<Stretch> {
         Vec::new()
+    }
+
+    fn has(&self, _queue: u64, _seqs: Range<u64>) -> bool {
+        false
+    }
+
+    fn fetch(&self, _queue: u64, _seqs: Range<u64>) -> Vec<(u64, Message)> {
+        Vec::new()
+    }
+
+    fn written(&self) -> &Arc<Watermark> {
+        &self.watermark
     }
 
     fn settled_in(&self) {}
@@ -96,6 +111,31 @@ fn transient_messages_are_confirmed_in_the_same_turn() {
     assert_eq!(client.lines(), ["1 basic.ack 1"]);
     client.feed(&messages(5, 1));
     assert_eq!(client.lines(), ["1 basic.ack 6 multiple"]);
+}
+
+/// FEATURES D1: what the disk did not take is never confirmed, and its publisher is told.
+#[test]
+fn a_failed_disk_is_told_as_nack() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.lines();
+    select(&mut client);
+    client.feed(&messages(3, 2));
+    assert!(client.lines().is_empty());
+    disk.watermark.raise(1);
+    disk.watermark.fail();
+    assert_eq!(client.lines(), ["1 basic.ack 1", "1 basic.nack 3 multiple"]);
+    client.feed(&messages(1, 2));
+    assert_eq!(client.lines(), ["1 basic.nack 4"]);
+    client.feed(&messages(1, 1));
+    assert_eq!(client.lines(), ["1 basic.ack 5"]);
 }
 
 #[test]
