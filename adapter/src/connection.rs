@@ -103,7 +103,7 @@ pub(crate) struct Settled {
     pub(crate) message: Message,
 }
 
-/// A PUBACK or PUBREC that is not due yet.
+/// A PUBACK, PUBREC or PUBCOMP that is not due yet.
 pub(crate) struct PendingAck {
     pub(crate) packet: PacketType,
     pub(crate) packet_id: NonZeroU16,
@@ -705,6 +705,7 @@ impl<H: Host> Connection<H> {
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
         let (core, id) = (&identity.core, &identity.client_id);
         if ends {
+            left.release();
             left.leave_groups();
             if let Some(will) = will {
                 will.publish(&**core, turn, exchange);

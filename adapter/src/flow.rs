@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use leveret_core::message::Message;
 use leveret_core::queue::{Queue, Unacked};
+use leveret_core::shelf::Place;
 
 use crate::packet::QoS;
 
@@ -66,6 +67,15 @@ pub(crate) struct Terms {
     pub(crate) packet_bytes_max: Option<NonZeroU32>,
 }
 
+/// A QoS 2 publish that was routed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// The journal's number that its PUBREC waits for.
+    pub(crate) journaled: u64,
+    /// Where a restart finds it, if the session outlives its connection.
+    pub(crate) place: Option<Place>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Flow {
@@ -80,7 +90,7 @@ pub(crate) struct Flow {
     /// Packet ids of messages that were in flight when the session was left, by queue and number.
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
     /// QoS 2 publishes that were routed and not released yet.
-    pub(crate) received: HashMap<u16, u64>,
+    pub(crate) received: HashMap<u16, Received>,
     pub(crate) aliases: Option<Box<Aliases>>,
     /// The last AMQP key and the topic it became; empty topic: it has none.
     pub(crate) translated: Option<Box<(Vec<u8>, u32, String)>>,

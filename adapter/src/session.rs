@@ -21,12 +21,13 @@ use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::schedule::Scheduled;
 use leveret_core::seam::Core;
+use leveret_core::shelf::Place;
 use leveret_core::sink::Sink;
 use leveret_core::turn::Turn;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::flow::{Flow, Slot, Subscription};
+use crate::flow::{Flow, Received, Slot, Subscription};
 use crate::outlet::{Identity, Outlet, Parting};
 use crate::packet::QoS;
 use crate::will::Will;
@@ -62,15 +63,15 @@ pub(crate) struct Left<C: Core> {
     ended: bool,
     /// How many queues of its own the session had, or should have had: 2 at most.
     queues: u8,
-    flights: Option<Box<Flights>>,
+    flights: Option<Box<Flights<C>>>,
     groups: Option<Box<Groups<C>>>,
     testament: Mutex<Testament>,
 }
 
 /// Packet ids that a session brings back.
-#[derive(Clone, Default)]
-struct Flights {
-    received: HashMap<u16, u64>,
+struct Flights<C> {
+    core: Arc<C>,
+    received: HashMap<u16, Received>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
 }
 
@@ -132,22 +133,32 @@ pub(crate) fn start<C: Core>(
     if let Some(left) = left {
         settle_will(left, wish, previous.evicted, outlet, identity, turn);
     }
-    if wish.clean_start {
-        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-            let name = queue_name(&identity.client_id, qos);
-            if core.find_queue(&name).is_some() {
-                core.delete(&name)?;
-            }
+    if let Some(scheduled) = core.recall_scheduled() {
+        // Of the time before a restart: see `settle_will`.
+        if wish.clean_start {
+            scheduled.publish(turn);
+        } else {
+            scheduled.cancel();
         }
-        leave_groups(
-            &Membership::of(identity, outlet.exchange()),
-            left.map(Left::shared).unwrap_or_default(),
-        );
+    }
+    let recalled = core.recall_received();
+    if wish.clean_start {
+        let places: Vec<Place> = recalled.iter().map(|(_, place)| *place).collect();
+        core.release_received(&places);
+        discard(left, outlet, identity)?;
         return Ok(false);
     }
     let left = left.filter(|left| !left.ended);
     // Without the queues it had, a session is not what the client believes ([MQTT-3.2.2-3]).
-    let mut present = left.is_some_and(|left| left.queues == 0);
+    let mut present = left.is_some_and(|left| left.queues == 0) || !recalled.is_empty();
+    if let Some(flow) = outlet.lock().own_flow() {
+        let received = |place| Received {
+            journaled: 0,
+            place: Some(place),
+        };
+        let ids = recalled.into_iter();
+        flow.received = ids.map(|(id, place)| (id, received(place))).collect();
+    }
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let name = queue_name(&identity.client_id, qos);
         let Some(queue) = core.find_queue(&name) else {
@@ -162,29 +173,58 @@ pub(crate) fn start<C: Core>(
         }
     }
     if let Some(left) = left {
-        if let Some(flights) = &left.flights
-            && let Some(flow) = outlet.lock().own_flow()
-        {
-            flow.received.clone_from(&flights.received);
-            flow.resumed.clone_from(&flights.resumed);
-        }
-        for held in left.shared() {
-            let Some(group) = held.share() else { continue };
-            let name = shared_queue_name(group, held.filter());
-            if core.find_queue(&name).is_some() {
-                let group = Target::group(&name, held.options.qos, None);
-                let slot = attach(outlet, identity, group, None, || Ok(()), turn)?;
-                add(
-                    outlet,
-                    Subscription {
-                        slot,
-                        ..held.clone()
-                    },
-                );
-            }
-        }
+        take_over(left, outlet, identity, turn)?;
     }
     Ok(present)
+}
+
+/// The client wants nothing of the session that it had ([MQTT-3.1.2-4]).
+fn discard<C: Core>(
+    left: Option<&Left<C>>,
+    outlet: &Outlet<C>,
+    identity: &Identity<C>,
+) -> Result<(), Refusal> {
+    left.iter().for_each(|left| left.release());
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let name = queue_name(&identity.client_id, qos);
+        if identity.core.find_queue(&name).is_some() {
+            identity.core.delete(&name)?;
+        }
+    }
+    leave_groups(
+        &Membership::of(identity, outlet.exchange()),
+        left.map(Left::shared).unwrap_or_default(),
+    );
+    Ok(())
+}
+
+/// What the session left beside its queues: packet ids, and its place in groups.
+fn take_over<C: Core>(
+    left: &Left<C>,
+    outlet: &Arc<Outlet<C>>,
+    identity: &Identity<C>,
+    turn: &mut Turn,
+) -> Result<(), Refusal> {
+    if let Some(flights) = &left.flights
+        && let Some(flow) = outlet.lock().own_flow()
+    {
+        flow.received.extend(&flights.received);
+        flow.resumed.clone_from(&flights.resumed);
+    }
+    for held in left.shared() {
+        let Some(group) = held.share() else { continue };
+        let name = shared_queue_name(group, held.filter());
+        if identity.core.find_queue(&name).is_some() {
+            let group = Target::group(&name, held.options.qos, None);
+            let slot = attach(outlet, identity, group, None, || Ok(()), turn)?;
+            let held = Subscription {
+                slot,
+                ..held.clone()
+            };
+            add(outlet, held);
+        }
+    }
+    Ok(())
 }
 
 /// What becomes of the will of the connection before ([MQTT-3.1.3-9], [MQTT-3.1.4-3]).
@@ -447,6 +487,7 @@ pub(crate) fn leave<C: Core>(
     let resumed = give_back(identity, turn, &mut flow, &own);
     if !(flow.received.is_empty() && resumed.is_empty()) {
         left.flights = Some(Box::new(Flights {
+            core: Arc::clone(&identity.core),
             received: flow.received,
             resumed,
         }));
@@ -529,6 +570,7 @@ pub(crate) fn hand_over<C: Core>(
     if !identity.clean {
         return Some(Box::new(left));
     }
+    left.release();
     left.leave_groups();
     if let Some(will) = left.take_will() {
         // The session ended with its connection, and so did the will's delay.
@@ -588,7 +630,16 @@ impl<C: Core> Left<C> {
         groups.map_or(&[], |groups| &groups.subscriptions)
     }
 
-    /// The session ends for good.
+    /// The session ends for good: its packet ids may be used again.
+    pub(crate) fn release(&self) {
+        if let Some(flights) = &self.flights {
+            let received = flights.received.values();
+            let places: Vec<Place> = received.filter_map(|received| received.place).collect();
+            flights.core.release_received(&places);
+        }
+    }
+
+    /// The session ends for good, and with it its memberships.
     pub(crate) fn leave_groups(&self) {
         if let Some(groups) = &self.groups {
             leave_groups(&groups.member, &groups.subscriptions);
@@ -598,6 +649,7 @@ impl<C: Core> Left<C> {
 
 impl<C: Core> Leftover for Left<C> {
     fn forgotten(&self, _turn: &mut Turn) {
+        self.release();
         self.leave_groups();
     }
 

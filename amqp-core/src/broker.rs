@@ -5,6 +5,7 @@
 
 mod admin;
 mod load;
+mod restore;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -113,7 +114,10 @@ impl Broker {
         });
         match changes {
             Ok(changes) => {
-                self.submit(changes);
+                let record = self.submit(changes);
+                let made = self.vhost(vhost);
+                made.iter()
+                    .for_each(|vhost| vhost.shelves.set_record(record));
             }
             // The options were validated when they were read.
             Err(refusal) => {
@@ -153,7 +157,12 @@ impl Broker {
     }
 
     pub(crate) fn next_queue(&self) -> u64 {
-        self.next_queue.fetch_add(1, Ordering::Relaxed)
+        self.next_queues(1)
+    }
+
+    /// The first of so many numbers that nobody else has.
+    pub(crate) fn next_queues(&self, count: u64) -> u64 {
+        self.next_queue.fetch_add(count, Ordering::Relaxed)
     }
 
     /// A number for a connection, unique in this process.
@@ -353,9 +362,10 @@ impl Broker {
                         self.expire(turn, &vhost, &queue);
                     }
                 }
-                Due::Publish(scheduled) => {
-                    if let Some((link, message)) = scheduled.take() {
-                        link.publish_scheduled(turn, &message);
+                Due::Publish(scheduled) => scheduled.publish(turn),
+                Due::Recall(vhost, client_id) => {
+                    if let Some(vhost) = vhost.upgrade() {
+                        vhost.shelves.forget_client(&client_id);
                     }
                 }
                 Due::Forget(vhost, id, rest) => {
@@ -388,11 +398,19 @@ impl Broker {
 
     /// Sets the timer of a queue that nobody uses now.
     pub(crate) fn arm_expiry(&self, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
+        Self::note_idle(vhost, queue);
         if let Some(at) = queue.arm_expiry() {
             self.timers.add(
                 at,
                 Due::QueueExpiry(Arc::downgrade(vhost), Arc::downgrade(queue)),
             );
+        }
+    }
+
+    /// Has a restart know since when a queue is unused.
+    pub(crate) fn note_idle(vhost: &VHost, queue: &Queue) {
+        if let Some((since, ttl_ms)) = queue.idle() {
+            vhost.shelves.note_unused(queue.id(), since, ttl_ms);
         }
     }
 
@@ -417,6 +435,7 @@ impl Broker {
             changes.extend(load::forget_bindings(vhost, &bindings));
             number = self.submit(changes);
             self.journal.forget(queue.id());
+            vhost.shelves.note_used(queue.id());
         }
         drop(recording);
         // They lead nowhere: nobody needs to wait until all of them are out of their tables.

@@ -32,6 +32,7 @@ pub mod reply_code;
 mod retained;
 pub mod schedule;
 pub mod seam;
+pub mod shelf;
 pub mod sink;
 pub mod time;
 mod timers;

@@ -432,6 +432,14 @@ impl Queue {
         Some(at)
     }
 
+    /// Since when nobody uses it, and for how long it stays then, if it outlives the process.
+    pub(crate) fn idle(&self) -> Option<(Time, u64)> {
+        let state = self.state.lock();
+        let idle = self.journaled() && !state.deleted && state.consumers.is_empty();
+        let ttl_ms = state.asked().expires_ms.filter(|_| idle)?;
+        Some((state.unused_since, ttl_ms))
+    }
+
     /// A timer has rung.
     pub(crate) fn disarm_expiry(&self) {
         self.state.lock().expiry_armed = None;

@@ -1,4 +1,5 @@
-//! The last retained message of each topic of a vhost, in a trie of levels, in memory.
+//! The last retained message of each topic of a vhost, in a trie of levels, in memory, and each on
+//! a shelf for a restart.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +7,15 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use parking_lot::RwLock;
 
+use crate::journal::Appended;
 use crate::limits::{BINDING_WORDS_MAX, MULTI_WILDCARDS_MAX};
 use crate::message::{Message, MessageRef};
+use crate::shelf::{Place, Shelf};
 use crate::time::Time;
 
 #[derive(Default)]
 struct Node {
-    message: Option<Message>,
+    message: Option<(Message, Place)>,
     children: BTreeMap<Box<str>, Self>,
 }
 
@@ -36,8 +39,8 @@ struct Trie {
 /// What became of a message that asked to be retained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kept {
-    Set,
-    Cleared,
+    /// It is set or cleared; that is durable when the journal says so.
+    Set(Appended),
     /// The vhost has as many as it may.
     NoRoom,
 }
@@ -50,43 +53,74 @@ impl Retained {
         topic: &str,
         message: &MessageRef<'_>,
         max: usize,
+        shelf: &Shelf,
         scratch: &mut Vec<u8>,
     ) -> Kept {
         let mut trie = self.root.write();
         let trie = &mut *trie;
         if message.payload.is_empty() {
-            if let Some(removed) = remove(&mut trie.root, topic) {
+            let mut appended = Appended::default();
+            if let Some((place, removed)) = remove(&mut trie.root, topic) {
                 trie.messages -= 1;
                 trie.nodes -= removed;
+                appended.number = shelf.take(&[place]);
             }
-            return Kept::Cleared;
+            return Kept::Set(appended);
         }
+        if !trie.has_room(topic, max) {
+            return Kept::NoRoom;
+        }
+        let (place, appended) = shelf.put(message, None);
+        if let Some(former) = trie.set(topic, message.to_message(scratch), place) {
+            shelf.drop(former);
+        }
+        Kept::Set(appended)
+    }
+
+    /// Brings back what a restart found: of each topic the last, unless it has expired.
+    pub(crate) fn restore(&self, shelf: &Shelf, messages: Vec<(Place, Message)>, now: Time) {
+        let mut trie = self.root.write();
+        for (place, message) in messages {
+            let former = match std::str::from_utf8(message.view().key) {
+                Ok(topic) if !message.view().expired(now) => {
+                    trie.set(topic, message.clone(), place)
+                }
+                _ => Some(place),
+            };
+            former.into_iter().for_each(|place| shelf.drop(place));
+        }
+    }
+}
+
+impl Trie {
+    /// Whether the topic may have a message.
+    fn has_room(&self, topic: &str, max: usize) -> bool {
         let levels = topic.split('/').count();
         if levels > BINDING_WORDS_MAX {
-            return Kept::NoRoom;
+            return false;
         }
-        let known = find(&trie.root, topic).is_some_and(|node| node.message.is_some());
         let full =
-            trie.messages >= max || trie.nodes + levels > max.saturating_mul(NODES_PER_MESSAGE);
-        if !known && full {
-            return Kept::NoRoom;
-        }
-        let mut node = &mut trie.root;
+            self.messages >= max || self.nodes + levels > max.saturating_mul(NODES_PER_MESSAGE);
+        !full || find(&self.root, topic).is_some_and(|node| node.message.is_some())
+    }
+
+    /// Sets the topic's message; gives where the former one lies.
+    fn set(&mut self, topic: &str, message: Message, place: Place) -> Option<Place> {
+        let mut node = &mut self.root;
         for level in topic.split('/') {
             if !node.children.contains_key(level) {
                 node.children.insert(level.into(), Node::default());
-                trie.nodes += 1;
+                self.nodes += 1;
             }
-            let Some(next) = node.children.get_mut(level) else {
-                return Kept::NoRoom;
-            };
-            node = next;
+            node = node.children.get_mut(level)?;
         }
-        trie.messages += usize::from(!known);
-        node.message = Some(message.to_message(scratch));
-        Kept::Set
+        let former = node.message.replace((message, place));
+        self.messages += usize::from(former.is_none());
+        former.map(|(_, place)| place)
     }
+}
 
+impl Retained {
     /// The messages whose topics a slashed filter matches, in topic order, without the expired.
     pub(crate) fn matching(&self, filter: &str, now: Time) -> Vec<Message> {
         let trie = self.root.read();
@@ -119,11 +153,12 @@ fn find<'a>(root: &'a Node, topic: &str) -> Option<&'a Node> {
         .try_fold(root, |node, level| node.children.get(level))
 }
 
-/// Removes the topic's message and the branches that it alone kept; says how many nodes those were.
+/// Removes the topic's message and the branches that it alone kept; gives where it lies, and how
+/// many nodes those were.
 /// The depth is the topic's: walked with a stack of names, not by recursion.
-fn remove(root: &mut Node, topic: &str) -> Option<usize> {
+fn remove(root: &mut Node, topic: &str) -> Option<(Place, usize)> {
     let levels: Vec<&str> = topic.split('/').collect();
-    find_mut(root, &levels)?.message.take()?;
+    let (_, place) = find_mut(root, &levels)?.message.take()?;
     let mut removed = 0;
     for depth in (1..=levels.len()).rev() {
         let Some(node) = find_mut(root, &levels[..depth]) else {
@@ -137,7 +172,7 @@ fn remove(root: &mut Node, topic: &str) -> Option<usize> {
             removed += 1;
         }
     }
-    Some(removed)
+    Some((place, removed))
 }
 
 fn find_mut<'a>(root: &'a mut Node, levels: &[&str]) -> Option<&'a mut Node> {
@@ -163,7 +198,7 @@ fn walk(
         return;
     }
     let Some((level, rest)) = levels.split_first() else {
-        if let Some(message) = &node.message {
+        if let Some((message, _)) = &node.message {
             visit(message);
         }
         return;

@@ -1,5 +1,5 @@
-//! Publications that are due later (delayed wills): held in memory, published once, unless
-//! cancelled.
+//! Publications that are due later (delayed wills): held in memory and on a shelf, published once,
+//! unless cancelled.
 
 use std::sync::Arc;
 
@@ -7,32 +7,63 @@ use parking_lot::Mutex;
 
 use crate::link::Link;
 use crate::message::Message;
+use crate::shelf::Place;
+use crate::turn::Turn;
 
 /// A publication that waits for its time. It keeps its link, and with it the broker, only until it
 /// is taken or cancelled.
-pub struct Scheduled(Mutex<Option<(Arc<Link>, Message)>>);
+pub struct Scheduled {
+    waits: Mutex<Option<(Arc<Link>, Message)>>,
+    /// Where it lies for a restart to find.
+    place: Place,
+}
 
 impl Scheduled {
-    pub(crate) fn new(link: Arc<Link>, message: Message) -> Self {
-        Self(Mutex::new(Some((link, message))))
+    pub(crate) fn new(link: Arc<Link>, message: Message, place: Place) -> Self {
+        Self {
+            waits: Mutex::new(Some((link, message))),
+            place,
+        }
     }
 
     /// Takes what is to be published: something for exactly one caller, and nothing after
     /// [`Self::cancel`].
     pub(crate) fn take(&self) -> Option<(Arc<Link>, Message)> {
-        self.0.lock().take()
+        self.waits.lock().take()
     }
 
     /// It will not be published. `false` if it has been already.
     pub fn cancel(&self) -> bool {
-        self.take().is_some()
+        let taken = self.take();
+        if let Some((link, _)) = &taken {
+            self.done(link);
+        }
+        taken.is_some()
+    }
+
+    /// It is published, or never will be: a restart need not find it.
+    pub(crate) fn done(&self, link: &Link) {
+        link.vhost().shelves.unschedule(self.place);
+    }
+
+    /// Publishes it now, if nobody has.
+    pub fn publish(&self, turn: &mut Turn) {
+        if let Some((link, message)) = self.take() {
+            link.publish_scheduled(turn, &message);
+            self.done(&link);
+        }
+    }
+
+    /// The process ends: a restart finds it.
+    pub(crate) fn leave(&self) {
+        self.take();
     }
 }
 
 impl std::fmt::Debug for Scheduled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scheduled")
-            .field("waits", &self.0.lock().is_some())
+            .field("waits", &self.waits.lock().is_some())
             .finish()
     }
 }

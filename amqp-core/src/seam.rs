@@ -17,6 +17,7 @@ use crate::peer::Peer;
 use crate::queue::{Consumer, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::schedule::Scheduled;
+use crate::shelf::Place;
 use crate::time::Time;
 use crate::turn::Turn;
 use crate::watermark::Wake;
@@ -143,6 +144,18 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// Wakes `who` once when that record is durable; `false` if it is.
     fn wait_committed(&self, number: u64, who: &Arc<dyn Wake>) -> bool;
 
+    /// Remembers that a QoS 2 publish was routed, over restarts: see [`Link::receive`].
+    fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64);
+
+    /// Identifiers are released; gives the number to wait for.
+    fn release_received(&self, places: &[Place]) -> u64;
+
+    /// The identifiers that a restart found of this client; once.
+    fn recall_received(&self) -> Vec<(u16, Place)>;
+
+    /// The publication that this client had scheduled before a restart; once.
+    fn recall_scheduled(&self) -> Option<Arc<Scheduled>>;
+
     /// How far published messages are durable.
     fn journal_durable(&self) -> u64;
 
@@ -266,6 +279,22 @@ impl Core for Link {
         message: &MessageRef<'_>,
     ) -> Option<Arc<Scheduled>> {
         Self::schedule(self, turn, at, message)
+    }
+
+    fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64) {
+        Self::receive(self, turn, packet_id, session_ms)
+    }
+
+    fn release_received(&self, places: &[Place]) -> u64 {
+        Self::release_received(self, places)
+    }
+
+    fn recall_received(&self) -> Vec<(u16, Place)> {
+        Self::recall_received(self)
+    }
+
+    fn recall_scheduled(&self) -> Option<Arc<Scheduled>> {
+        Self::recall_scheduled(self)
     }
 
     fn uncommitted(&self) -> Option<u64> {

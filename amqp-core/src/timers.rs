@@ -22,6 +22,8 @@ pub(crate) enum Due {
     QueueExpiry(Weak<VHost>, Weak<Queue>),
     /// A publication was scheduled for now.
     Publish(Arc<Scheduled>),
+    /// A client that left packet identifiers before the restart has not come back.
+    Recall(Weak<VHost>, Box<str>),
     /// What an absent client left is no longer worth keeping.
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
 }
@@ -175,7 +177,7 @@ impl Timers {
         self.0.lock().scheduled
     }
 
-    /// Forgets everything; publications are cancelled, since others hold them too.
+    /// Forgets everything; publications are let go of, since others hold them too.
     pub(crate) fn clear(&self) {
         let dropped = {
             let mut state = self.0.lock();
@@ -185,7 +187,7 @@ impl Timers {
         };
         for Reverse(timer) in dropped {
             if let Due::Publish(scheduled) = timer.due {
-                scheduled.cancel();
+                scheduled.leave();
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::names::Queues;
 use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
 use crate::retained::Retained;
+use crate::shelf::Shelves;
 use crate::watermark::Watermark;
 
 /// The exchanges that every vhost has.
@@ -39,6 +40,7 @@ pub struct VHost {
     deleted: AtomicBool,
     topology: Topology,
     door: Arc<Door>,
+    pub(crate) shelves: Shelves,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: Queues,
     pub(crate) alike: Alike,
@@ -57,6 +59,7 @@ impl VHost {
         next_id: &AtomicU64,
         epochs: &Arc<Epochs>,
         door: Arc<Door>,
+        shelves: u64,
     ) -> Self {
         let mut exchanges = HashMap::new();
         for (name, kind, internal) in BUILT_IN {
@@ -74,6 +77,7 @@ impl VHost {
             name: name.into(),
             deleted: AtomicBool::new(false),
             topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
+            shelves: Shelves::new(&door, shelves),
             door,
             exchanges: RwLock::new(exchanges),
             queues: Queues::default(),

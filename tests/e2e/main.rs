@@ -23,3 +23,4 @@ mod restart;
 mod second_client;
 mod sessions;
 mod start;
+mod survive;

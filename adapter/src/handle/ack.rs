@@ -3,6 +3,7 @@
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
 
+use super::publish::answer;
 use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::Settled;
@@ -49,20 +50,21 @@ pub(crate) fn pubrec<C: Core>(context: &mut Context<'_, C>, received: &Ack<'_>) 
 
 /// A QoS 2 publish is released: its id may be used again ([MQTT-4.3.3-11]).
 pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) -> Next {
-    let mut out = context.outlet.lock();
-    let flow = out.flow.as_mut();
-    let known = flow.is_some_and(|flow| flow.received.remove(&released.packet_id.get()).is_some());
-    let reason = if known {
-        ReasonCode::Success
-    } else {
-        ReasonCode::PacketIdentifierNotFound
+    let known = {
+        let mut out = context.outlet.lock();
+        let flow = out.flow.as_mut();
+        flow.and_then(|flow| flow.received.remove(&released.packet_id.get()))
     };
-    ack::encode(
-        &mut out.buf,
-        context.version,
-        PacketType::PubComp,
-        released.packet_id,
-        reason,
-    );
+    let (reason, journaled) = match known {
+        Some(received) => {
+            // Once the client knows, it uses the id again: no restart may bring it back.
+            let places = received.place.as_slice();
+            let journaled = context.identity.core.release_received(places);
+            (ReasonCode::Success, journaled)
+        }
+        None => (ReasonCode::PacketIdentifierNotFound, 0),
+    };
+    let packet_id = released.packet_id;
+    answer(context, PacketType::PubComp, packet_id, reason, journaled);
     Next::Continue
 }

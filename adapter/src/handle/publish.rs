@@ -1,5 +1,7 @@
 //! PUBLISH: permission, route, acknowledgement. MQTT 5.0 §3.3.
 
+use std::num::NonZeroU16;
+
 use leveret_core::key::Form;
 use leveret_core::message::{Head, MessageRef};
 use leveret_core::refusal::Refusal;
@@ -11,6 +13,7 @@ use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::PendingAck;
 use crate::convert::MQTT;
+use crate::flow::Received;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
@@ -72,8 +75,8 @@ pub(crate) fn handle<C: Core>(
                 (0, true) => ReasonCode::NoMatchingSubscribers,
                 _ => ReasonCode::Success,
             };
-            remember(context, publish, published.journaled);
-            acknowledge(context, publish, reason, published.journaled);
+            let journaled = remember(context, turn, publish, published.journaled);
+            acknowledge(context, publish, reason, journaled);
             Ok(Next::Continue)
         }
         Err(refusal) => Ok(refused(context, publish, &refusal)),
@@ -86,17 +89,41 @@ fn known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Option<u64
     let packet_id = publish.packet_id?;
     let out = context.outlet.lock();
     let flow = out.flow.as_ref()?;
-    flow.received.get(&packet_id.get()).copied()
+    let received = flow.received.get(&packet_id.get())?;
+    Some(received.journaled)
 }
 
-/// Remembers a QoS 2 publish that was routed, until it is released.
-fn remember<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>, journaled: u64) {
-    if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id)
-        && let Some(flow) = context.outlet.lock().own_flow()
-    {
-        // There are 65,535 ids: the set is bounded by them.
-        flow.received.insert(packet_id.get(), journaled);
+/// Remembers a QoS 2 publish that was routed, until it is released; gives the number that its
+/// acknowledgement waits for.
+fn remember<C: Core>(
+    context: &Context<'_, C>,
+    turn: &Turn,
+    publish: &Publish<'_>,
+    mut journaled: u64,
+) -> u64 {
+    let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) else {
+        return journaled;
+    };
+    let mut place = None;
+    if context.active.expiry_ms != Some(0) {
+        let (core, session_ms) = (&context.identity.core, context.active.expiry_ms);
+        let (at, number) = core.receive(turn, packet_id.get(), session_ms);
+        journaled = journaled.max(number);
+        place = Some(at);
     }
+    let mut out = context.outlet.lock();
+    if let Some(flow) = out.own_flow() {
+        // There are 65,535 ids: the set is bounded by them.
+        let received = Received { journaled, place };
+        flow.received.insert(packet_id.get(), received);
+        return journaled;
+    }
+    drop(out);
+    // A newer connection has the session, without this id: nothing is acknowledged here.
+    if let Some(place) = place {
+        context.identity.core.release_received(&[place]);
+    }
+    journaled
 }
 
 /// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).
@@ -142,13 +169,23 @@ fn acknowledge<C: Core>(
     reason: ReasonCode,
     journaled: u64,
 ) {
-    let Some(packet_id) = publish.packet_id else {
-        return;
-    };
-    let packet = match publish.qos {
-        QoS::ExactlyOnce => PacketType::PubRec,
-        _ => PacketType::PubAck,
-    };
+    if let Some(packet_id) = publish.packet_id {
+        let packet = match publish.qos {
+            QoS::ExactlyOnce => PacketType::PubRec,
+            _ => PacketType::PubAck,
+        };
+        answer(context, packet, packet_id, reason, journaled);
+    }
+}
+
+/// Answers when the journal has the number, behind all answers that wait already.
+pub(super) fn answer<C: Core>(
+    context: &mut Context<'_, C>,
+    packet: PacketType,
+    packet_id: NonZeroU16,
+    reason: ReasonCode,
+    journaled: u64,
+) {
     let at_once = context
         .active
         .acks

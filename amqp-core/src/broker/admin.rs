@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::Broker;
 use crate::definitions::{Change, Kind};
-use crate::field::{Table, Value};
+use crate::field::Value;
 use crate::limits;
 use crate::peer::CloseReason;
 use crate::permission::{Grants, Pattern, TopicGrants, Variables};
 use crate::records::{delete, put, table};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
+use crate::shelf::Shelves;
 use crate::turn::Turn;
 use crate::user::User;
 use crate::vhost::VHost;
@@ -87,7 +88,10 @@ impl Broker {
     /// 406: it exists, or the name or number of vhosts is not possible.
     pub fn add_vhost(&self, name: &str) -> Result<(), Refusal> {
         let change = self.take_vhost(name)?;
-        self.submit(vec![change]);
+        let record = self.submit(vec![change]);
+        let made = self.vhost(name);
+        made.iter()
+            .for_each(|vhost| vhost.shelves.set_record(record));
         Ok(())
     }
 
@@ -103,10 +107,11 @@ impl Broker {
         if vhosts.len() >= limits::VHOSTS_MAX {
             return Err(Refusal::precondition("too many virtual hosts"));
         }
-        let made = VHost::new(name, &self.next_id, &self.epochs, self.door(name));
+        let shelves = self.next_queues(Shelves::COUNT);
+        let made = VHost::new(name, &self.next_id, &self.epochs, self.door(name), shelves);
+        let record = super::load::record_vhost(&made);
         vhosts.insert(name.into(), Arc::new(made));
-        drop(vhosts);
-        Ok(put(Kind::VHost, &[name.as_bytes()], &Table::new()))
+        Ok(record)
     }
 
     /// Deletes a vhost with everything in it; its connections are closed.
@@ -127,6 +132,7 @@ impl Broker {
         for queue in vhost.queues() {
             self.delete_queue_when(&vhost, &queue, |_| true);
         }
+        vhost.shelves.forget();
         let mut changes = Vec::new();
         for exchange in vhost.exchanges() {
             // Built-in ones have no record, but their bindings may.

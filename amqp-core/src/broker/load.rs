@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Broker;
+use super::{Broker, restore};
 use crate::definitions::{Change, Fault, Kind};
 use crate::exchange::{
     Attached, Bound, Destination, End, Exchange, ExchangeKind, ExchangeProperties, Terms,
@@ -15,6 +15,7 @@ use crate::limits::KEY_BYTES_MAX;
 use crate::permission::{Grants, Pattern, TopicGrants};
 use crate::queue::{Queue, QueueArguments, QueueProperties};
 use crate::records::{self, flag, nested, text};
+use crate::shelf::Shelves;
 use crate::time::Time;
 use crate::user::User;
 use crate::vhost::VHost;
@@ -29,6 +30,13 @@ pub(super) fn is_recorded(bound: &Bound) -> bool {
             Destination::Queue(queue) => queue.upgrade().is_some_and(|queue| queue.journaled()),
             Destination::Exchange(to) => to.upgrade().is_some_and(|to| to.properties().durable),
         }
+}
+
+pub(super) fn record_vhost(vhost: &VHost) -> Change {
+    // Below 2^63: they are counted one by one.
+    let number = vhost.shelves.number() as i64;
+    let value = records::table([("journal", Value::I64(number))]);
+    records::put(Kind::VHost, &[vhost.name().as_bytes()], &value)
 }
 
 pub(super) fn record_queue(vhost: &VHost, queue: &Queue) -> Change {
@@ -140,6 +148,11 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
     number_behind_all(broker)?;
     for kind in Kind::ALL {
         let mut bad = None;
+        if kind == Kind::Queue {
+            for vhost in broker.vhosts() {
+                restore::begin(broker, &vhost, now);
+            }
+        }
         broker.definitions.load(kind, &mut |key, value| {
             let loaded = match kind {
                 Kind::Node => Loaded::Made,
@@ -173,6 +186,9 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
     }
     if !orphans.is_empty() {
         broker.submit(orphans);
+    }
+    for vhost in broker.vhosts() {
+        restore::finish(&vhost);
     }
     broker.journal.settled_in();
     for vhost in broker.vhosts() {
@@ -214,13 +230,19 @@ fn load_one(
 ) -> Option<()> {
     match (kind, parts) {
         (Kind::VHost, [name]) => {
-            let vhost = Arc::new(VHost::new(
-                name,
-                &broker.next_id,
-                &broker.epochs,
-                broker.door(name),
-            ));
-            broker.vhosts.write().insert((*name).into(), vhost);
+            let known = journal_number(value);
+            let shelves = known.unwrap_or_else(|| broker.next_queues(Shelves::COUNT));
+            let (next_id, epochs) = (&broker.next_id, &broker.epochs);
+            let vhost = VHost::new(name, next_id, epochs, broker.door(name), shelves);
+            if known.is_none() {
+                // Recorded before vhosts had numbers.
+                let record = broker.submit(vec![record_vhost(&vhost)]);
+                vhost.shelves.set_record(record);
+            }
+            broker
+                .vhosts
+                .write()
+                .insert((*name).into(), Arc::new(vhost));
         }
         (Kind::User, [name]) => {
             let tags = match value.lookup("tags") {
@@ -288,11 +310,14 @@ fn journal_number(value: &Table) -> Option<u64> {
 
 /// No queue that is made from now on has the number of one that is recorded.
 fn number_behind_all(broker: &Broker) -> Result<(), Fault> {
-    broker.definitions.load(Kind::Queue, &mut |_, value| {
-        let number = Table::decode(value).ok().as_ref().and_then(journal_number);
-        let next = number.map_or(0, |number| number + 1);
-        broker.next_queue.fetch_max(next, Ordering::Relaxed);
-    })
+    for (kind, count) in [(Kind::VHost, Shelves::COUNT), (Kind::Queue, 1)] {
+        broker.definitions.load(kind, &mut |_, value| {
+            let number = Table::decode(value).ok().as_ref().and_then(journal_number);
+            let next = number.map_or(0, |number| number + count);
+            broker.next_queue.fetch_max(next, Ordering::Relaxed);
+        })?;
+    }
+    Ok(())
 }
 
 fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time) -> Option<()> {
@@ -308,9 +333,10 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
     };
     let vhost = broker.vhost(vhost)?;
     let given = vhost.alike.share(&properties.arguments, parsed);
-    // Unused since the node came back: whoever uses it gets its whole `x-expires` to return.
     let known = journal_number(value);
     let id = known.unwrap_or_else(|| broker.next_queue());
+    // One that was in use is unused since the node came back.
+    let now = vhost.shelves.unused_since(id, now);
     let queue = Queue::new(id, name, &properties, given, Some(vhost.door()), now);
     queue.restore(broker.journal.recovered(id));
     let queue = vhost.add_queue(queue).ok()?;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Link;
+use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
 use crate::exchange::epochs::Watch;
 use crate::exchange::{Exchange, ExchangeKind, Known, Memo, Route};
+use crate::journal::Appended;
 use crate::key::{self, Form};
 use crate::limits;
 use crate::message::{Message, MessageRef};
@@ -15,6 +17,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
 use crate::retained::Kept;
 use crate::schedule::Scheduled;
+use crate::shelf::{Later, Place};
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -49,9 +52,10 @@ impl Link {
         message: &MessageRef<'_>,
     ) -> Result<Published, Refusal> {
         let form = message.head.form;
+        let mut kept = Appended::default();
         if message.head.retain && form == Form::Slashed {
             // Kept before it is routed: who subscribes in between gets it either way.
-            self.retain(turn, message)?;
+            kept = self.retain(turn, message)?;
         }
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
@@ -63,8 +67,8 @@ impl Link {
         let mut publication = Publication {
             message: *message,
             held: None,
-            body: None,
-            journaled: 0,
+            body: kept.body,
+            journaled: kept.number,
         };
         turn.count_offered(queues.len());
         for queue in queues.iter() {
@@ -172,7 +176,7 @@ impl Link {
             .map_err(|too_far| Refusal::new(ReplyCode::ResourceError, too_far.to_string()))
     }
 
-    fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<(), Refusal> {
+    fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<Appended, Refusal> {
         self.check(Permission::Write, Resource::Exchange, message.exchange)?;
         let exchange = self.vhost.find_exchange(message.exchange)?;
         let mut dotted = std::mem::take(&mut turn.dotted);
@@ -183,14 +187,12 @@ impl Link {
         checked?;
         let max = self.broker.options().retained_messages_max;
         let Ok(topic) = std::str::from_utf8(message.key) else {
-            return Ok(());
+            return Ok(Appended::default());
         };
-        match self
-            .vhost
-            .retained
-            .keep(topic, message, max, &mut turn.scratch)
-        {
-            Kept::Set | Kept::Cleared => Ok(()),
+        let shelf = &self.vhost.shelves.retained;
+        let retained = &self.vhost.retained;
+        match retained.keep(topic, message, max, shelf, &mut turn.scratch) {
+            Kept::Set(appended) => Ok(appended),
             // Nothing that is refused here was acknowledged.
             Kept::NoRoom => Err(Refusal::new(
                 ReplyCode::ResourceError,
@@ -231,8 +233,19 @@ impl Link {
         if self.broker.timers.scheduled() >= limits::SCHEDULED_MAX {
             return None;
         }
+        let later = Later {
+            at,
+            user: &self.user,
+            client_id: self.client_id.as_deref().unwrap_or_default(),
+            payload: message.payload,
+        };
+        let payload = &later.encode()[..];
+        let place = self.vhost.shelves.schedule(&MessageRef {
+            payload,
+            ..*message
+        });
         let message = message.to_message(&mut turn.scratch);
-        let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message));
+        let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message, place));
         self.broker
             .timers
             .add(at, Due::Publish(Arc::clone(&scheduled)));
@@ -267,6 +280,9 @@ impl Link {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
         queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
+        if queue.journaled() {
+            self.vhost.shelves.note_used(queue.id());
+        }
         Ok(queue)
     }
 
@@ -288,9 +304,9 @@ impl Link {
     pub fn get(&self, turn: &Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
-        Ok(queue
-            .take_first(turn, no_ack)
-            .map(|taken| Got { queue, taken }))
+        let taken = queue.take_first(turn, no_ack);
+        Broker::note_idle(&self.vhost, &queue);
+        Ok(taken.map(|taken| Got { queue, taken }))
     }
 
     /// Settles deliveries of one queue.
@@ -302,6 +318,35 @@ impl Link {
         how: Settle,
     ) {
         queue.settle(turn, unacked, how);
+    }
+
+    /// A QoS 2 publish with this identifier was routed: it is not to be routed again before it is
+    /// released, whatever happens. The session outlives the connection for `session_ms` (`None`:
+    /// for ever). Gives where that lies, and the number to wait for.
+    #[must_use]
+    pub fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64) {
+        let client_id = self.client_id.as_deref().unwrap_or_default();
+        let shelves = &self.vhost.shelves;
+        shelves.receive(client_id, packet_id, session_ms, turn.now)
+    }
+
+    /// Identifiers are released; gives the number to wait for.
+    pub fn release_received(&self, places: &[Place]) -> u64 {
+        self.vhost.shelves.release(places)
+    }
+
+    /// The identifiers that a restart found of this client and nobody has asked for.
+    #[must_use]
+    pub fn recall_received(&self) -> Vec<(u16, Place)> {
+        let client_id = self.client_id.as_deref().unwrap_or_default();
+        self.vhost.shelves.recall(client_id)
+    }
+
+    /// The publication that this client had scheduled before a restart.
+    #[must_use]
+    pub fn recall_scheduled(&self) -> Option<Arc<Scheduled>> {
+        let client_id = self.client_id.as_deref().unwrap_or_default();
+        self.vhost.shelves.testaments.lock().remove(client_id)
     }
 
     /// Claims an identifier in this vhost, evicting the connection that owns it.

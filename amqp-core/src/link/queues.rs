@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Link;
+use crate::broker::Broker;
 use crate::field::{Table, Value};
 use crate::limits;
 use crate::permission::Permission;
@@ -50,6 +51,7 @@ impl Link {
             self.check_any(Resource::Queue, wish.name)?;
             let queue = self.usable_queue(wish.name)?;
             queue.touch(turn.now);
+            Broker::note_idle(&self.vhost, &queue);
             self.recorded(queue.record());
             return Ok(Declared {
                 queue,
@@ -175,6 +177,7 @@ impl Link {
             }
         }
         queue.touch(turn.now);
+        Broker::note_idle(&self.vhost, &queue);
         self.recorded(queue.record());
         Ok(Declared {
             queue,

@@ -32,6 +32,7 @@ const BATCH: u8 = 5;
 
 const SLASHED: u8 = 1;
 const RETAIN: u8 = 2;
+const TRANSIENT: u8 = 4;
 
 /// A record as it is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -259,7 +260,7 @@ impl<'a> Encoded<'a> {
             } else {
                 Form::Slashed
             },
-            persistent: true,
+            persistent: parts.flags & TRANSIENT == 0,
             retain: parts.flags & RETAIN != 0,
             // Clients are numbered anew by each process.
             publisher: 0,
@@ -300,11 +301,12 @@ pub(super) fn publish(out: &mut Vec<u8>, queue: u64, seq: u64, message: &Message
         0
     };
     let retain = if head.retain { RETAIN } else { 0 };
+    let transient = if head.persistent { 0 } else { TRANSIENT };
     append(out, |out| {
         out.push(PUBLISH);
         out.extend_from_slice(&queue.to_le_bytes());
         out.extend_from_slice(&seq.to_le_bytes());
-        out.extend_from_slice(&[head.origin.tag(), slashed | retain]);
+        out.extend_from_slice(&[head.origin.tag(), slashed | retain | transient]);
         out.extend_from_slice(&head.received.0.to_le_bytes());
         out.extend_from_slice(&head.expires.map_or(0, |at| at.0.max(1)).to_le_bytes());
         // The core keeps names to 255 bytes, keys to 65,535, properties to a frame.

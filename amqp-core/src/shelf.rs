@@ -1,0 +1,371 @@
+//! What a vhost must remember beside its queues' messages: retained messages, scheduled
+//! publications, packet identifiers, and since when queues are unused. Each shelf is a list in the
+//! journal with a number of its own, as a queue has; what lies on it are messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+
+use crate::journal::{Appended, Body, Door, Slot};
+use crate::key::Form;
+use crate::message::{AmqpOrigin, Head, Message, MessageRef};
+use crate::schedule::Scheduled;
+use crate::time::Time;
+
+/// A list in the journal.
+pub(crate) struct Shelf {
+    door: Arc<Door>,
+    number: u64,
+    /// The definitions' record that names the number.
+    after: AtomicU64,
+    next: Mutex<u64>,
+}
+
+/// Where something lies on a shelf.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place(u64);
+
+impl Shelf {
+    fn new(door: &Arc<Door>, number: u64) -> Self {
+        Self {
+            door: Arc::clone(door),
+            number,
+            after: AtomicU64::new(0),
+            next: Mutex::new(0),
+        }
+    }
+
+    /// Lays a message down. `body` is what the same message came to elsewhere.
+    pub(crate) fn put(&self, message: &MessageRef<'_>, body: Option<Body>) -> (Place, Appended) {
+        // Held until it is appended, so that the journal sees the numbers in order.
+        let mut next = self.next.lock();
+        let seq = *next;
+        *next += 1;
+        let slot = Slot {
+            queue: self.number,
+            seq,
+            after: self.after.load(Ordering::Relaxed),
+            durability: self.door.durability,
+        };
+        (Place(seq), self.door.journal.publish(slot, message, body))
+    }
+
+    /// Takes things away; who must know that they are gone waits for the number.
+    pub(crate) fn take(&self, places: &[Place]) -> u64 {
+        if places.is_empty() {
+            return 0;
+        }
+        let seqs: Vec<u64> = places.iter().map(|place| place.0).collect();
+        let durability = Some(self.door.durability);
+        self.door.journal.settle(self.number, &seqs, durability)
+    }
+
+    /// Takes one away; a power cut may bring it back.
+    pub(crate) fn drop(&self, place: Place) {
+        self.door.journal.settle(self.number, &[place.0], None);
+    }
+
+    /// What lay there when the broker started, in order; once.
+    fn restore(&self) -> Vec<(Place, Message)> {
+        let stretches = self.door.journal.recovered(self.number);
+        *self.next.lock() = stretches.last().map_or(0, |last| last.end());
+        let fetch = |seqs| self.door.journal.fetch(self.number, seqs);
+        let messages = stretches
+            .iter()
+            .flat_map(|stretch| fetch(stretch.first..stretch.end()));
+        messages
+            .map(|(seq, message)| (Place(seq), message))
+            .collect()
+    }
+}
+
+/// All shelves of a vhost.
+pub(crate) struct Shelves {
+    pub(crate) retained: Shelf,
+    received: Shelf,
+    scheduled: Shelf,
+    unused: Shelf,
+    /// The first of their numbers.
+    number: u64,
+    /// Packet identifiers that a restart found, of clients who have not come back yet.
+    orphans: Mutex<HashMap<Box<str>, Orphan, RandomState>>,
+    /// Scheduled publications that a restart found, of clients who have not come back yet.
+    pub(crate) testaments: Mutex<HashMap<Box<str>, Arc<Scheduled>, RandomState>>,
+    /// Since when queues are unused, and where that is noted.
+    idle: Mutex<HashMap<u64, (Place, Time), RandomState>>,
+}
+
+/// What a client left that was not released.
+#[derive(Default)]
+pub(crate) struct Orphan {
+    ids: Vec<(u16, Place)>,
+    /// How long its session outlives the connection, in milliseconds; `u64::MAX` is for ever.
+    session_ms: u64,
+}
+
+impl Shelves {
+    /// How many numbers a vhost takes.
+    pub(crate) const COUNT: u64 = 4;
+
+    pub(crate) fn new(door: &Arc<Door>, number: u64) -> Self {
+        Self {
+            retained: Shelf::new(door, number),
+            received: Shelf::new(door, number + 1),
+            scheduled: Shelf::new(door, number + 2),
+            unused: Shelf::new(door, number + 3),
+            number,
+            orphans: Mutex::default(),
+            testaments: Mutex::default(),
+            idle: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn all(&self) -> [&Shelf; Self::COUNT as usize] {
+        [
+            &self.retained,
+            &self.received,
+            &self.scheduled,
+            &self.unused,
+        ]
+    }
+
+    /// The definitions' record that names their number.
+    pub(crate) fn set_record(&self, record: u64) {
+        for shelf in self.all() {
+            shelf.after.fetch_max(record, Ordering::Relaxed);
+        }
+    }
+
+    /// The vhost is gone.
+    pub(crate) fn forget(&self) {
+        for shelf in self.all() {
+            shelf.door.journal.forget(shelf.number);
+        }
+    }
+
+    /// Brings identifiers and idle times back; gives retained messages and scheduled publications
+    /// to who knows what they are.
+    pub(crate) fn restore(&self) -> Restored {
+        let mut orphans = self.orphans.lock();
+        for (place, message) in self.received.restore() {
+            let view = message.view();
+            let (Ok(client_id), Some((packet_id, session_ms))) =
+                (std::str::from_utf8(view.key), decode_received(view.payload))
+            else {
+                continue;
+            };
+            let orphan = orphans.entry(client_id.into()).or_default();
+            orphan.ids.push((packet_id, place));
+            orphan.session_ms = session_ms;
+        }
+        let sessions = orphans
+            .iter()
+            .map(|(client_id, orphan)| (client_id.clone(), orphan.session_ms))
+            .collect();
+        drop(orphans);
+        let mut idle = self.idle.lock();
+        for (place, message) in self.unused.restore() {
+            let view = message.view();
+            if let Ok(queue) = view.key.try_into().map(u64::from_le_bytes) {
+                let known = idle.insert(queue, (place, view.head.received));
+                known.iter().for_each(|(place, _)| self.unused.drop(*place));
+            }
+        }
+        Restored {
+            retained: self.retained.restore(),
+            scheduled: self.scheduled.restore(),
+            sessions,
+        }
+    }
+
+    /// A client's publish with this identifier was routed, and is not to be routed again.
+    pub(crate) fn receive(
+        &self,
+        client_id: &str,
+        packet_id: u16,
+        session_ms: Option<u64>,
+        now: Time,
+    ) -> (Place, u64) {
+        let mut payload = [0; 10];
+        payload[..2].copy_from_slice(&packet_id.to_le_bytes());
+        payload[2..].copy_from_slice(&session_ms.unwrap_or(u64::MAX).to_le_bytes());
+        let note = note(client_id.as_bytes(), &payload, now);
+        let (place, appended) = self.received.put(&note, None);
+        (place, appended.number)
+    }
+
+    /// Identifiers are released; they are surely gone at this number.
+    pub(crate) fn release(&self, places: &[Place]) -> u64 {
+        self.received.take(places)
+    }
+
+    /// The identifiers that a restart found of this client; once.
+    pub(crate) fn recall(&self, client_id: &str) -> Vec<(u16, Place)> {
+        let orphan = self.orphans.lock().remove(client_id);
+        orphan.map(|orphan| orphan.ids).unwrap_or_default()
+    }
+
+    /// A client's session has ended: what a restart found of it goes.
+    pub(crate) fn forget_client(&self, client_id: &str) {
+        let places: Vec<Place> = self
+            .recall(client_id)
+            .iter()
+            .map(|(_, place)| *place)
+            .collect();
+        self.release(&places);
+    }
+
+    /// A publication is scheduled: the message is one that [`Later`] has wrapped.
+    pub(crate) fn schedule(&self, message: &MessageRef<'_>) -> Place {
+        self.scheduled.put(message, None).0
+    }
+
+    /// It is published, or called off.
+    pub(crate) fn unschedule(&self, place: Place) {
+        self.scheduled.drop(place);
+    }
+
+    /// A queue is unused since then. Written only if that is news for its time to live.
+    pub(crate) fn note_unused(&self, queue: u64, since: Time, ttl_ms: u64) {
+        let mut idle = self.idle.lock();
+        let known = idle.get(&queue).copied();
+        let grain_ms = (ttl_ms / 16).max(1_000);
+        if known.is_some_and(|(_, noted)| since.since_ms(noted) < grain_ms && since >= noted) {
+            return;
+        }
+        let (place, _) = self
+            .unused
+            .put(&note(&queue.to_le_bytes(), &[], since), None);
+        idle.insert(queue, (place, since));
+        drop(idle);
+        if let Some((place, _)) = known {
+            self.unused.drop(place);
+        }
+    }
+
+    /// A queue is used, or gone.
+    pub(crate) fn note_used(&self, queue: u64) {
+        let known = self.idle.lock().remove(&queue);
+        if let Some((place, _)) = known {
+            self.unused.drop(place);
+        }
+    }
+
+    /// Since when a queue was unused when the broker stopped. A clock that was set back since
+    /// counts as no time.
+    pub(crate) fn unused_since(&self, queue: u64, now: Time) -> Time {
+        let idle = self.idle.lock();
+        idle.get(&queue).map_or(now, |(_, since)| (*since).min(now))
+    }
+
+    /// Notes of queues that are not there.
+    pub(crate) fn sweep(&self, is_there: impl Fn(u64) -> bool) {
+        let gone: Vec<u64> = {
+            let idle = self.idle.lock();
+            idle.keys()
+                .copied()
+                .filter(|queue| !is_there(*queue))
+                .collect()
+        };
+        gone.into_iter().for_each(|queue| self.note_used(queue));
+    }
+}
+
+/// What a restart found for others to bring back.
+pub(crate) struct Restored {
+    pub(crate) retained: Vec<(Place, Message)>,
+    pub(crate) scheduled: Vec<(Place, Message)>,
+    /// Clients with identifiers, and how long their sessions live.
+    pub(crate) sessions: Vec<(Box<str>, u64)>,
+}
+
+fn note<'a>(key: &'a [u8], payload: &'a [u8], now: Time) -> MessageRef<'a> {
+    MessageRef {
+        head: Head {
+            origin: &AmqpOrigin,
+            form: Form::Dotted,
+            persistent: true,
+            retain: false,
+            publisher: 0,
+            received: now,
+            expires: None,
+        },
+        exchange: "",
+        key,
+        properties: &[],
+        payload,
+    }
+}
+
+fn decode_received(payload: &[u8]) -> Option<(u16, u64)> {
+    let (packet_id, rest) = payload.split_first_chunk::<2>()?;
+    let session_ms = u64::from_le_bytes(rest.try_into().ok()?);
+    Some((u16::from_le_bytes(*packet_id), session_ms))
+}
+
+/// A publication that is due later, as it lies on its shelf: before the body are the time (8),
+/// the user's name and the client's identifier, each with its length (2) before it.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Later<'a> {
+    pub(crate) at: Time,
+    pub(crate) user: &'a str,
+    pub(crate) client_id: &'a str,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Later<'a> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.payload.len() + 64);
+        out.extend_from_slice(&self.at.0.to_le_bytes());
+        for text in [self.user, self.client_id] {
+            // Names have 255 bytes at most, client identifiers 65,535.
+            out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        out.extend_from_slice(self.payload);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (at, rest) = bytes.split_first_chunk::<8>()?;
+        let (user, rest) = text(rest)?;
+        let (client_id, payload) = text(rest)?;
+        Some(Self {
+            at: Time(u64::from_le_bytes(*at)),
+            user,
+            client_id,
+            payload,
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let (text, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_later_is_read_as_it_was_written() {
+        let later = Later {
+            at: Time(77),
+            user: "guest",
+            client_id: "dév",
+            payload: b"gone",
+        };
+        let bytes = later.encode();
+        assert_eq!(Later::decode(&bytes), Some(later));
+        assert_eq!(Later::decode(&bytes[..12]), None);
+    }
+}
