@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
+use crate::alarms::Alarms;
 use crate::definitions::{Change, Definitions, Fault};
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
@@ -56,6 +57,7 @@ pub struct Broker {
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
     pub(crate) timers: Timers,
+    alarms: Alarms,
 }
 
 impl Broker {
@@ -71,6 +73,7 @@ impl Broker {
         default_password_hash: impl FnOnce() -> String,
     ) -> Result<Arc<Self>, Fault> {
         let broker = Arc::new(Self {
+            alarms: Alarms::new(&options),
             options,
             definitions,
             door: Arc::new(Door(Arc::clone(&journal))),
@@ -141,6 +144,13 @@ impl Broker {
     #[must_use]
     pub fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
+    }
+
+    /// What runs out, and who waits for it.
+    #[inline]
+    #[must_use]
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     pub(crate) fn next_id(&self) -> u64 {

@@ -24,6 +24,10 @@ pub struct Options {
     pub default_permissions: DefaultPermissions,
     /// Tags of the default user, sorted.
     pub default_user_tags: Vec<String>,
+    /// Memory of the process above which publishers are blocked.
+    pub memory_limit: ResourceLimit,
+    /// Free disk where the data is below which publishers are blocked.
+    pub disk_limit: ResourceLimit,
 }
 
 impl Default for Options {
@@ -37,8 +41,19 @@ impl Default for Options {
             default_vhost: "/".into(),
             default_permissions: DefaultPermissions::default(),
             default_user_tags: vec!["administrator".into()],
+            memory_limit: ResourceLimit::Relative(600_000),
+            disk_limit: ResourceLimit::Absolute(50_000_000),
         }
     }
+}
+
+/// How much there may be used, or must be left, of a resource.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResourceLimit {
+    /// So many bytes.
+    Absolute(u64),
+    /// So many millionths of the memory that there is.
+    Relative(u64),
 }
 
 /// Regular expressions over names of resources; each is valid for the `regex` crate.
