@@ -6,6 +6,7 @@
 
 pub mod banner;
 pub mod cli;
+mod monitor;
 pub mod paths;
 mod plugins;
 pub mod run;

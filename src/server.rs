@@ -38,6 +38,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::monitor;
 use crate::paths;
 use crate::plugins::{MQTT, Switches};
 
@@ -95,6 +96,7 @@ pub struct Server {
     journal: Arc<JournalFile>,
     data_dir: DataDir,
     timers: JoinHandle<()>,
+    monitor: JoinHandle<()>,
     control: JoinHandle<()>,
 }
 
@@ -127,6 +129,8 @@ pub async fn start_from(
     let definitions = Arc::new(DefinitionsFile::open(&data_dir)?);
     let journal = open_journal(&config, &data_dir, &definitions)?;
     let broker = open_broker(&config, &definitions, &journal, clock)?;
+    // Nobody publishes before somebody has looked.
+    monitor::look(&broker, &journal, data_dir.path());
     let logins = Arc::new(Internal::new(&mut rand::rng()));
     let surroundings = Arc::new(Surroundings {
         clock,
@@ -151,7 +155,7 @@ pub async fn start_from(
         plugins: Plugins::new(switches, plugins_file),
         node_name: node_name(),
         version: env!("CARGO_PKG_VERSION"),
-        data_dir: path,
+        data_dir: path.clone(),
         config_files: files,
         started_at: clock.now(),
         clock: Arc::new(move || clock.now()),
@@ -160,6 +164,11 @@ pub async fn start_from(
     };
     Ok(Server {
         timers: tokio::spawn(timers::drive(Arc::clone(&broker), clock)),
+        monitor: tokio::spawn(monitor::watch(
+            Arc::clone(&broker),
+            Arc::clone(&journal),
+            path,
+        )),
         control: tokio::spawn(control.serve(Arc::new(context))),
         broker,
         listeners,
@@ -317,6 +326,8 @@ impl Server {
         let _ = self.control.await;
         self.timers.abort();
         let _ = self.timers.await;
+        self.monitor.abort();
+        let _ = self.monitor.await;
         self.broker.stop();
         let all = self.definitions.submit(Vec::new());
         flush(self.definitions.watermark(), all, || {

@@ -10,6 +10,7 @@
 //! to be done; after [`Connection::is_closed`] only the output is wanted, and
 //! [`Connection::handle_close`] is the last call.
 
+mod blocked;
 mod login;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use crate::session::{self, Left};
 use crate::violation::Violation;
 use crate::will::Will;
 
+use blocked::Blocked;
 use login::PendingLogin;
 pub(crate) use login::granted as granted_expiry;
 
@@ -82,6 +84,8 @@ pub(crate) struct Active<C: Core> {
     pub(crate) acks: Option<Box<Acks>>,
     /// Answers that wait until the definitions are on disk.
     pub(crate) held: Option<Box<Held<C>>>,
+    /// It has published while an alarm is set.
+    blocked: Option<Box<Blocked>>,
 }
 
 /// The Topic Aliases that the client has set.
@@ -169,6 +173,10 @@ impl<H: Host> Connection<H> {
                 break;
             }
             let rest = &input[consumed..];
+            if self.must_hold(rest) {
+                consumed += self.hold(turn, rest);
+                break;
+            }
             match self.split(rest) {
                 Ok(None) => break,
                 Ok(Some((header, header_bytes))) => {
@@ -408,7 +416,11 @@ impl<H: Host> Connection<H> {
         self.look_for_order();
         self.release_held(turn);
         self.send_acks();
-        self.fill(turn);
+        if self.work_off(turn) {
+            self.after_input(turn, 0);
+        } else {
+            self.fill(turn);
+        }
     }
 
     /// Closes if others want it: nothing more is read then, and no session is touched that a newer
@@ -500,7 +512,7 @@ impl<H: Host> Connection<H> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::ExpectConnect { deadline } => Some(*deadline),
-            State::Active(active) if active.held.is_none() && !self.is_ahead(active) => {
+            State::Active(active) if !self.is_paused(active) => {
                 let keep_alive_s = self.outlet.identity.get()?.keep_alive_s;
                 // One and a half times the Keep Alive.
                 let silence_ms = u64::from(keep_alive_s) * 1_500;
@@ -579,6 +591,7 @@ impl<H: Host> Connection<H> {
                 let _ = disconnect::encode(&mut out.buf, version, reason, &[]);
             }
         }
+        self.forget_alarms();
         // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
         let mut out = self.outlet.lock();
         out.order.get_or_insert_with(|| Box::new(Order::Over));
@@ -604,7 +617,8 @@ impl<H: Host> Connection<H> {
         } else {
             out.append(&mut shared.buf);
         }
-        let waits = was_full && shared.flow.as_ref().is_some_and(|flow| flow.waits());
+        let flow = shared.flow.as_ref();
+        let waits = was_full && (flow.is_some_and(|flow| flow.waits()) || self.has_held());
         drop(shared);
         if waits {
             // There is room again.
@@ -612,17 +626,28 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Whether bytes are wanted: not while a login or a commit is awaited, nor while the client
-    /// does not read what it is answered.
+    /// Whether bytes are wanted: not while a login, a commit or the end of an alarm is awaited, nor
+    /// while the client does not read what it is answered.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.state {
             State::ExpectConnect { .. } => true,
             State::Active(active) => {
-                active.held.is_none() && !self.outlet.is_full() && !self.is_ahead(active)
+                active.held.is_none()
+                    && !self.outlet.is_full()
+                    && !self.is_ahead(active)
+                    && active
+                        .blocked
+                        .as_ref()
+                        .is_none_or(|held| held.wants_input())
             }
             State::AwaitLogin(_) | State::Closed { .. } => false,
         }
+    }
+
+    /// Its silence says nothing: what it sends is not handled for reasons of ours.
+    fn is_paused(&self, active: &Active<H::Core>) -> bool {
+        active.held.is_some() || active.blocked.is_some() || self.is_ahead(active)
     }
 
     /// So much that it has published is not on disk yet that nothing more is read; the disk wakes

@@ -29,6 +29,10 @@ pub const REPLAYS_WAITING_MAX: usize = 1 << 20;
 /// before nothing more is read from the client.
 pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of packets of one client that are held back while an alarm is set. Nothing more is read
+/// then; what was read with the last of them, at most one buffer of a worker, waits as it is.
+pub const HELD_BYTES_MAX: usize = 16 * 1024;
+
 /// Acknowledgements of one client that may wait for the disk; nothing more is read from it then.
 pub const ACKS_WAITING_MAX: usize = 65_536;
 

@@ -54,6 +54,8 @@ pub(crate) struct Out {
     pub(crate) order: Option<Box<Order>>,
     /// Somebody else has taken the session, whatever the order is.
     pub(crate) evicted: bool,
+    /// It is not read because an alarm is set.
+    pub(crate) blocked: bool,
     /// What CONNECT asked of deliveries.
     pub(crate) terms: Terms,
     /// Made by the first thing that needs it; a client that only publishes never does.
@@ -135,6 +137,7 @@ impl<C: Core> Outlet<C> {
                 version: ProtocolVersion::V4,
                 order: None,
                 evicted: false,
+                blocked: false,
                 terms: Terms::default(),
                 flow: None,
                 will: None,
@@ -237,6 +240,7 @@ impl<C: Core> Peer for Outlet<C> {
             vhost: text(|held| held.core.vhost()),
             state: match (&out.order, identity) {
                 (Some(_), _) => "closing",
+                (None, Some(_)) if out.blocked => "blocked",
                 (None, Some(_)) => "running",
                 (None, None) => "starting",
             },

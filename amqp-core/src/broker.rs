@@ -16,6 +16,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
+use crate::alarms::Alarms;
 use crate::definitions::{Change, Definitions, Fault};
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
@@ -55,6 +56,7 @@ pub struct Broker {
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
     pub(crate) timers: Timers,
+    alarms: Alarms,
 }
 
 impl Broker {
@@ -70,6 +72,7 @@ impl Broker {
         default_password_hash: impl FnOnce() -> String,
     ) -> Result<Arc<Self>, Fault> {
         let broker = Arc::new(Self {
+            alarms: Alarms::new(&options),
             options,
             definitions,
             next_queue: AtomicU64::new(journal.last_queue() + 1),
@@ -150,6 +153,13 @@ impl Broker {
             journal: Arc::clone(&self.journal),
             durability: self.options.durability_of(vhost),
         })
+    }
+
+    /// What runs out, and who waits for it.
+    #[inline]
+    #[must_use]
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     pub(crate) fn next_id(&self) -> u64 {

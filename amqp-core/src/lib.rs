@@ -8,6 +8,7 @@
 //!
 //! Lock order: exchange, queue, out-buffer (a sink's), journal. Never two queues at once.
 
+pub mod alarms;
 pub mod broker;
 pub mod claims;
 pub mod definitions;
@@ -25,6 +26,7 @@ pub mod options;
 pub mod peer;
 pub mod permission;
 pub mod properties;
+pub mod quantity;
 pub mod queue;
 mod records;
 pub mod refusal;

@@ -34,6 +34,10 @@ pub struct Options {
     pub durability_interval: Duration,
     /// The same as [`Self::durability`] for virtual hosts of their own, by name.
     pub vhost_durability: BTreeMap<String, Durability>,
+    /// Memory of the process above which publishers are blocked.
+    pub memory_limit: ResourceLimit,
+    /// Free disk where the data is below which publishers are blocked.
+    pub disk_limit: ResourceLimit,
 }
 
 impl Options {
@@ -59,8 +63,19 @@ impl Default for Options {
             durability: Durability::Group,
             durability_interval: Duration::from_millis(200),
             vhost_durability: BTreeMap::new(),
+            memory_limit: ResourceLimit::Relative(600_000),
+            disk_limit: ResourceLimit::Absolute(50_000_000),
         }
     }
+}
+
+/// How much there may be used, or must be left, of a resource.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResourceLimit {
+    /// So many bytes.
+    Absolute(u64),
+    /// So many millionths of the memory that there is.
+    Relative(u64),
 }
 
 /// Regular expressions over names of resources; each is valid for the `regex` crate.

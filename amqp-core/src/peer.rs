@@ -71,7 +71,7 @@ pub struct PeerView {
     pub user: String,
     /// The vhost, empty before login.
     pub vhost: String,
-    /// `starting`, `running` or `closing`.
+    /// `starting`, `running`, `blocked` or `closing`.
     pub state: &'static str,
     /// Open AMQP channels.
     pub channels: u64,

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::alarms::Alarms;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
 use crate::exchange::{Binding, Memo};
@@ -165,6 +166,9 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// Wakes `who` once when messages up to this number are durable; `false` if they are.
     fn wait_journal(&self, number: u64, who: &Arc<dyn Wake>) -> bool;
 
+    /// What keeps publishers from being read.
+    fn alarms(&self) -> &Alarms;
+
     /// The connection is over.
     fn close(&self, turn: &mut Turn);
 }
@@ -315,6 +319,10 @@ impl Core for Link {
 
     fn wait_journal(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
         self.journal_mark().wait(number, who)
+    }
+
+    fn alarms(&self) -> &Alarms {
+        self.broker().alarms()
     }
 
     fn close(&self, turn: &mut Turn) {

@@ -17,6 +17,7 @@
 //!                                           └────────── any failure ─────────── Open ◀┘
 //! ```
 
+mod blocked;
 mod closing;
 mod handshake;
 mod input;
@@ -67,6 +68,8 @@ pub struct Connection {
     request: Option<Request>,
     session: Option<Box<Session>>,
     channels: HashMap<u16, Box<Channel>, RandomState>,
+    /// It has published while an alarm is set, and waits.
+    blocked: bool,
     /// Why it ends, for the log.
     why: Option<Box<str>>,
 }
@@ -94,6 +97,7 @@ enum Phase {
 struct Capabilities {
     authentication_failure_close: bool,
     consumer_cancel_notify: bool,
+    connection_blocked: bool,
 }
 
 impl Connection {
@@ -122,6 +126,7 @@ impl Connection {
             request: None,
             session: None,
             channels: HashMap::default(),
+            blocked: false,
             why: None,
         };
         tracing::info!(
@@ -215,6 +220,7 @@ impl Connection {
                 session.pull_all(turn);
             }
         }
+        self.look_at_alarms();
         if let Some(why) = seen.close {
             self.close(turn, &why);
         }
@@ -229,10 +235,13 @@ impl Connection {
         if !self.is_beating() {
             return;
         }
-        // Input that is not read because of a slow disk is not the peer's silence. A peer that does
-        // not read its answers is another matter.
+        // Input that is not read because of a slow disk or an alarm is not the peer's silence. A
+        // peer that does not read its answers is another matter.
         if self.session.as_ref().is_some_and(|session| {
-            session.is_held() || session.is_ahead() || self.are_confirms_full(session)
+            session.is_held()
+                || session.met_alarm
+                || session.is_ahead()
+                || self.are_confirms_full(session)
         }) {
             self.heart.received(turn.now);
         }
@@ -290,14 +299,15 @@ impl Connection {
         }
     }
 
-    /// `false` while input must wait: for a login, for a disk, or because the client does not
-    /// read the answers to what it asked.
+    /// `false` while input must wait: for a login, for a disk, for an alarm to clear, or because
+    /// the client does not read the answers to what it asked.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match self.phase {
             Phase::AwaitLogin | Phase::Closed => false,
             Phase::Open => self.session.as_ref().is_some_and(|session| {
                 !session.is_held()
+                    && !session.met_alarm
                     && session.replied_bytes < REPLY_BYTES_MAX
                     && !session.is_ahead()
                     && !self.are_confirms_full(session)

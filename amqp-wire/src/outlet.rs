@@ -79,6 +79,7 @@ pub(crate) enum Stage {
     #[default]
     Starting,
     Running,
+    Blocked,
     Closing,
 }
 
@@ -315,6 +316,7 @@ impl Peer for Outlet {
             state: match facts.state {
                 Stage::Starting => "starting",
                 Stage::Running => "running",
+                Stage::Blocked => "blocked",
                 Stage::Closing => "closing",
             },
             channels: state.windows.len() as u64,

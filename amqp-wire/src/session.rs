@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) next_consumer: u32,
     /// How far it is ahead of the disk.
     pub(crate) lead: Lead,
+    /// It has published while an alarm is set: nothing more is read until none is.
+    pub(crate) met_alarm: bool,
     /// Bytes of answers since the last flush.
     pub(crate) replied_bytes: usize,
     /// An answer that waits for the definitions.
@@ -65,6 +67,7 @@ impl Session {
             frame_max,
             assembling_bytes: 0,
             next_consumer: 0,
+            met_alarm: false,
             replied_bytes: 0,
             uncommitted: None,
             acked: Vec::new(),

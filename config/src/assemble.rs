@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use leveret_amqp::options::Mechanism;
 use leveret_core::journal::Durability;
-use leveret_core::options::{AnonymousLogin, DefaultPermissions, Secret};
+use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
 use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
 
@@ -75,6 +75,16 @@ fn core(values: &Values) -> leveret_core::options::Options {
             .members("journal.vhosts.<vhost>")
             .map(|(name, entry)| (name.into(), durability(&entry.text)))
             .collect(),
+        memory_limit: resource_limit(
+            values,
+            "vm_memory_high_watermark.absolute",
+            "vm_memory_high_watermark.relative",
+        ),
+        disk_limit: resource_limit(
+            values,
+            "disk_free_limit.absolute",
+            "disk_free_limit.relative",
+        ),
     }
 }
 
@@ -133,6 +143,28 @@ fn amqp(values: &Values) -> leveret_amqp::options::Options {
         handshake_timeout_ms: number(values, "handshake_timeout"),
         mechanisms: offered,
         anonymous_login: anonymous_login(values),
+    }
+}
+
+/// RabbitMQ: an absolute limit that somebody has given has precedence.
+fn resource_limit(
+    values: &Values,
+    absolute: &'static str,
+    relative: &'static str,
+) -> ResourceLimit {
+    let is_given = |key| {
+        let entry = values.entry(key);
+        entry.is_some_and(|entry| entry.origin != Origin::Default)
+    };
+    let is_relative = match (is_given(absolute), is_given(relative)) {
+        (true, _) => false,
+        (false, true) => true,
+        (false, false) => values.entry(absolute).is_none(),
+    };
+    if is_relative {
+        ResourceLimit::Relative(number(values, relative))
+    } else {
+        ResourceLimit::Absolute(number(values, absolute))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
+use leveret_core::quantity::{self, WHOLE};
 use leveret_net::options::all_interfaces;
 
 use crate::source::Shape;
@@ -46,6 +47,13 @@ pub enum Kind {
     Lifetime {
         /// The longest, in seconds.
         max_s: u64,
+    },
+    /// A number of bytes, with a unit or without.
+    Size,
+    /// A number with or without a decimal point, up to this one.
+    Fraction {
+        /// Greatest value.
+        max: u64,
     },
     /// A text, bounded in bytes of UTF-8.
     Text {
@@ -127,6 +135,10 @@ pub(crate) fn parse(kind: Kind, text: &str, shape: Shape) -> Option<Value> {
             whole(text, min, max).map(|number| Value::Duration(Some(number * unit.ms())))
         }
         Kind::Lifetime { max_s } => lifetime(text, max_s),
+        Kind::Size => quantity::parse_size(text).map(|bytes| Value::Number(Some(bytes))),
+        Kind::Fraction { max } => quantity::parse_fraction(text)
+            .filter(|millionths| *millionths <= max * WHOLE)
+            .map(|millionths| Value::Number(Some(millionths))),
         Kind::Text { min, max } => (min..=max)
             .contains(&text.len())
             .then(|| Value::Text(text.into())),
@@ -151,9 +163,13 @@ fn fits(kind: Kind, text: &str, shape: Shape) -> bool {
     match shape {
         Shape::Bare => true,
         Shape::Boolean => matches!(kind, Kind::Bool),
-        Shape::Integer => number || matches!(kind, Kind::Listener | Kind::Choices(_)),
+        Shape::Integer => {
+            let amount = matches!(kind, Kind::Size | Kind::Fraction { .. });
+            number || amount || matches!(kind, Kind::Listener | Kind::Choices(_))
+        }
+        Shape::Float => matches!(kind, Kind::Fraction { .. }),
         Shape::String if number => text.parse::<u64>().is_err(),
-        Shape::String => !matches!(kind, Kind::Bool),
+        Shape::String => !matches!(kind, Kind::Bool | Kind::Fraction { .. }),
         Shape::List => matches!(kind, Kind::Choices(_)),
         Shape::Other => false,
     }
@@ -225,6 +241,7 @@ impl Kind {
         match self {
             Self::Integer { unit, .. } | Self::Limit { unit, .. } => unit,
             Self::Duration { unit, .. } => unit.name(),
+            Self::Size => "bytes",
             Self::Text { .. } | Self::Regex => "bytes of UTF-8",
             _ => "",
         }
@@ -239,6 +256,8 @@ impl Kind {
             Self::Limit { .. } => "integer or infinity",
             Self::Duration { .. } => "duration",
             Self::Lifetime { .. } => "lifetime",
+            Self::Size => "size",
+            Self::Fraction { .. } => "fraction",
             Self::Text { .. } => "text",
             Self::Regex => "regular expression",
             Self::Choice(_) => "word",
@@ -274,6 +293,11 @@ impl fmt::Display for Kind {
                 "a whole number with s, h, d, w, m (4 weeks) or y (48 weeks), up to {max_s}s, \
                  or never"
             ),
+            Self::Size => f.write_str(
+                "a whole number of bytes, or with kB, MB, GB, TB (thousands) or KiB, MiB, GiB, \
+                 TiB (1024s)",
+            ),
+            Self::Fraction { max } => write!(f, "a number from 0.0 to {max}.0"),
             Self::Text { min, max } => write!(f, "a text of {min} to {max} bytes"),
             Self::Regex => write!(f, "a regular expression of at most {REGEX_BYTES_MAX} bytes"),
             Self::Choice(words) => f.write_str(&words.join(", or ")),

@@ -47,6 +47,7 @@ const EXACT: &[&str] = &[
     "consumer_timeout",
     "default_queue_type",
     "load_definitions",
+    "memory_monitor_interval",
     "mqtt.durable_queue_type",
     "mqtt.mailbox_soft_limit",
     "mqtt.proxy_protocol",
@@ -66,7 +67,10 @@ const EXACT: &[&str] = &[
     "ssl_cert_login_san_index",
     "ssl_cert_login_san_type",
     "ssl_handshake_timeout",
+    "total_memory_available_override_value",
     "vhost_max",
+    "vm_memory_calculation_strategy",
+    "vm_memory_high_watermark_paging_ratio",
 ];
 
 /// Keys that have other keys under them.
@@ -78,7 +82,6 @@ const PREFIXES: &[&str] = &[
     "cluster_formation",
     "definitions",
     "deprecated_features",
-    "disk_free_limit",
     "event_exchange",
     "listeners.ssl",
     "log.connection",
@@ -98,7 +101,6 @@ const PREFIXES: &[&str] = &[
     "prometheus",
     "ssl_options",
     "stomp",
-    "vm_memory_high_watermark",
     "web_mqtt",
     "web_stomp",
 ];

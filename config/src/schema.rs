@@ -85,6 +85,10 @@ pub const SECTIONS: &[Section] = &[
         settings: NODE,
     },
     Section {
+        title: "Resource limits",
+        settings: RESOURCES,
+    },
+    Section {
         title: "Listeners",
         settings: LISTENERS,
     },
@@ -129,6 +133,37 @@ const NODE: &[Setting] = &[
         "info",
         "The least severe messages that the console shows.",
     ),
+];
+
+const RESOURCES: &[Setting] = &[
+    setting(
+        "vm_memory_high_watermark.relative",
+        Kind::Fraction { max: 1 },
+        "0.6",
+        "Part of the memory of the machine, or of the control group (v2) if that may have less, \
+         above which the broker blocks publishers until it uses less; 0 blocks all of them.",
+    ),
+    setting(
+        "vm_memory_high_watermark.absolute",
+        Kind::Size,
+        "",
+        "The same in bytes, at most what there is; wins over `vm_memory_high_watermark.relative`.",
+    )
+    .example("vm_memory_high_watermark.absolute", "2GB"),
+    setting(
+        "disk_free_limit.absolute",
+        Kind::Size,
+        "50MB",
+        "Free space on the disk of `data_dir` below which the broker blocks publishers until there \
+         is more; given, it wins over `disk_free_limit.relative`.",
+    ),
+    setting(
+        "disk_free_limit.relative",
+        Kind::Fraction { max: 1_000 },
+        "",
+        "The same in multiples of the memory that `vm_memory_high_watermark.relative` is part of.",
+    )
+    .example("disk_free_limit.relative", "1.5"),
 ];
 
 const LISTENERS: &[Setting] = &[

@@ -67,10 +67,11 @@ pub(crate) enum Shape {
     Bare,
     Boolean,
     Integer,
+    Float,
     String,
     /// Members with commas between them.
     List,
-    /// Something that no setting is: a float, a date, a table in a list.
+    /// Something that no setting is: a date, a table in a list.
     Other,
 }
 

@@ -286,3 +286,55 @@ fn secrets_are_never_shown() {
         assert!(!explained.contains("guest"), "{explained}");
     }
 }
+
+/// FEATURES D4: an absolute limit wins over a relative one, and a default over neither.
+#[test]
+fn d4_limits_of_resources() {
+    use leveret_core::options::ResourceLimit::{Absolute, Relative};
+    let table = [
+        (&[][..], Relative(600_000), Absolute(50_000_000)),
+        (
+            &[
+                "vm_memory_high_watermark.relative=0.4",
+                "disk_free_limit.relative=1.5",
+            ],
+            Relative(400_000),
+            Relative(1_500_000),
+        ),
+        (
+            &[
+                "vm_memory_high_watermark.absolute=1GiB",
+                "disk_free_limit.absolute=2GB",
+            ],
+            Absolute(1 << 30),
+            Absolute(2_000_000_000),
+        ),
+        (
+            &[
+                "vm_memory_high_watermark.absolute=512MiB",
+                "vm_memory_high_watermark.relative=0.4",
+                "disk_free_limit.relative=1",
+                "disk_free_limit.absolute=1",
+            ],
+            Absolute(512 << 20),
+            Absolute(1),
+        ),
+    ];
+    for (sets, memory, disk) in table {
+        let core = config(sets).core;
+        assert_eq!(
+            (core.memory_limit, core.disk_limit),
+            (memory, disk),
+            "{sets:?}"
+        );
+    }
+    check(
+        "limits",
+        "a.toml",
+        "[vm_memory_high_watermark]\nrelative = 0.5\n[disk_free_limit]\nabsolute = \"1GB\"\n",
+        &[
+            "vm_memory_high_watermark.relative = 0.5 (a.toml:2)",
+            "disk_free_limit.absolute = 1GB (a.toml:4)",
+        ],
+    );
+}

@@ -81,7 +81,7 @@ fn scalar(value: &DeValue<'_>) -> (String, Shape) {
             let text = decimal.map_or_else(|_| number.as_str().into(), |value| value.to_string());
             (text, Shape::Integer)
         }
-        DeValue::Float(number) => (number.as_str().into(), Shape::Other),
+        DeValue::Float(number) => (number.as_str().into(), Shape::Float),
         DeValue::Datetime(time) => (time.to_string(), Shape::Other),
         DeValue::Table(_) => ("{...}".into(), Shape::Other),
         DeValue::Array(members) => list(members.iter()),

@@ -4,6 +4,7 @@
 //! happens, changes happen one at a time and are answered when they are durable, listings give the
 //! columns that were asked for. Texts of failures are RabbitMQ's.
 
+mod alarms;
 mod bindings;
 mod connections;
 mod consumers;
@@ -69,6 +70,8 @@ async fn query(
     };
     Some(match command {
         "status" => status::status(context),
+        "alarms" => Ok(alarms::list(context)),
+        "check_alarms" => alarms::check(context),
         "list_plugins" => plugins::list(context),
         "list_users" => Ok(users::list(context)),
         "authenticate_user" => match parse(arguments.clone()) {
@@ -118,6 +121,8 @@ async fn change(
         "clear_topic_permissions" => permissions::clear_topic(context, &parse(arguments)?),
         "set_global_parameter" => parameters::set(context, &parse(arguments)?),
         "clear_global_parameter" => parameters::clear(context, &parse(arguments)?),
+        "set_vm_memory_high_watermark" => alarms::set_memory_limit(context, &parse(arguments)?),
+        "set_disk_free_limit" => alarms::set_disk_limit(context, &parse(arguments)?),
         "purge_queue" => queues::purge(context, &parse(arguments)?),
         "delete_queue" => queues::delete(context, &parse(arguments)?),
         "close_connection" => connections::close(context, &parse(arguments)?),

@@ -47,6 +47,10 @@ fn subcommand(spec: &Spec) -> Command {
         command = command.arg(match arity {
             Arity::One => arg.required(true),
             Arity::Optional => arg,
+            Arity::OneOr(word) => arg
+                .required(true)
+                .num_args(1..=2)
+                .help(format!("A value, or '{word}' and a value")),
             Arity::Password => arg.help("Read from standard input if it is not there"),
             Arity::Many => {
                 let arg = arg.num_args(0..);
@@ -107,7 +111,9 @@ fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
         if let (true, Some(timeout)) = (tells_timeout, target.timeout()) {
             print_line(&format!("Timeout: {:?} seconds ...", timeout.as_secs_f64()))?;
         }
-        let banner = filled(spec.banner, &arguments);
+        let mut told = arguments.clone();
+        told.insert("node".to_owned(), Value::from(target.node.clone()));
+        let banner = filled(spec.banner, &told);
         if !banner.is_empty() {
             print_line(&banner)?;
         }
@@ -188,6 +194,11 @@ fn arguments(spec: &Spec, matches: &ArgMatches) -> Result<Map<String, Value>, Fa
         let value = match arity {
             Arity::Many if *name == "columns" => continue,
             Arity::Many => Value::from(words(matches, name).collect::<Vec<_>>()),
+            Arity::OneOr(other) => {
+                let (name, word) = one_or(name, other, &words(matches, name).collect::<Vec<_>>())?;
+                arguments.insert(name.to_owned(), Value::from(word));
+                continue;
+            }
             _ => match words(matches, name).next() {
                 Some(word) => Value::from(word),
                 None => continue,
@@ -208,6 +219,20 @@ fn arguments(spec: &Spec, matches: &ArgMatches) -> Result<Map<String, Value>, Fa
         arguments.insert("vhost".to_owned(), Value::from(vhost));
     }
     Ok(arguments)
+}
+
+/// The one value under its name, or the one behind `other` under that.
+fn one_or<'a>(
+    name: &'static str,
+    other: &'static str,
+    words: &[&'a str],
+) -> Result<(&'static str, &'a str), Failure> {
+    match words {
+        [word] if *word == other => Err(exit::bad_argument("not enough arguments.")),
+        [word] => Ok((name, word)),
+        [word, value] if *word == other => Ok((other, value)),
+        _ => Err(exit::bad_argument("too many arguments.")),
+    }
 }
 
 fn words<'a>(matches: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a str> {

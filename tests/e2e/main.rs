@@ -3,6 +3,7 @@
 //! Every test has a broker of its own, on ports that the system chooses, in a data directory that
 //! goes away. Tests wait for events, never for time: what has no event is asked for until it is so.
 
+mod alarms;
 mod amqp;
 mod amqp_tutorials;
 mod auth;

@@ -9,12 +9,14 @@
 //! | `get NAME` | shows key, body and properties of the first message, or nothing |
 //! | `user NAME PASSWORD`, `permit USER VHOST C W R`, `permit-topic USER VHOST X W R` | |
 //! | `vhost NAME`, `unvhost NAME`, `port PORT VHOST`, `close NAME`, `shutdown` | |
+//! | `alarm memory`, `calm memory`, the same of `disk` | sets and clears an alarm |
 //! | `queues`, `bindings QUEUE`, `retained`, `peers` | listings |
 //!
 //! `''` is an empty pattern.
 
 use std::fmt::Write as _;
 
+use leveret_core::alarms::Resource;
 use leveret_core::exchange::Memo;
 use leveret_core::field::{RawTable, Table, Value, ValueRef, encode_entry};
 use leveret_core::key::Form;
@@ -129,6 +131,12 @@ fn administrate(world: &mut World, words: &[&str]) {
         return world.add_user(name, password);
     }
     let broker = std::sync::Arc::clone(world.broker());
+    if let [what @ ("alarm" | "calm"), name] = words {
+        let named = Resource::ALL.into_iter().find(|one| one.name() == *name);
+        let resource = named.expect("memory or disk");
+        assert!(broker.alarms().set(resource, *what == "alarm"), "it is so");
+        return;
+    }
     let done = match words {
         ["permit", user, vhost, c, w, r] => broker.set_permissions(user, vhost, [c, w, r]),
         ["permit-topic", user, vhost, exchange, w, r] => {

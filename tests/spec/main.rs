@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 10] = [
+const FLOWS: [(&str, &str); 11] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -37,6 +37,7 @@ const FLOWS: [(&str, &str); 10] = [
     ("keepalive", include_str!("flows/keepalive.json")),
     ("auth", include_str!("flows/auth.json")),
     ("bad_input", include_str!("flows/bad_input.json")),
+    ("alarms", include_str!("flows/alarms.json")),
 ];
 
 #[test]

@@ -342,6 +342,7 @@ fn start<H: Host>(
         expiry_ms: pending.expiry_ms,
         aliases_in: None,
         acks: None,
+        blocked: None,
         held: Some(Box::new(Held {
             core,
             bytes,

@@ -87,6 +87,8 @@ impl Channel {
             properties: publication.properties,
             payload: publication.body,
         };
+        // RabbitMQ: the message that meets an alarm is taken; then its publisher waits.
+        session.met_alarm |= session.link.broker().alarms().is_set();
         let published = session.link.publish(turn, &mut self.memo, &message)?;
         if publication.mandatory && published.routed == 0 {
             self.basic_return(session, publication);

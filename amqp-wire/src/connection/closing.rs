@@ -133,6 +133,7 @@ impl Connection {
     /// Gives back everything that the connection has in its vhost.
     pub(super) fn release(&mut self, turn: &mut Turn) {
         self.request = None;
+        self.forget_alarms();
         self.outlet.tell(|facts| facts.state = Stage::Closing);
         let Some(mut session) = self.session.take() else {
             return;

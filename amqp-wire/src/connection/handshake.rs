@@ -229,6 +229,7 @@ impl Capabilities {
         Self {
             authentication_failure_close: can("authentication_failure_close"),
             consumer_cancel_notify: can("consumer_cancel_notify"),
+            connection_blocked: can("connection.blocked"),
         }
     }
 }
@@ -297,11 +298,12 @@ const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 const HEADERS: [[u8; 8]; 2] = [HEADER, *b"AMQP\x01\x01\x00\x09"];
 
 /// What clients may rely on.
-const CAPABILITIES: [&str; 6] = [
+const CAPABILITIES: [&str; 7] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
     "consumer_cancel_notify",
+    "connection.blocked",
     "per_consumer_qos",
     "authentication_failure_close",
 ];

@@ -1,6 +1,7 @@
 //! Whole connections in memory: a client made of the codec's client side, the machine, and a real
 //! broker; bytes in, bytes out. Each file here is one chapter.
 
+mod blocked;
 mod client;
 mod confirm;
 mod consume;

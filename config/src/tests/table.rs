@@ -138,6 +138,16 @@ fn values_of_plain_kinds() {
             &["3", "5,4", "3, 4, 5", "4,4"],
             &["", "3,", "6", "3 4"],
         ),
+        (
+            Kind::Size,
+            &["0", "1GB", "512MiB", "50mb", "4G"],
+            &["", "-1", "1.5GB", "1XB", "GB", "1 GB"],
+        ),
+        (
+            Kind::Fraction { max: 1 },
+            &["0", "0.0", "0.6", "1", "1.0"],
+            &["", "1.01", "-0.1", "40%", "infinity"],
+        ),
         (Kind::Regex, &["", ".*", "^a|b$"], &["(", "*"]),
         (Kind::Bool, &["true", "false"], &["", "TRUE", "1", "on"]),
     ];
@@ -229,6 +239,8 @@ fn every_setting_has_an_effect() {
         ("mqtt.listener_vhosts.<name>", "/x"),
         ("journal.durability", "none"),
         ("journal.vhosts.<vhost>", "none"),
+        ("vm_memory_high_watermark.relative", "0.5"),
+        ("disk_free_limit.relative", "0.5"),
     ];
     for setting in settings() {
         let aliases = setting.aliases.iter().map(|alias| (alias.key, alias.kind));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use leveret_core::vhost::VHost;
 use serde_json::{Map, Value, json};
 
+use super::alarms;
 use crate::context::{Context, ListenerRow};
 use crate::plugins;
 use crate::protocol::{Answer, Failure};
@@ -18,6 +19,7 @@ pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
     let enabled = plugins::effective(&enabled)
         .into_iter()
         .map(|plugin| plugin.name);
+    let resources = broker.alarms().resources();
     Ok(Answer::One(json!({
         "node_name": context.node_name,
         "version": context.version,
@@ -28,7 +30,12 @@ pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
         "active_plugins": enabled.collect::<Vec<_>>(),
         "data_directory": shown(&context.data_dir),
         "config_files": context.config_files.iter().map(|file| shown(file)).collect::<Vec<_>>(),
+        "alarms": alarms::lines(context),
         "resident_bytes": resident_bytes(),
+        "vm_memory_high_watermark_setting": alarms::setting(resources.memory_limit),
+        "vm_memory_high_watermark_limit": resources.memory_limit_bytes(),
+        "disk_free_limit": resources.disk_limit_bytes(),
+        "disk_free": resources.disk_free,
         "connections": broker.peer_count(),
         "queues": queues,
         "vhosts": vhosts.len(),

@@ -572,6 +572,66 @@ async fn o1_plugins_are_switched_online() {
     assert_eq!(file.expect("reads"), "[rabbitmq_mqtt].\n");
 }
 
+/// FEATURES D4: limits are changed and told, and `check_alarms` fails while an alarm is set.
+#[tokio::test]
+async fn d4_alarms_and_limits() {
+    let context = context(PathBuf::new());
+    let alarms = context.broker.alarms();
+    alarms.check_memory(600, 1_000);
+    alarms.check_disk(10_000);
+    let (memory, disk) = ("set_vm_memory_high_watermark", "set_disk_free_limit");
+    let none = "Node n@h reported no alarms, local or clusterwide";
+    let both = "Memory alarm on node n@h\nFree disk space alarm on node n@h";
+    let told = |names: Value, message| {
+        let all = json!({ "node": "n@h", "alarms": names, "message": message });
+        ("alarms", json!({}), Ok(all))
+    };
+    check(
+        &context,
+        vec![
+            (disk, json!({ "limit": "10kB" }), OK),
+            told(json!([]), none),
+            ("check_alarms", json!({}), Ok(json!({ "message": none }))),
+            (memory, json!({ "fraction": "0.5" }), OK),
+            (disk, json!({ "mem_relative": "10.001" }), OK),
+            told(json!(["memory", "disk"]), both),
+            ("check_alarms", json!({}), Err((both, 69))),
+            (memory, json!({ "absolute": "600" }), OK),
+            told(json!(["disk"]), "Free disk space alarm on node n@h"),
+            (
+                memory,
+                json!({ "fraction": "1.5" }),
+                Err(("from 0.0 to 1.0", 65)),
+            ),
+            (memory, json!({ "absolute": "many" }), Err(("no size", 65))),
+            (disk, json!({ "limit": "0.5" }), Err(("no size", 65))),
+            (
+                disk,
+                json!({ "mem_relative": "-1" }),
+                Err(("no number", 65)),
+            ),
+            (memory, json!({}), Err(("exactly one", 64))),
+            (
+                disk,
+                json!({ "limit": "1", "mem_relative": "1" }),
+                Err(("exactly one", 64)),
+            ),
+        ],
+    )
+    .await;
+    let status = ask(&context, "status", json!({})).await.expect("is told");
+    let expected = json!({
+        "alarms": ["Free disk space alarm on node n@h"],
+        "vm_memory_high_watermark_setting": { "absolute": 600 },
+        "vm_memory_high_watermark_limit": 600,
+        "disk_free_limit": 10_001,
+        "disk_free": 10_000,
+    });
+    for (name, value) in expected.as_object().expect("an object") {
+        assert_eq!(&status[name], value, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn o2_status_and_unknown_commands() {
     let directory = tempfile::tempdir().expect("directory");

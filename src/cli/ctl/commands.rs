@@ -23,6 +23,8 @@ pub(super) enum Arity {
     One,
     Optional,
     Many,
+    /// One; or this word, and then one under its name.
+    OneOr(&'static str),
     /// One, or a line of standard input if it is not there.
     Password,
 }
@@ -94,7 +96,7 @@ const fn flags(spec: Spec, flags: &'static [Flag]) -> Spec {
     Spec { flags, ..spec }
 }
 
-use Arity::{Many, One, Optional, Password};
+use Arity::{Many, One, OneOr, Optional, Password};
 
 const USER: (&str, Arity) = ("username", One);
 
@@ -367,6 +369,35 @@ pub(super) const COMMANDS: &[Spec] = &[
         &[("connection", One), ("reason", One)],
         "Closing connection {connection}, reason: {reason}...",
         Output::Nothing,
+    ),
+    spec(
+        "set_vm_memory_high_watermark",
+        "Sets the memory above which publishers are blocked: FRACTION, or absolute SIZE",
+        &[("fraction", OneOr("absolute"))],
+        "Setting memory threshold on {node}[ to {fraction}][ to {absolute} bytes] ...",
+        Output::Nothing,
+    ),
+    spec(
+        "set_disk_free_limit",
+        "Sets the free disk below which publishers are blocked: SIZE, or mem_relative NUMBER",
+        &[("limit", OneOr("mem_relative"))],
+        "Setting disk free limit on {node}[ to {limit} bytes][ to {mem_relative} times the total \
+         RAM] ...",
+        Output::Nothing,
+    ),
+    spec(
+        "alarms",
+        "Lists the alarms that are set: RabbitMQ's rabbitmq-diagnostics alarms",
+        &[],
+        "Asking node {node} to report any known resource alarms ...",
+        Output::Text("{message}"),
+    ),
+    spec(
+        "check_alarms",
+        "Fails while an alarm is set: RabbitMQ's rabbitmq-diagnostics check_alarms",
+        &[],
+        "Asking node {node} to report any local resource alarms ...",
+        Output::Text("{message}"),
     ),
     in_vhost(spec(
         "purge_queue",

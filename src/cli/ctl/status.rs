@@ -44,10 +44,15 @@ pub(super) fn text(style: &Style, status: &Value) -> String {
         section("Config files"),
         bullets(status.get("config_files"))
     );
+    out += &section("Alarms");
+    out += &alarms(status.get("alarms"));
     out += &section("Memory");
     if let Some(bytes) = status.get("resident_bytes").and_then(Value::as_f64) {
         out += &format!("Total memory used: {:.4} gb\n", bytes / BYTES_PER_GB);
     }
+    out += &memory_limit(status);
+    out += &format!("\n{}", section("Free Disk Space"));
+    out += &disk(status);
     out += &format!(
         "\n{}Connection count: {}\n",
         section("Totals"),
@@ -69,6 +74,43 @@ pub(super) fn text(style: &Style, status: &Value) -> String {
         out += &listener_line(listener);
     }
     out
+}
+
+/// A line for each alarm that is set.
+fn alarms(set: Option<&Value>) -> String {
+    let lines = set.and_then(Value::as_array).into_iter().flatten();
+    let lines: Vec<String> = lines.map(|line| super::shown(Some(line)) + "\n").collect();
+    if lines.is_empty() {
+        return "(none)\n\n".to_owned();
+    }
+    lines.concat() + "\n"
+}
+
+fn memory_limit(status: &Value) -> String {
+    let setting = &status["vm_memory_high_watermark_setting"];
+    let limit = &status["vm_memory_high_watermark_limit"];
+    let computed = gigabytes(limit);
+    match setting["relative"].as_f64() {
+        Some(part) => format!(
+            "Memory high watermark setting: {part} of available memory, computed to: {computed}\n"
+        ),
+        None => format!("Memory high watermark setting: {computed}\n"),
+    }
+}
+
+fn disk(status: &Value) -> String {
+    format!(
+        "Low free disk space watermark: {}\nFree disk space: {}\n",
+        gigabytes(&status["disk_free_limit"]),
+        gigabytes(&status["disk_free"])
+    )
+}
+
+fn gigabytes(bytes: &Value) -> String {
+    match bytes.as_f64() {
+        Some(bytes) => format!("{:.4} gb", bytes / BYTES_PER_GB),
+        None => "unknown".to_owned(),
+    }
 }
 
 /// What was dropped, with each reason that there was.

@@ -62,6 +62,22 @@ fn o2_banners_are_rabbitmqs() {
             &["delete_queue", "q", "-e"],
             "Deleting queue 'q' on vhost '/' ...",
         ),
+        (
+            &["set_vm_memory_high_watermark", "0.4"],
+            "Setting memory threshold on  to 0.4 ...",
+        ),
+        (
+            &["set_vm_memory_high_watermark", "absolute", "1GB"],
+            "Setting memory threshold on  to 1GB bytes ...",
+        ),
+        (
+            &["set_disk_free_limit", "1GB"],
+            "Setting disk free limit on  to 1GB bytes ...",
+        ),
+        (
+            &["set_disk_free_limit", "mem_relative", "1.5"],
+            "Setting disk free limit on  to 1.5 times the total RAM ...",
+        ),
     ];
     for (words, banner) in table {
         let (spec, matches) = parsed(words);
@@ -86,6 +102,11 @@ fn o2_arguments_are_the_nodes() {
             &["add_user", "u", "p", "--pre-hashed-password"],
             json!({ "username": "u", "password": "p", "pre_hashed": true }),
         ),
+        (
+            &["set_disk_free_limit", "mem_relative", "1.5"],
+            json!({ "mem_relative": "1.5" }),
+        ),
+        (&["set_disk_free_limit", "1GB"], json!({ "limit": "1GB" })),
         (
             &["close_connection", "<leveret.7>", "bye"],
             json!({ "connection": "<leveret.7>", "reason": "bye" }),

@@ -209,7 +209,7 @@ impl Ledger {
             return;
         };
         let before = runs.covering_mut(seq);
-        if !before.as_ref().is_some_and(|run| seq < run.end()) {
+        if before.as_ref().is_none_or(|run| seq >= run.end()) {
             let extended = before.is_some_and(|run| run.extend(seq, place));
             if !extended {
                 runs.older.insert(seq, Run::new(seq, place));

@@ -114,6 +114,15 @@ impl Failure {
     }
 }
 
+/// Not the time of any message: when the disk is to have what is written.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread waits by it, and nothing is decided"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Wakes the writer.
 struct Bell(Arc<Shared>);
 
@@ -239,11 +248,11 @@ impl Writer {
                 self.copying = None;
             }
             self.written.push(work.after, batch.number);
-            let due = work.soon.map(|soon| Instant::now() + soon);
+            let due = work.soon.map(|soon| now() + soon);
             self.due = self.due.into_iter().chain(due).min();
             self.raise();
         }
-        let is_due = self.due.is_some_and(|due| due <= Instant::now());
+        let is_due = self.due.is_some_and(|due| due <= now());
         let is_full = self.dirty.len() > 1;
         if (is_due || is_full || work.closing) && !self.dirty.is_empty() {
             self.sync()?;

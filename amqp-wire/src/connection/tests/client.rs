@@ -22,6 +22,13 @@ use crate::node::Node;
 use crate::options::Options;
 
 pub(super) const FRAME_MAX: u32 = 131_072;
+/// What a client can do.
+const CAPABILITIES: [&str; 3] = [
+    "authentication_failure_close",
+    "consumer_cancel_notify",
+    "connection.blocked",
+];
+
 pub(super) const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 /// A node with nothing but defaults.
@@ -285,6 +292,7 @@ fn arguments(method: &ServerMethod<'_>) -> String {
         }) => {
             format!(" {reply_code} {class_id}.{method_id} {reply_text}")
         }
+        ServerMethod::ConnectionBlocked(m) => format!(" {}", m.reason),
         ServerMethod::QueueDeclareOk(m) => {
             format!(" {} {} {}", m.queue, m.message_count, m.consumer_count)
         }
@@ -352,8 +360,13 @@ pub(super) fn qos(prefetch_count: u16, global: bool) -> ClientMethod<'static> {
 
 /// Everything up to channel.open on channel 1.
 pub(super) fn handshake(out: &mut Vec<u8>) {
+    handshake_as(out, &CAPABILITIES);
+}
+
+/// The same of a client that can do these things.
+pub(super) fn handshake_as(out: &mut Vec<u8>, capabilities: &[&str]) {
     out.extend_from_slice(HEADER);
-    start_ok(out, "PLAIN", b"\0guest\0guest");
+    start_ok_as(out, "PLAIN", b"\0guest\0guest", capabilities);
     tune_ok(out, FRAME_MAX);
     let open = ConnectionOpen {
         virtual_host: "/",
@@ -364,8 +377,12 @@ pub(super) fn handshake(out: &mut Vec<u8>) {
 }
 
 pub(super) fn start_ok(out: &mut Vec<u8>, mechanism: &str, response: &[u8]) {
+    start_ok_as(out, mechanism, response, &CAPABILITIES);
+}
+
+fn start_ok_as(out: &mut Vec<u8>, mechanism: &str, response: &[u8], names: &[&str]) {
     let mut capabilities = Table::new();
-    for name in ["authentication_failure_close", "consumer_cancel_notify"] {
+    for name in names {
         capabilities.insert(name, Value::Bool(true)).expect("short");
     }
     let mut properties = Table::new();
