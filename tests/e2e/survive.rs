@@ -74,7 +74,7 @@ impl Raw {
         let mut body = Vec::new();
         text(&mut body, b"MQTT");
         let will = if wish.will.is_some() { 4 } else { 0 };
-        body.extend_from_slice(&[5, u8::from(wish.clean_start) * 2 | will, 0, 0, 5, 0x11]);
+        body.extend_from_slice(&[5, (u8::from(wish.clean_start) * 2) | will, 0, 0, 5, 0x11]);
         body.extend_from_slice(&wish.session_s.to_be_bytes());
         text(&mut body, client_id.as_bytes());
         if let Some((topic, delay_s)) = wish.will {
@@ -192,7 +192,7 @@ fn m10_retained_messages_survive_a_kill() {
         program = again(program, directory.path());
         let (mut client, _) = Raw::connect(&program, "s", Connect::default());
         client.subscribe("r/#");
-        client.publish(QOS1 & 0, "r/end", 0, "end");
+        client.publish(0, "r/end", 0, "end");
         let expected = [
             (QOS1 | RETAIN, "r/a", format!("two {life}")),
             (RETAIN, "r/c", "once".to_owned()),
