@@ -170,6 +170,11 @@ impl JournalFile {
         if lost > 0 {
             tracing::error!(messages = lost, "could not be read and are lost");
         }
+        // They are no part of it any more, but stay until what was rescued is on disk.
+        for damaged in &found.damaged {
+            found.segments.remove(&damaged.segment);
+            found.ledger.drop_segment(damaged.segment);
+        }
         let last_queue = found.last_queue;
         let last_batch = found.last.number;
         let shared = Arc::new(Shared {
@@ -196,7 +201,7 @@ impl JournalFile {
         // What the disk has no room for now, it may have when what nobody wants is gone.
         writer.remove_unwanted();
         writer.step().map_err(fault)?;
-        found.set_aside(&shared).map_err(fault)?;
+        found.set_aside(&*disk).map_err(fault)?;
         let hand = if by_hand {
             Hand::Caller(Box::new(Mutex::new(writer)))
         } else {
@@ -362,8 +367,9 @@ impl Journal for JournalFile {
         for seqs in seqs.chunks(SETTLED_AT_ONCE) {
             number = self.shared.append(0, soon, |tail, ledger| {
                 let live = seqs.iter().copied();
-                let live: Vec<u64> = live.filter(|seq| ledger.settle(queue, *seq)).collect();
+                let mut live: Vec<u64> = live.filter(|seq| ledger.settle(queue, *seq)).collect();
                 if !live.is_empty() {
+                    live.sort_unstable();
                     tail.append(|out| record::settle(out, queue, &live));
                 }
             });
@@ -436,12 +442,10 @@ impl Recovered {
     }
 
     /// Gives damaged files another name: what could be read of them is elsewhere.
-    fn set_aside(&self, shared: &Shared) -> io::Result<()> {
+    fn set_aside(&self, disk: &dyn Disk) -> io::Result<()> {
         for damaged in &self.damaged {
-            shared.segments.lock().remove(&damaged.segment);
-            shared.state.lock().ledger.drop_segment(damaged.segment);
             let name = segment::name(damaged.segment);
-            shared.disk.rename(&name, &format!("{name}.damaged"))?;
+            disk.rename(&name, &format!("{name}.damaged"))?;
         }
         Ok(())
     }

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! record  = length u32 | crc32c u32 (of the segment's nonce, length and body) | body
-//! body    = 1 | queue u64 | seq u64 | message          a queue has taken a message
-//!         | 2 | queue u64 | seq u64 | offset u32       another queue has taken the message there
-//!         | 3 | queue u64 | seq u64 …                  messages are settled
-//!         | 4 | queue u64                              a queue is gone, with all its messages
+//! body    = 1 | queue v | seq v | message              a queue has taken a message
+//!         | 2 | queue v | seq v | offset u32           another queue has taken the message there
+//!         | 3 | queue v | (gap v | count v) …          messages are settled
+//!         | 4 | queue v                                a queue is gone, with all its messages
 //!         | 5 | batch u64 | synced u64 | segment u64   what follows is written and synced at once
-//! message = origin u8 | flags u8 | received u64 | expires u64 | exchange u8 | key u16
-//!         | properties u32 | exchange, key, properties, payload: bytes
+//! message = origin u8 | flags u8 | received u48 | expires u48, if a flag says so | exchange u8
+//!         | key u16 | properties u32 | exchange, key, properties, payload: bytes
 //! ```
-//! Numbers are little-endian; lengths count bytes. A length of zero ends a segment. The nonce is
+//! Numbers are little-endian, `v` is of one to ten bytes with seven bits each, the lowest first, and
+//! the highest bit set in all but the last; lengths count bytes. A length of zero ends a segment. The nonce is
 //! drawn for each segment and never shown: nobody who publishes can make bytes that look like a
 //! record.
+
+use std::ops::Range;
 
 use leveret_core::key::Form;
 use leveret_core::message::{Head, MessageRef, Origin};
@@ -33,6 +36,7 @@ const BATCH: u8 = 5;
 const SLASHED: u8 = 1;
 const RETAIN: u8 = 2;
 const TRANSIENT: u8 = 4;
+const EXPIRES: u8 = 8;
 
 /// A record as it is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,10 +94,34 @@ pub(super) struct Encoded<'a>(pub(super) &'a [u8]);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Seqs<'a>(&'a [u8]);
 
-impl Seqs<'_> {
+impl<'a> Seqs<'a> {
+    /// `None` if they are not what [`settle`] writes.
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (mut rest, mut end) = (bytes, 0_u64);
+        while !rest.is_empty() {
+            let (gap, count);
+            (gap, rest) = varied(rest)?;
+            (count, rest) = varied(rest)?;
+            end = end.checked_add(gap)?.checked_add(count)?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// Stretches of numbers, in order.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let (mut rest, mut end) = (self.0, 0);
+        std::iter::from_fn(move || {
+            let (gap, count);
+            (gap, rest) = varied(rest)?;
+            (count, rest) = varied(rest)?;
+            let first = end + gap;
+            end = first + count;
+            Some(first..end)
+        })
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
-        let numbers = self.0.chunks_exact(8);
-        numbers.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default()))
+        self.ranges().flatten()
     }
 }
 
@@ -163,10 +191,20 @@ pub(super) fn message_at(segment: &[u8], at: usize, seal: Seal) -> Option<Encode
 
 fn parse(body: &[u8]) -> Option<Record<'_>> {
     let (kind, rest) = body.split_first()?;
-    let (first, rest) = number(rest)?;
+    if *kind == BATCH {
+        let (number, rest) = fixed(rest)?;
+        let (synced, rest) = fixed(rest)?;
+        let segment = u64::from_le_bytes(rest.try_into().ok()?);
+        return Some(Record::Batch(Mark {
+            number,
+            synced,
+            segment,
+        }));
+    }
+    let (first, rest) = varied(rest)?;
     Some(match *kind {
         PUBLISH => {
-            let (seq, rest) = number(rest)?;
+            let (seq, rest) = varied(rest)?;
             let message = Encoded(rest);
             message.parts()?;
             Record::Publish {
@@ -176,7 +214,7 @@ fn parse(body: &[u8]) -> Option<Record<'_>> {
             }
         }
         AGAIN => {
-            let (seq, rest) = number(rest)?;
+            let (seq, rest) = varied(rest)?;
             let offset = u32::from_le_bytes(rest.try_into().ok()?);
             Record::Again {
                 queue: first,
@@ -184,27 +222,56 @@ fn parse(body: &[u8]) -> Option<Record<'_>> {
                 offset,
             }
         }
-        SETTLE if rest.len() % 8 == 0 => Record::Settle {
+        SETTLE => Record::Settle {
             queue: first,
-            seqs: Seqs(rest),
+            seqs: Seqs::parse(rest)?,
         },
         FORGET if rest.is_empty() => Record::Forget { queue: first },
-        BATCH => {
-            let (synced, rest) = number(rest)?;
-            let segment = u64::from_le_bytes(rest.try_into().ok()?);
-            Record::Batch(Mark {
-                number: first,
-                synced,
-                segment,
-            })
-        }
         _ => return None,
     })
 }
 
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+fn fixed(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*number), rest))
+}
+
+fn time(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (time, rest) = bytes.split_first_chunk::<6>()?;
+    let mut number = [0; 8];
+    number[..6].copy_from_slice(time);
+    Some((u64::from_le_bytes(number), rest))
+}
+
+fn append_time(out: &mut Vec<u8>, time: Time) {
+    // The year 10,889 is the last.
+    let number = time.0.min((1 << 48) - 1).to_le_bytes();
+    out.extend_from_slice(&number[..6]);
+}
+
+/// A number of one to ten bytes.
+fn varied(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0_u64;
+    for (place, byte) in bytes.iter().take(10).enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        let shifted = bits << (7 * place);
+        if shifted >> (7 * place) != bits {
+            return None;
+        }
+        number |= shifted;
+        if byte & 0x80 == 0 {
+            return Some((number, &bytes[place + 1..]));
+        }
+    }
+    None
+}
+
+fn append_varied(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 /// The parts of a message as they lie in a record.
@@ -213,7 +280,7 @@ struct Parts<'a> {
     origin: u8,
     flags: u8,
     received: u64,
-    expires: u64,
+    expires: Option<u64>,
     exchange: &'a str,
     key: &'a [u8],
     properties: &'a [u8],
@@ -223,8 +290,13 @@ struct Parts<'a> {
 impl<'a> Encoded<'a> {
     fn parts(self) -> Option<Parts<'a>> {
         let ([origin, flags], rest) = self.0.split_first_chunk::<2>()?;
-        let (received, rest) = number(rest)?;
-        let (expires, rest) = number(rest)?;
+        let (received, rest) = time(rest)?;
+        let (expires, rest) = if flags & EXPIRES == 0 {
+            (None, rest)
+        } else {
+            let (expires, rest) = time(rest)?;
+            (Some(expires), rest)
+        };
         let ([exchange_bytes], rest) = rest.split_first_chunk::<1>()?;
         let (key_bytes, rest) = rest.split_first_chunk::<2>()?;
         let (properties_bytes, rest) = rest.split_first_chunk::<4>()?;
@@ -265,7 +337,7 @@ impl<'a> Encoded<'a> {
             // Clients are numbered anew by each process.
             publisher: 0,
             received: Time(parts.received),
-            expires: (parts.expires > 0).then_some(Time(parts.expires)),
+            expires: parts.expires.map(Time),
         };
         Some(MessageRef {
             head,
@@ -301,14 +373,16 @@ pub(super) fn publish(out: &mut Vec<u8>, queue: u64, seq: u64, message: &Message
         0
     };
     let retain = if head.retain { RETAIN } else { 0 };
+    let expires = if head.expires.is_some() { EXPIRES } else { 0 };
     let transient = if head.persistent { 0 } else { TRANSIENT };
     append(out, |out| {
         out.push(PUBLISH);
-        out.extend_from_slice(&queue.to_le_bytes());
-        out.extend_from_slice(&seq.to_le_bytes());
-        out.extend_from_slice(&[head.origin.tag(), slashed | retain | transient]);
-        out.extend_from_slice(&head.received.0.to_le_bytes());
-        out.extend_from_slice(&head.expires.map_or(0, |at| at.0.max(1)).to_le_bytes());
+        append_varied(out, queue);
+        append_varied(out, seq);
+        let flags = slashed | retain | transient | expires;
+        out.extend_from_slice(&[head.origin.tag(), flags]);
+        append_time(out, head.received);
+        head.expires.into_iter().for_each(|at| append_time(out, at));
         // The core keeps names to 255 bytes, keys to 65,535, properties to a frame.
         out.push(message.exchange.len() as u8);
         out.extend_from_slice(&(message.key.len() as u16).to_le_bytes());
@@ -324,8 +398,8 @@ pub(super) fn publish(out: &mut Vec<u8>, queue: u64, seq: u64, message: &Message
 pub(super) fn publish_encoded(out: &mut Vec<u8>, queue: u64, seq: u64, message: Encoded<'_>) {
     append(out, |out| {
         out.push(PUBLISH);
-        out.extend_from_slice(&queue.to_le_bytes());
-        out.extend_from_slice(&seq.to_le_bytes());
+        append_varied(out, queue);
+        append_varied(out, seq);
         out.extend_from_slice(message.0);
     });
 }
@@ -333,18 +407,22 @@ pub(super) fn publish_encoded(out: &mut Vec<u8>, queue: u64, seq: u64, message: 
 pub(super) fn again(out: &mut Vec<u8>, queue: u64, seq: u64, offset: u32) {
     append(out, |out| {
         out.push(AGAIN);
-        out.extend_from_slice(&queue.to_le_bytes());
-        out.extend_from_slice(&seq.to_le_bytes());
+        append_varied(out, queue);
+        append_varied(out, seq);
         out.extend_from_slice(&offset.to_le_bytes());
     });
 }
 
+/// The numbers are in rising order.
 pub(super) fn settle(out: &mut Vec<u8>, queue: u64, seqs: &[u64]) {
     append(out, |out| {
         out.push(SETTLE);
-        out.extend_from_slice(&queue.to_le_bytes());
-        for seq in seqs {
-            out.extend_from_slice(&seq.to_le_bytes());
+        append_varied(out, queue);
+        let mut end = 0;
+        for run in seqs.chunk_by(|one, next| one + 1 == *next) {
+            append_varied(out, run[0] - end);
+            append_varied(out, run.len() as u64);
+            end = run[0] + run.len() as u64;
         }
     });
 }
@@ -352,7 +430,7 @@ pub(super) fn settle(out: &mut Vec<u8>, queue: u64, seqs: &[u64]) {
 pub(super) fn forget(out: &mut Vec<u8>, queue: u64) {
     append(out, |out| {
         out.push(FORGET);
-        out.extend_from_slice(&queue.to_le_bytes());
+        append_varied(out, queue);
     });
 }
 
@@ -370,3 +448,40 @@ pub(super) const BATCH_BYTES: usize = HEADER_BYTES + 25;
 
 /// What a record that names a batch begins with: the length of its body.
 pub(super) const BATCH_LENGTH: [u8; 4] = (BATCH_BYTES as u32 - HEADER_BYTES as u32).to_le_bytes();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_they_were_written() {
+        for number in [0, 1, 127, 128, 300, 1 << 35, u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            append_varied(&mut bytes, number);
+            bytes.push(7);
+            assert_eq!(varied(&bytes), Some((number, &[7][..])));
+            assert_eq!(varied(&bytes[..bytes.len() - 2]), None);
+        }
+        assert_eq!(varied(&[0xff; 10]), None, "more than 64 bits");
+        assert_eq!(
+            varied(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]),
+            None
+        );
+    }
+
+    #[test]
+    fn settled_numbers_are_stretches() {
+        let mut bytes = Vec::new();
+        settle(&mut bytes, 9, &[3, 4, 5, 9, 1 << 40]);
+        seal(&mut bytes, Seal::new(77));
+        let Read::Record(Record::Settle { queue, seqs }, end) = read(&bytes, 0, Seal::new(77))
+        else {
+            panic!("{bytes:?}");
+        };
+        assert_eq!((queue, end), (9, bytes.len()));
+        let ranges: Vec<_> = seqs.ranges().collect();
+        assert_eq!(ranges, [3..6, 9..10, 1 << 40..(1 << 40) + 1]);
+        // Another segment's nonce makes it no record at all.
+        assert!(matches!(read(&bytes, 0, Seal::new(78)), Read::Bad(_)));
+    }
+}

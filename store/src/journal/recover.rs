@@ -209,13 +209,12 @@ impl Recovered {
             !is_end && matches!(read, Read::Record(..))
         };
         let follower = record::end(bytes, at).filter(follows);
-        let here = next_mark(reading, at, self.last.number);
-        if let Some((place, mark)) = here
-            && self.proves(mark, true)
-        {
-            return Ok(Behind::Damage(Some(follower.unwrap_or(place))));
+        let here = || marks(reading.bytes, at, reading.seal, self.last.number);
+        let first = here().next().map(|(place, _)| place);
+        if here().any(|(_, mark)| self.proves(mark, true)) {
+            return Ok(Behind::Damage(follower.or(first)));
         }
-        if is_end && here.is_none() {
+        if is_end && first.is_none() {
             // Or a whole batch was torn away: nothing of it was confirmed.
             return Ok(Behind::End);
         }
@@ -225,17 +224,10 @@ impl Recovered {
             let Header::Ours { nonce, .. } = segment::read_header(&other, *number) else {
                 continue;
             };
-            let other = Reading {
-                number: *number,
-                bytes: &other,
-                seal: Seal::new(nonce),
-                tags: reading.tags,
-            };
             let from = segment::HEADER_BYTES as usize;
-            if let Some((_, mark)) = next_mark(&other, from, self.last.number)
-                && self.proves(mark, mark.segment > reading.number)
-            {
-                return Ok(Behind::Damage(follower));
+            let mut there = marks(&other, from, Seal::new(nonce), self.last.number);
+            if there.any(|(_, mark)| self.proves(mark, mark.segment > reading.number)) {
+                return Ok(Behind::Damage(follower.or(first)));
             }
         }
         Ok(Behind::Torn)
@@ -376,31 +368,30 @@ pub(super) fn next_readable(
     {
         return Some((record, follower, next));
     }
-    let (at, _) = next_mark_in(bytes, at, seal, 0)?;
+    let (at, _) = marks(bytes, at, seal, 0).next()?;
     match record::read(bytes, at, seal) {
         Read::Record(record, next) => Some((record, at, next)),
         _ => None,
     }
 }
 
-/// The first mark from here on of a batch that is later than this one.
-fn next_mark(reading: &Reading<'_>, from: usize, batch: u64) -> Option<(usize, Mark)> {
-    next_mark_in(reading.bytes, from, reading.seal, batch)
-}
-
-fn next_mark_in(bytes: &[u8], from: usize, seal: Seal, batch: u64) -> Option<(usize, Mark)> {
+/// The marks from here on of batches that are later than this one, wherever they are.
+fn marks(bytes: &[u8], from: usize, seal: Seal, batch: u64) -> impl Iterator<Item = (usize, Mark)> {
     let mut at = from;
-    while let Some(rest) = bytes.get(at..)
-        && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
-    {
-        at += found;
-        if bytes[at..].starts_with(&BATCH_LENGTH)
-            && let Read::Record(Record::Batch(mark), _) = record::read(bytes, at, seal)
-            && mark.number > batch
+    std::iter::from_fn(move || {
+        while let Some(rest) = bytes.get(at..)
+            && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
         {
-            return Some((at, mark));
+            let place = at + found;
+            at = place + 1;
+            if bytes[place..].starts_with(&BATCH_LENGTH)
+                && let Read::Record(Record::Batch(mark), next) = record::read(bytes, place, seal)
+                && mark.number > batch
+            {
+                at = next;
+                return Some((place, mark));
+            }
         }
-        at += 1;
-    }
-    None
+        None
+    })
 }

@@ -57,6 +57,10 @@ fn slot(queue: u64, seq: u64) -> Slot {
 
 /// Waits until everything up to this is durable; `false` if it never will be.
 fn wait(journal: &JournalFile, number: u64) -> bool {
+    reaches(journal, journal.watermark(), number)
+}
+
+fn reaches(journal: &JournalFile, mark: &Watermark, number: u64) -> bool {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     struct Tell(std::sync::mpsc::SyncSender<()>);
     impl Wake for Tell {
@@ -65,7 +69,7 @@ fn wait(journal: &JournalFile, number: u64) -> bool {
         }
     }
     let tell: Arc<dyn Wake> = Arc::new(Tell(sender));
-    while journal.watermark().wait(number, &tell) {
+    while mark.wait(number, &tell) {
         if receiver.recv_timeout(Duration::from_millis(50)).is_err() && journal.fault().is_some() {
             return false;
         }
@@ -383,4 +387,120 @@ fn segments_that_nobody_wants_are_removed() {
         .collect();
     assert_eq!(back, (0..2_000).step_by(100).collect::<Vec<u64>>());
     assert_eq!(recovered(&journal, 2), [(0, b"old".to_vec())]);
+}
+
+/// FEATURES D2: whatever a publisher puts into a message, no start takes it for a record.
+#[test]
+fn d2_a_payload_is_never_read_as_a_record() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut forged = Vec::new();
+    let mark = record::Mark {
+        number: 9_000,
+        synced: 8_999,
+        segment: 1,
+    };
+    for seal in [record::Seal::new(0), record::Seal::new(1)] {
+        let at = forged.len();
+        record::batch(&mut forged, mark);
+        record::seal(&mut forged[at..], seal);
+        let at = forged.len();
+        record::settle(&mut forged, 2, &[1]);
+        record::seal(&mut forged[at..], seal);
+    }
+    journal.publish(slot(2, 1), &message(b"wanted"), None);
+    let last = journal.publish(slot(1, 1), &message(&forged), None);
+    assert!(wait(&journal, last.number));
+    let name = disk.names()[0].clone();
+    drop(journal);
+    let bytes = disk.bytes(&name);
+    let at = bytes.windows(forged.len()).position(|part| part == forged);
+    let at = at.expect("it is there");
+    // With the end that a clean stop marks this is damage, without it a torn end.
+    for end in [bytes.len(), at + forged.len()] {
+        let damaged = Arc::new(disk.copy());
+        damaged.change(&name, |bytes| {
+            bytes[at - 1] ^= 1;
+            bytes.truncate(end);
+        });
+        let journal = open(&damaged);
+        assert_eq!(recovered(&journal, 2), [(1, b"wanted".to_vec())], "{end}");
+        assert!(recovered(&journal, 1).is_empty());
+    }
+}
+
+/// FEATURES D2: either copy of a segment's header is enough.
+#[test]
+fn d2_half_a_header_is_enough() {
+    let disk = Arc::new(MemoryDisk::default());
+    let whole = filled(&disk);
+    let name = disk.names()[0].clone();
+    for half in [0..32, 32..64] {
+        let damaged = Arc::new(disk.copy());
+        damaged.change(&name, |bytes| bytes[half].fill(0xa5));
+        for start in 0..2 {
+            let journal = open(&damaged);
+            for (queue, messages) in &whole {
+                assert_eq!(&recovered(&journal, *queue), messages, "start {start}");
+            }
+        }
+    }
+}
+
+/// FEATURES D1: with durability none and interval the operating system has what is acknowledged;
+/// with interval the disk has it some time later, with none it is asked for nothing.
+#[test]
+fn d1_what_is_written_and_what_is_synced() {
+    for (durability, is_synced) in [(Durability::Interval, true), (Durability::None, false)] {
+        let disk = Arc::new(MemoryDisk::default());
+        let journal = open(&disk);
+        let slot = Slot {
+            durability,
+            ..slot(1, 1)
+        };
+        let appended = journal.publish(slot, &message(b"written"), None);
+        assert!(reaches(&journal, journal.written(), appended.number));
+        if is_synced {
+            assert!(wait(&journal, appended.number));
+        }
+        let synced = journal.watermark().durable() >= appended.number;
+        assert_eq!(synced, is_synced, "{durability:?}");
+        let cut = Arc::new(disk.after_power_cut(|| 1));
+        let killed = Arc::new(disk.copy());
+        assert_eq!(recovered(&open(&killed), 1).len(), 1, "{durability:?}");
+        let back = recovered(&open(&cut), 1).len();
+        assert_eq!(back, usize::from(is_synced), "{durability:?}");
+    }
+}
+
+/// Messages are fetched from wherever they lie, also while they are copied.
+#[test]
+fn messages_are_fetched_while_they_are_copied() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut last = 0;
+    for seq in 0..400 {
+        let payload = vec![seq as u8; 200];
+        let first = journal.publish(slot(1, seq), &message(&payload), None);
+        last = journal
+            .publish(slot(2, seq), &message(&payload), first.body)
+            .number;
+        journal.publish(slot(3, seq), &message(&[0; 700]), None);
+        journal.settle(3, &[seq], None);
+        if seq % 10 == 0 {
+            assert!(wait(&journal, last));
+            for queue in [1, 2] {
+                assert!(journal.has(queue, 0..seq));
+                let found = journal.fetch(queue, 0..seq);
+                let seqs: Vec<u64> = found.iter().map(|(seq, _)| *seq).collect();
+                assert_eq!(seqs, (0..seq).collect::<Vec<u64>>());
+                for (seq, message) in found {
+                    assert_eq!(message.view().payload, vec![seq as u8; 200]);
+                }
+            }
+        }
+    }
+    assert!(wait(&journal, last));
+    let copied = disk.names()[0] > segment::name(2);
+    assert!(copied, "the first ones are gone: {:?}", disk.names());
 }
