@@ -424,3 +424,6 @@ impl Rest {
 
 /// Messages that go back one by one; more are merged with what waits, all at once.
 const INSERTED_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests;
