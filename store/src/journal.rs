@@ -118,6 +118,21 @@ struct State {
     waiting: Option<String>,
 }
 
+impl State {
+    fn new(tail: Tail, ledger: Ledger) -> Self {
+        Self {
+            tail,
+            ledger,
+            after: 0,
+            soon: None,
+            rung: false,
+            closing: false,
+            fault: None,
+            waiting: None,
+        }
+    }
+}
+
 impl JournalFile {
     /// Opens the journal on this disk, or begins one, and starts the writer's thread. `definitions`
     /// says how far what queues are made of is durable: a message is not before its queue.
@@ -184,16 +199,7 @@ impl JournalFile {
             written: Arc::default(),
             synced: Arc::default(),
             segments: Mutex::new(std::mem::take(&mut found.segments)),
-            state: Mutex::new(State {
-                tail,
-                ledger: std::mem::take(&mut found.ledger),
-                after: 0,
-                soon: None,
-                rung: false,
-                closing: false,
-                fault: None,
-                waiting: None,
-            }),
+            state: Mutex::new(State::new(tail, std::mem::take(&mut found.ledger))),
             work: Condvar::new(),
             by_hand,
         });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Definitions;
 use leveret_core::field::{Table, Value};
-use leveret_core::journal::Journal;
+use leveret_core::journal::{Durability, Journal};
 use leveret_core::link::DeclareQueue;
 use leveret_core::message::AmqpOrigin;
 use leveret_core::options::Options;
@@ -299,15 +299,23 @@ fn m11_delayed_wills_survive_a_kill() {
 
 /// A broker over what is in this directory, at this time.
 fn broker_at(directory: &DataDir, now: Time) -> (Arc<Broker>, Arc<JournalFile>) {
+    broker_with(directory, now, Options::default())
+}
+
+fn broker_with(
+    directory: &DataDir,
+    now: Time,
+    options: Options,
+) -> (Arc<Broker>, Arc<JournalFile>) {
     let definitions = Arc::new(DefinitionsFile::open(directory).expect("it opens"));
     let disk = Arc::new(Files::open(&directory.path().join("journal")).expect("it opens"));
     let mark = Arc::clone(definitions.watermark());
-    let options = journal::Options::default();
-    let journal = JournalFile::open(disk, &options, &[&AmqpOrigin], mark).expect("it opens");
+    let files = journal::Options::default();
+    let journal = JournalFile::open(disk, &files, &[&AmqpOrigin], mark).expect("it opens");
     let journal = Arc::new(journal);
     let definitions = definitions as Arc<dyn Definitions>;
     let kept = Arc::clone(&journal) as Arc<dyn Journal>;
-    let broker = Broker::open(Options::default(), definitions, kept, now, || "hash".into());
+    let broker = Broker::open(options, definitions, kept, now, || "hash".into());
     (broker.expect("it opens"), journal)
 }
 
@@ -348,5 +356,23 @@ fn m6_time_to_live_goes_on_across_a_restart() {
         let found = broker.vhost("/").and_then(|vhost| vhost.queue("left"));
         assert_eq!(found.is_some(), is_there, "after {after_ms} ms");
         drop((broker, journal, found));
+    }
+}
+
+/// FEATURES D1: each virtual host waits for what its own durability says.
+#[test]
+fn d1_durability_is_of_the_node_and_of_each_vhost() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let directory = DataDir::open(temporary.path()).expect("a data directory");
+    let options = Options {
+        durability: Durability::Interval,
+        vhost_durability: [("safe".to_owned(), Durability::Group)].into(),
+        ..Options::default()
+    };
+    let (broker, journal) = broker_with(&directory, Time(1_700_000_000_000), options);
+    broker.add_vhost("safe").expect("a new vhost");
+    for (vhost, waits_for) in [("/", journal.written()), ("safe", journal.watermark())] {
+        let link = broker.owner_link(&broker.vhost(vhost).expect("it is there"));
+        assert!(Arc::ptr_eq(link.journal_mark(), waits_for), "{vhost}");
     }
 }

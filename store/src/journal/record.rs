@@ -10,10 +10,10 @@
 //! message = origin u8 | flags u8 | received u48 | expires u48, if a flag says so | exchange u8
 //!         | key u16 | properties u32 | exchange, key, properties, payload: bytes
 //! ```
-//! Numbers are little-endian, `v` is of one to ten bytes with seven bits each, the lowest first, and
-//! the highest bit set in all but the last; lengths count bytes. A length of zero ends a segment. The nonce is
-//! drawn for each segment and never shown: nobody who publishes can make bytes that look like a
-//! record.
+//! Numbers are little-endian; `v` has one to ten bytes of seven bits each, the lowest first, with
+//! the highest bit set in all but the last. Lengths count bytes. A length of zero ends a segment.
+//! The nonce is drawn for each segment and never shown: nobody who publishes can make bytes that
+//! look like a record.
 
 use std::ops::Range;
 
