@@ -284,6 +284,10 @@ fn m11_delayed_wills_survive_a_kill() {
     let mut seen = [subscriber.fresh_topic(), subscriber.fresh_topic()];
     seen.sort();
     assert_eq!(seen, ["will/due", "will/ends"]);
+    // What is acknowledged now lies behind what was called off.
+    let (mut fence, _) = Raw::connect(&program, "f", Connect::default());
+    fence.publish(QOS1, "will/fence", 1, "fence");
+    assert_eq!(subscriber.fresh_topic(), "will/fence");
 
     let program = again(program, directory.path());
     let (mut subscriber, _) = Raw::connect(&program, "s", Connect::SESSION);
