@@ -459,6 +459,10 @@ impl<H: Host> Connection<H> {
             return;
         };
         if let Some(number) = held.core.uncommitted() {
+            if held.core.commits_failed() {
+                self.close(Some(ReasonCode::ImplementationSpecificError));
+                return;
+            }
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
             if number <= held.awaited || held.core.wait_committed(number, &nudge) {
                 held.awaited = held.awaited.max(number);

@@ -56,6 +56,8 @@ pub enum CloseReason {
     VHostDeleted(Box<str>),
     /// The listener's plugin was disabled.
     PluginDisabled,
+    /// What it waits to be told is not on disk, and never will be.
+    DiskFailed,
 }
 
 /// What is told of a connection.

@@ -157,6 +157,9 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// The publication that this client had scheduled before a restart; once.
     fn recall_scheduled(&self) -> Option<Arc<Scheduled>>;
 
+    /// What is not committed never will be: the disk has failed.
+    fn commits_failed(&self) -> bool;
+
     /// How far published messages are durable.
     fn journal_durable(&self) -> u64;
 
@@ -307,6 +310,10 @@ impl Core for Link {
 
     fn wait_committed(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
         self.broker().definitions().watermark().wait(number, who)
+    }
+
+    fn commits_failed(&self) -> bool {
+        self.broker().definitions().watermark().has_failed()
     }
 
     fn journal_durable(&self) -> u64 {

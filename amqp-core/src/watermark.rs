@@ -65,12 +65,16 @@ impl Watermark {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Wakes `who` once when `number` is durable. Returns `false`, and remembers nothing, if it is
-    /// already.
+    /// Wakes `who` once when `number` is durable, or never will be. Returns `false`, and remembers
+    /// nothing, if it is already; whoever asks after a failure looks at [`Self::has_failed`].
     pub fn wait(&self, number: u64, who: &Arc<dyn Wake>) -> bool {
         let mut waiters = self.waiters.lock();
         if self.durable() >= number {
             return false;
+        }
+        if self.has_failed() {
+            // Nobody would ever wake it.
+            return true;
         }
         waiters.push((number, Arc::clone(who)));
         true

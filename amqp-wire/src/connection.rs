@@ -31,7 +31,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use leveret_core::doorbell::Doorbell;
 use leveret_core::login::{Reply, Request};
-use leveret_core::peer::{Accepted, Peer};
+use leveret_core::peer::{Accepted, CloseReason, Peer};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
@@ -221,6 +221,10 @@ impl Connection {
             }
         }
         self.look_at_alarms();
+        let session = self.session.as_ref();
+        if session.is_some_and(|session| session.waits_in_vain()) {
+            self.close(turn, &CloseReason::DiskFailed);
+        }
         if let Some(why) = seen.close {
             self.close(turn, &why);
         }

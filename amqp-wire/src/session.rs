@@ -121,6 +121,12 @@ impl Session {
         self.uncommitted.is_some()
     }
 
+    /// The answer that waits will never be true: the disk has failed.
+    pub(crate) fn waits_in_vain(&self) -> bool {
+        let definitions = self.link.broker().definitions();
+        self.is_held() && definitions.watermark().has_failed()
+    }
+
     /// Lets the answer go that waited, if it need not wait any longer.
     pub(crate) fn release_reply(&mut self) {
         let durable = self.link.broker().definitions().watermark().durable();

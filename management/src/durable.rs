@@ -31,18 +31,22 @@ pub(crate) async fn settle(broker: &Broker) -> Result<(), Failure> {
     let number = definitions.submit(Vec::new());
     let bell = Arc::new(Bell(Notify::new()));
     let waker: Arc<dyn Wake> = bell.clone();
-    if !definitions.watermark().wait(number, &waker) {
+    let mark = definitions.watermark();
+    if !mark.wait(number, &waker) {
         return Ok(());
     }
-    let limit = Duration::from_millis(DURABLE_MS_MAX);
-    tokio::time::timeout(limit, bell.0.notified())
-        .await
-        .map_err(|_| {
-            Failure::new(
-                Code::Temporary,
-                "the change is made but not on disk yet: see the log for what the disk says",
-            )
-        })
+    if !mark.has_failed() {
+        let limit = Duration::from_millis(DURABLE_MS_MAX);
+        // If the time is over, the mark says how far it has got.
+        let _ = tokio::time::timeout(limit, bell.0.notified()).await;
+    }
+    if mark.durable() >= number {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Temporary,
+        "the change is made but not on disk: see the log for what the disk says",
+    ))
 }
 
 #[cfg(test)]
@@ -93,5 +97,24 @@ mod tests {
         assert!(once.await);
         slow.watermark.raise(slow.submitted.load(Ordering::Acquire));
         assert_eq!(settling.await, Ok(()));
+    }
+
+    /// FEATURES D3: nobody is told that a change is made which the disk did not take.
+    #[tokio::test]
+    async fn d3_a_failed_disk_is_told() {
+        let slow = Arc::new(Slow::default());
+        let journal = Arc::new(MemoryJournal::default());
+        let options = Options::default();
+        let broker = Broker::open(options, slow.clone(), journal, Time(0), String::new);
+        let broker = broker.expect("an empty broker opens");
+        let settling = settle(&broker);
+        tokio::pin!(settling);
+        let once = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(settling.as_mut().poll(cx).is_pending())
+        });
+        assert!(once.await);
+        slow.watermark.fail();
+        assert!(settling.await.is_err());
+        assert!(settle(&broker).await.is_err());
     }
 }

@@ -381,6 +381,8 @@ fn fail(shared: &Shared, why: String) {
     pending.bytes = 0;
     pending.fault = Some(why);
     shared.room.notify_all();
+    drop(pending);
+    shared.watermark.fail();
 }
 
 /// Turns a panic of the writer's thread into a fault, so that nobody waits for room for ever.

@@ -90,13 +90,17 @@ impl Connection {
             CloseReason::Administrator(text) => text.clone(),
             CloseReason::VHostDeleted(vhost) => format!("vhost '{vhost}' is deleted").into(),
             CloseReason::PluginDisabled => "the listener's plugin was disabled".into(),
+            CloseReason::DiskFailed => "definitions cannot be written any more".into(),
         };
         match self.phase {
             Phase::Closing { .. } | Phase::Closed => {}
             // Nothing was agreed on yet, or nothing may be said.
             Phase::ExpectHeader | Phase::Silent => self.end(turn, text),
             _ => {
-                let code = ReplyCode::ConnectionForced;
+                let code = match why {
+                    CloseReason::DiskFailed => ReplyCode::InternalError,
+                    _ => ReplyCode::ConnectionForced,
+                };
                 self.fail_connection(turn, &Failure::new(code, text, MethodId::default()));
             }
         }

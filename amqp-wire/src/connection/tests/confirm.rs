@@ -113,6 +113,30 @@ fn transient_messages_are_confirmed_in_the_same_turn() {
     assert_eq!(client.lines(), ["1 basic.ack 6 multiple"]);
 }
 
+/// FEATURES D3: nobody waits for an answer that will never be true.
+#[test]
+fn d3_a_failed_disk_ends_who_waits_for_definitions() {
+    let disk = Arc::new(Disk::default());
+    let journal = Arc::new(MemoryJournal::default());
+    let node = node_over(Arc::clone(&disk) as _, journal);
+    disk.sync();
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    assert!(client.lines().is_empty());
+    Definitions::watermark(&*disk).fail();
+    let lines = client.lines();
+    let expected = "0 connection.close 541 0.0 INTERNAL_ERROR";
+    assert!(
+        lines.len() == 1 && lines[0].starts_with(expected),
+        "{lines:?}"
+    );
+}
+
 /// FEATURES D1: what the disk did not take is never confirmed, and its publisher is told.
 #[test]
 fn a_failed_disk_is_told_as_nack() {
