@@ -5,6 +5,7 @@
 
 mod compare;
 mod debian;
+mod durability;
 mod interop;
 mod interrupt;
 mod leveret;
@@ -29,11 +30,14 @@ enum Chore {
     Interop(interop::Options),
     /// Measures this build beside mosquitto and RabbitMQ, interleaved, with tables and plots.
     Compare(compare::Options),
+    /// Measures what the disk costs this build, and how long a start over much data takes.
+    Durability(durability::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
+        Chore::Durability(options) => durability::run(&options),
     }
 }

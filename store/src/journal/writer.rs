@@ -248,10 +248,10 @@ impl Writer {
                 self.copying = None;
             }
             self.written.push(work.after, batch.number);
-            let due = work.soon.map(|soon| now() + soon);
-            self.due = self.due.into_iter().chain(due).min();
             self.raise();
         }
+        let due = work.soon.map(|soon| now() + soon);
+        self.due = self.due.into_iter().chain(due).min();
         let is_due = self.due.is_some_and(|due| due <= now());
         let is_full = self.dirty.len() > 1;
         if (is_due || is_full || work.closing) && !self.dirty.is_empty() {

@@ -190,7 +190,7 @@ fn a_long_queue_pages_out() {
         up_to: u64::MAX,
         ..Disk::default()
     };
-    for seq in 0..400_000 {
+    for seq in 0..150_000 {
         let message = message(seq, 100, true);
         disk.messages.borrow_mut().insert(seq, message.clone());
         backlog.push_back(Entry::new(message, seq, false));
@@ -199,6 +199,6 @@ fn a_long_queue_pages_out() {
     }
     assert_eq!(
         drain(&mut backlog, &disk),
-        (0..400_000).collect::<Vec<u64>>()
+        (0..150_000).collect::<Vec<u64>>()
     );
 }
