@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long)]
     write: bool,
     /// Messages of the deep queue.
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    #[arg(long, default_value_t = 10_000_000)]
     deep: u64,
 }
 
