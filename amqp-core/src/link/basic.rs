@@ -283,6 +283,8 @@ impl Link {
         if queue.journaled() {
             self.vhost.shelves.note_used(queue.id());
         }
+        // A session that is resumed promises what its former connection was not told yet.
+        self.recorded(queue.record());
         Ok(queue)
     }
 
