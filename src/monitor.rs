@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_core::broker::Broker;
-use leveret_store::journal::JournalFile;
 use tokio::time::MissedTickBehavior;
 
 /// How often it looks, in milliseconds: RabbitMQ looks at memory each 2.5 s, at the disk from ten
@@ -21,12 +20,12 @@ const LOOK_MS: u64 = 1_000;
 const PAGED_ROUNDS_MAX: usize = 64;
 
 /// Looks once, and then each second for ever.
-pub(crate) async fn watch(broker: Arc<Broker>, journal: Arc<JournalFile>, data_dir: PathBuf) {
+pub(crate) async fn watch(broker: Arc<Broker>, data_dir: PathBuf) {
     let mut ticks = tokio::time::interval(Duration::from_millis(LOOK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        look(&broker, &journal, &data_dir);
+        look(&broker, &data_dir);
         if broker.alarms().is_memory_scarce() {
             // Walking all queues takes a while, and reading none of it waits for a disk.
             let broker = Arc::clone(&broker);
@@ -53,9 +52,9 @@ fn page_out(broker: &Broker) -> usize {
 }
 
 /// Reads the system, and sets and clears the alarms that follow from it.
-pub(crate) fn look(broker: &Broker, journal: &JournalFile, data_dir: &Path) {
+pub(crate) fn look(broker: &Broker, data_dir: &Path) {
     let alarms = broker.alarms();
-    alarms.check_journal(journal.fault().or_else(|| journal.waiting()).as_deref());
+    alarms.check_journal(broker.journal().condition().stuck.as_deref());
     if let (Some(used), Some(total)) = (resident_bytes(), total_bytes()) {
         alarms.check_memory(used, total);
     }

@@ -130,7 +130,7 @@ pub async fn start_from(
     let journal = open_journal(&config, &data_dir, &definitions)?;
     let broker = open_broker(&config, &definitions, &journal, clock)?;
     // Nobody publishes before somebody has looked.
-    monitor::look(&broker, &journal, data_dir.path());
+    monitor::look(&broker, data_dir.path());
     let logins = Arc::new(Internal::new(&mut rand::rng()));
     let surroundings = Arc::new(Surroundings {
         clock,
@@ -164,11 +164,7 @@ pub async fn start_from(
     };
     Ok(Server {
         timers: tokio::spawn(timers::drive(Arc::clone(&broker), clock)),
-        monitor: tokio::spawn(monitor::watch(
-            Arc::clone(&broker),
-            Arc::clone(&journal),
-            path,
-        )),
+        monitor: tokio::spawn(monitor::watch(Arc::clone(&broker), path)),
         control: tokio::spawn(control.serve(Arc::new(context))),
         broker,
         listeners,

@@ -77,6 +77,19 @@ pub struct Appended {
     pub body: Option<Body>,
 }
 
+/// What is told of a journal.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Condition {
+    /// Messages in it that are wanted: those of queues, and what vhosts remember.
+    pub messages: u64,
+    /// Bytes that its files hold, wanted or not.
+    pub bytes: u64,
+    /// Its files.
+    pub files: usize,
+    /// Why nothing is written at the moment, or never will be again.
+    pub stuck: Option<String>,
+}
+
 /// Keeps messages in order. Implementors: [`MemoryJournal`], and the store's journal on disk.
 ///
 /// Called with a queue's lock held: none of these blocks on the disk. After a fault the watermark
@@ -111,6 +124,11 @@ pub trait Journal: Send + Sync {
     /// Reads messages of a queue back, in order. Those that are not wanted any more are left out,
     /// and those that cannot be read, after a log line. Blocks on the disk.
     fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)>;
+
+    /// How it is, for people and alarms.
+    fn condition(&self) -> Condition {
+        Condition::default()
+    }
 
     /// All queues are there again: messages that nobody asked for are forgotten.
     fn settled_in(&self);

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use leveret_core::definitions::Fault;
-use leveret_core::journal::{Appended, Body, Durability, Journal, Slot, Stretch};
+use leveret_core::journal::{Appended, Body, Condition, Durability, Journal, Slot, Stretch};
 use leveret_core::message::{Message, MessageRef, Origin};
 use leveret_core::watermark::Watermark;
 use parking_lot::{Condvar, Mutex};
@@ -250,24 +250,12 @@ impl JournalFile {
         self.shared.state.lock().fault.clone()
     }
 
-    /// What the disk is waited for, if that is so now.
-    pub fn waiting(&self) -> Option<String> {
-        self.shared.state.lock().waiting.clone()
-    }
-
     /// Has everything that was appended synced at once; gives the number to wait for.
     pub fn flush(&self) -> u64 {
         let number = self.shared.append(0, Some(Duration::ZERO), |_, _| {});
         self.shared.state.lock().rung = true;
         self.shared.work.notify_one();
         number
-    }
-
-    /// Messages that are wanted, and bytes of the files.
-    pub fn size(&self) -> (u64, u64) {
-        let segments = self.shared.segments.lock();
-        let bytes = segments.values().map(|segment| segment.used).sum();
-        (self.shared.state.lock().ledger.messages(), bytes)
     }
 
     fn stop(&mut self) {
@@ -420,6 +408,23 @@ impl Journal for JournalFile {
 
     fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)> {
         reader::fetch(&self.shared, &self.origins, queue, seqs)
+    }
+
+    fn condition(&self) -> Condition {
+        let (bytes, files) = {
+            let segments = self.shared.segments.lock();
+            let bytes = segments.values().map(|segment| segment.used).sum();
+            (bytes, segments.len())
+        };
+        let state = self.shared.state.lock();
+        let failed = state.fault.as_ref().map(|why| format!("failed: {why}"));
+        let waiting = || Some(format!("waits for the disk: {}", state.waiting.as_ref()?));
+        Condition {
+            messages: state.ledger.messages(),
+            bytes,
+            files,
+            stuck: failed.or_else(waiting),
+        }
     }
 
     fn settled_in(&self) {

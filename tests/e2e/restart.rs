@@ -176,6 +176,11 @@ async fn d1_persistent_messages_survive() {
     publisher.publish("news/end", 1, b"end").await;
     let queue = broker.queue("kept").expect("it is there");
     assert_eq!(queue.counts().0, 42);
+    let status = broker.ctl("status", json!({})).await;
+    // 22 persistent ones of the queue, 21 of the session, which has acknowledged the first.
+    let messages = status["journal"]["messages"].as_u64();
+    assert!(messages >= Some(43), "{status}");
+    assert_eq!(status["journal"]["stuck"], json!(null));
 
     let broker = broker.restart().await;
     let mut session = Mqtt5::connect(persistent5(broker.mqtt(), "s"))

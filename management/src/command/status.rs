@@ -20,6 +20,7 @@ pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
         .into_iter()
         .map(|plugin| plugin.name);
     let resources = broker.alarms().resources();
+    let journal = broker.journal().condition();
     Ok(Answer::One(json!({
         "node_name": context.node_name,
         "version": context.version,
@@ -36,6 +37,12 @@ pub(super) fn status(context: &Context) -> Result<Answer, Failure> {
         "vm_memory_high_watermark_limit": resources.memory_limit_bytes(),
         "disk_free_limit": resources.disk_limit_bytes(),
         "disk_free": resources.disk_free,
+        "journal": {
+            "messages": journal.messages,
+            "bytes": journal.bytes,
+            "files": journal.files,
+            "stuck": journal.stuck,
+        },
         "connections": broker.peer_count(),
         "queues": queues,
         "vhosts": vhosts.len(),

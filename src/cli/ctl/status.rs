@@ -53,6 +53,8 @@ pub(super) fn text(style: &Style, status: &Value) -> String {
     out += &memory_limit(status);
     out += &format!("\n{}", section("Free Disk Space"));
     out += &disk(status);
+    out += &format!("\n{}", section("Journal"));
+    out += &journal(&status["journal"]);
     out += &format!(
         "\n{}Connection count: {}\n",
         section("Totals"),
@@ -103,6 +105,18 @@ fn disk(status: &Value) -> String {
         "Low free disk space watermark: {}\nFree disk space: {}\n",
         gigabytes(&status["disk_free_limit"]),
         gigabytes(&status["disk_free"])
+    )
+}
+
+/// A section of ours: RabbitMQ has no journal.
+fn journal(journal: &Value) -> String {
+    let state = journal["stuck"].as_str().unwrap_or("running");
+    let of = |name: &str| super::shown(journal.get(name));
+    format!(
+        "State: {state}\nMessages: {}\nFiles: {}, {}\n",
+        of("messages"),
+        of("files"),
+        gigabytes(&journal["bytes"])
     )
 }
 
