@@ -332,6 +332,27 @@ fn d3_a_full_disk_is_waited_for() {
     assert_eq!(recovered(&open(&disk), 1), [(1, b"patient".to_vec())]);
 }
 
+/// A message is confirmed when its queue's definition is on disk, also if nothing is written to the
+/// journal after that.
+#[test]
+fn d1_what_waits_for_its_queue_is_confirmed_with_it() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let definitions = Arc::new(Watermark::default());
+    let after = Arc::clone(&definitions);
+    let journal = JournalFile::open_by_hand(disk, &OPTIONS, &[&AmqpOrigin], after);
+    let journal = journal.expect("it opens");
+    let waits = Slot {
+        after: 1,
+        ..slot(1, 1)
+    };
+    let appended = journal.publish(waits, &message(b"early"), None);
+    assert!(journal.step().expect("is written"));
+    assert!(journal.watermark().durable() < appended.number);
+    definitions.raise(1);
+    assert!(!journal.step().expect("there is nothing to write"));
+    assert!(journal.watermark().durable() >= appended.number);
+}
+
 /// FEATURES D1, D3: after a failed sync nothing is confirmed, and what was before is there.
 #[test]
 fn d3_a_failed_sync_confirms_nothing() {

@@ -248,8 +248,9 @@ impl Writer {
         if (is_due || is_full || work.closing) && !self.dirty.is_empty() {
             self.sync()?;
             self.synced.push(work.after, self.last.1);
-            self.raise();
         }
+        // Also with nothing to write: definitions may be durable that a mark has waited for.
+        self.raise();
         self.reclaim();
         Ok(())
     }
