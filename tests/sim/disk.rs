@@ -1,7 +1,7 @@
 //! The faulty disk: it tears writes, loses and reorders what was not synced, fails, is full for a
 //! while, and ends the process or the power before, in the middle of, or after any operation.
 //!
-//! A sector is written as a whole or not at all. What was written to it since the last sync is a
+//! A sector is written as a whole or not at all, by a write that is cut short as well. What was written to it since the last sync is a
 //! list of states; a power cut leaves any of them, of each sector on its own. Removals of files
 //! become durable in their order, with the next file that is made or renamed.
 
@@ -354,7 +354,10 @@ impl DiskFile for SimFile {
         let course = state.begin(Operation::Write)?;
         let mut length = bytes.len();
         if matches!(course, Course::Half) {
-            length = state.random.below(length + 1);
+            // Whole sectors of it.
+            let end = offset as usize + state.random.below(length + 1);
+            let end = end / SECTOR_BYTES * SECTOR_BYTES;
+            length = end.saturating_sub(offset as usize);
         }
         let file = state.file(self.file);
         file.write(&bytes[..length], offset as usize);

@@ -92,6 +92,8 @@ enum Where {
 #[derive(Clone, Debug)]
 struct Copy {
     message: Id,
+    /// The broker's number of it: publications to a queue are counted from its start on.
+    seq: u64,
     place: Where,
     /// It was delivered before, or a restart found it.
     redelivered: bool,
@@ -107,6 +109,7 @@ struct Copy {
 #[derive(Clone, Debug)]
 struct Gone {
     message: Id,
+    seq: u64,
     persistent: bool,
     expires: Option<u64>,
     /// The journal's epoch in which that was so.
@@ -131,12 +134,15 @@ struct Held {
     /// A client was told that it is there, or, once it is deleted, that it is not.
     sure: bool,
     bindings: BTreeMap<String, Binding>,
+    next_seq: u64,
     copies: BTreeMap<u64, Copy>,
     gone: BTreeMap<u64, Gone>,
     /// Something was put into it in this step.
     touched: bool,
     /// The last copy that was delivered in this step.
     delivered_up_to: Option<u64>,
+    /// Messages of which a copy has left in this step, from here or from the session's other queue.
+    perhaps: Vec<Id>,
 }
 
 impl Held {
@@ -149,10 +155,12 @@ impl Held {
             length_max,
             sure: false,
             bindings: BTreeMap::new(),
+            next_seq: 0,
             copies: BTreeMap::new(),
             gone: BTreeMap::new(),
             touched: false,
             delivered_up_to: None,
+            perhaps: Vec::new(),
         }
     }
 
@@ -160,6 +168,7 @@ impl Held {
         if let Some(copy) = self.copies.remove(&place) {
             let gone = Gone {
                 message: copy.message,
+                seq: copy.seq,
                 persistent: copy.persistent,
                 expires: copy.expires,
                 epoch,
@@ -167,6 +176,64 @@ impl Held {
             };
             self.gone.insert(place, gone);
         }
+    }
+}
+
+impl Held {
+    /// How many copies wait: those that have not expired, and all.
+    fn waiting(&self, now: u64) -> (usize, usize) {
+        let copies = self.copies.values();
+        let ready = copies.filter(|copy| copy.place == Where::Ready);
+        let expired = ready.clone().filter(|copy| copy.has_expired(now)).count();
+        let most = ready.count();
+        (most - expired, most)
+    }
+
+    /// Finds which of the messages that left from one of two queues were from here.
+    fn attribute(&mut self, told: usize, epoch: u64, now: u64) {
+        for message in std::mem::take(&mut self.perhaps) {
+            let mut same = self.copies.iter().filter(|(_, copy)| {
+                copy.message == message && copy.place == Where::Ready && !copy.persistent
+            });
+            let place = same.next().map(|(place, _)| *place);
+            if let Some(place) = place.filter(|_| self.waiting(now).0 > told) {
+                self.delivered_up_to = self.delivered_up_to.max(Some(place));
+                self.gone(place, epoch, "delivered without acknowledgement");
+            }
+        }
+    }
+
+    /// A message that waited before this step, and still does, while one behind it was delivered.
+    fn overtaken(&mut self, step: u64, now: u64) -> Option<Id> {
+        let last = self.delivered_up_to.take()?;
+        let mut earlier = self.copies.range(..last);
+        let overtaken = earlier.find(|(_, copy)| {
+            copy.place == Where::Ready && copy.since < step && !copy.has_expired(now)
+        });
+        overtaken.map(|(_, copy)| copy.message)
+    }
+
+    /// Drops what is above the queue's limit, the first first, if something was put into it; says
+    /// how many.
+    fn limit(&mut self, epoch: u64) -> u64 {
+        let touched = std::mem::take(&mut self.touched);
+        let Some(max) = self.length_max.filter(|_| touched) else {
+            return 0;
+        };
+        let copies = self.copies.iter();
+        let ready = copies.filter(|(_, copy)| copy.place == Where::Ready);
+        let places: Vec<u64> = ready.map(|(place, _)| *place).collect();
+        let over = places.len().saturating_sub(max);
+        for place in &places[..over] {
+            self.gone(*place, epoch, "dropped by the queue's limit");
+        }
+        over as u64
+    }
+}
+
+impl Copy {
+    fn has_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|at| at <= now)
     }
 }
 
@@ -306,6 +373,7 @@ impl Oracle {
             let ttl_ms = publication.ttl_ms.into_iter().chain(held.ttl_ms).min();
             let copy = Copy {
                 message: publication.message,
+                seq: held.next_seq,
                 place: Where::Ready,
                 redelivered: false,
                 persistent: publication.persistent,
@@ -313,6 +381,7 @@ impl Oracle {
                 expires: ttl_ms.map(|ms| now + ms),
                 since: self.step,
             };
+            held.next_seq += 1;
             held.touched = true;
             held.copies.insert(place, copy);
         }
@@ -352,13 +421,12 @@ impl Oracle {
             ready && flag.is_none_or(|flag| flag == copy.redelivered)
         };
         // One that was published twice may be there twice: the first that has not expired.
-        let expired = |copy: &Copy| copy.expires.is_some_and(|at| at <= now);
         let found = held.copies.iter_mut().filter(|(_, copy)| fits(copy));
-        let found = found.min_by_key(|(place, copy)| (expired(copy), **place));
+        let found = found.min_by_key(|(place, copy)| (copy.has_expired(now), **place));
         let Some((&place, copy)) = found else {
             return violation(why_not(held, message), Some(message), Some(queue));
         };
-        if expired(copy) {
+        if copy.has_expired(now) {
             return violation(
                 "an expired message is delivered",
                 Some(message),
@@ -425,35 +493,15 @@ impl Oracle {
                 }
                 continue;
             }
-            if let Some(last) = held.delivered_up_to.take() {
-                let mut earlier = held.copies.range(..last);
-                let overtaken = earlier.find(|(_, copy)| {
-                    let waits = copy.place == Where::Ready && copy.since < step;
-                    waits && copy.expires.is_none_or(|at| at > now)
-                });
-                if let Some((_, copy)) = overtaken {
-                    let what = "a message is overtaken by one behind it";
-                    return violation(what, Some(copy.message), Some(*id));
-                }
-            }
-            let touched = std::mem::take(&mut held.touched);
-            let max = held.length_max.filter(|_| touched);
-            let ready: Vec<(u64, bool)> = held
-                .copies
-                .iter()
-                .filter(|(_, copy)| copy.place == Where::Ready)
-                .map(|(place, copy)| (*place, copy.expires.is_some_and(|at| at <= now)))
-                .collect();
-            let over = max.map_or(0, |max| ready.len().saturating_sub(max));
-            for (place, _) in &ready[..over] {
-                self.counts.dropped += 1;
-                held.gone(*place, epoch, "dropped by the queue's limit");
-            }
-            let expired = ready[over..].iter().filter(|(_, expired)| *expired).count();
-            let most = ready.len() - over;
-            let least = most - expired;
             let told = waiting.iter().find(|(told, _)| told == id);
             let told = told.map_or(0, |(_, count)| *count);
+            held.attribute(told, epoch, now);
+            if let Some(message) = held.overtaken(step, now) {
+                let what = "a message is overtaken by one behind it";
+                return violation(what, Some(message), Some(*id));
+            }
+            self.counts.dropped += held.limit(epoch);
+            let (least, most) = held.waiting(now);
             if !(least..=most).contains(&told) {
                 let what = format!("the queue says {told} messages wait, it should be {most}");
                 return violation(what, None, Some(*id));
@@ -466,7 +514,7 @@ impl Oracle {
     pub(crate) fn is_drained(&mut self, now: u64) -> Check {
         for (id, held) in &self.queues {
             for copy in held.copies.values() {
-                if copy.expires.is_some_and(|at| at <= now) {
+                if copy.has_expired(now) {
                     self.counts.expired += 1;
                 } else if copy.place == Where::Ready {
                     let what = "a message is never delivered";

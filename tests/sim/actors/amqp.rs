@@ -294,7 +294,8 @@ impl Keeper {
         while let Some(incoming) = world.read(self.connection) {
             self.ready |= matches!(incoming, Incoming::Amqp(Method::Opened));
         }
-        if !self.ready {
+        // Whoever deletes a queue and does not wait cannot know what there is.
+        if !self.ready || world.is_behind(self.connection) {
             return Ok(());
         }
         let missing = QUEUES

@@ -319,6 +319,11 @@ impl Oracle {
         let flag = (qos > 0).then_some(dup);
         let place = self.delivered(queue, message, flag, qos == 0, now)?;
         if qos == 0 {
+            // It may have been the session's other queue's: how many wait there will tell.
+            let other = list.filter(|list| *list != queue);
+            if let Some(held) = other.and_then(|list| self.queues.get_mut(&list)) {
+                held.perhaps.push(message);
+            }
             return Ok(());
         }
         let consumer = String::new();

@@ -14,8 +14,8 @@ pub(crate) struct Found {
     pub(crate) queue: Arc<Queue>,
     /// Binding keys, dotted.
     pub(crate) bindings: BTreeSet<String>,
-    /// Its messages in order.
-    pub(crate) messages: Vec<Id>,
+    /// Its messages with their numbers, in order.
+    pub(crate) messages: Vec<(u64, Id)>,
 }
 
 impl Oracle {
@@ -45,6 +45,10 @@ impl Oracle {
                 self.queues.insert(id, held);
                 return violation(wrong, None, Some(id));
             }
+            if was_deleted {
+                // Its messages may have gone before it.
+                held.copies.values_mut().for_each(|copy| copy.owed = false);
+            }
             let checked = recover_bindings(id, &mut held, &found.bindings)
                 .and_then(|()| self.recover_messages(id, &mut held, &found.messages, now));
             held.sure = true;
@@ -67,18 +71,23 @@ impl Oracle {
         Ok(())
     }
 
-    fn recover_messages(&mut self, id: u64, held: &mut Held, found: &[Id], now: u64) -> Check {
+    fn recover_messages(
+        &mut self,
+        id: u64,
+        held: &mut Held,
+        found: &[(u64, Id)],
+        now: u64,
+    ) -> Check {
         let mut left = std::mem::take(&mut held.copies);
         let mut last = 0;
-        for message in found {
-            let (place, copy, alone) = self.find(id, held, &mut left, *message)?;
-            if alone && place < last {
+        held.next_seq = found.last().map_or(0, |(seq, _)| seq + 1);
+        for (seq, message) in found {
+            let (place, copy) = self.find(id, held, &mut left, (*seq, *message))?;
+            if place < last {
                 let what = "messages have changed their order in a restart";
                 return violation(what, Some(*message), Some(id));
             }
-            if alone {
-                last = place;
-            }
+            last = place;
             let copy = Copy {
                 place: Where::Ready,
                 redelivered: true,
@@ -96,6 +105,7 @@ impl Oracle {
             }
             let gone = Gone {
                 message: copy.message,
+                seq: copy.seq,
                 persistent: copy.persistent,
                 expires: copy.expires,
                 epoch: self.epoch,
@@ -106,47 +116,48 @@ impl Oracle {
         Ok(())
     }
 
-    /// The copy that a message found is: one that is wanted, the promised first, or one whose
-    /// settling may have been lost. The flag: there is no other of the same message.
+    /// The copy that a message found is: one that is wanted, or one whose settling may have been
+    /// lost.
     fn find(
         &self,
         id: u64,
         held: &mut Held,
         left: &mut BTreeMap<u64, Copy>,
-        message: Id,
-    ) -> Result<(u64, Copy, bool), Violation> {
-        let same = left.iter().filter(|(_, copy)| copy.message == message);
-        let gone = held.gone.iter().filter(|(_, gone)| gone.message == message);
-        let alone = same.clone().count() + gone.clone().count() == 1
-            && held.copies.values().all(|copy| copy.message != message);
-        let kept = same.filter(|(_, copy)| copy.persistent);
-        let best = kept.max_by_key(|(place, copy)| (copy.owed, std::cmp::Reverse(**place)));
-        if let Some((&place, _)) = best
+        (seq, message): (u64, Id),
+    ) -> Result<(u64, Copy), Violation> {
+        let mut same = left
+            .iter()
+            .filter(|(_, copy)| copy.seq == seq && copy.message == message);
+        let kept = same.next().filter(|(_, copy)| copy.persistent);
+        let kept = kept.map(|(place, _)| *place);
+        if let Some(place) = kept
             && let Some(copy) = left.remove(&place)
         {
-            return Ok((place, copy, alone));
+            return Ok((place, copy));
         }
-        let doubtful = gone.clone().filter(|(_, gone)| gone.persistent);
-        let mut doubtful = doubtful.filter(|(_, gone)| self.is_doubtful(gone.epoch));
-        let Some((&place, found)) = doubtful.next() else {
-            let what = match gone.clone().next() {
+        // Numbers are given again when nothing was left of those that had them.
+        let mut gone = held.gone.iter().rev();
+        let gone = gone.find(|(_, gone)| gone.seq == seq && gone.message == message);
+        let doubtful = |gone: &Gone| gone.persistent && self.is_doubtful(gone.epoch);
+        let Some((&place, found)) = gone.filter(|(_, gone)| doubtful(gone)) else {
+            let what = match gone {
                 Some((_, gone)) => format!("a message is back that was {}", gone.why),
                 None => "a message is found that was never there".to_owned(),
             };
             return violation(what, Some(message), Some(id));
         };
-        let expires = found.expires;
-        held.gone.remove(&place);
         let copy = Copy {
             message,
+            seq,
             place: Where::Ready,
             redelivered: true,
             persistent: true,
             owed: false,
-            expires,
+            expires: found.expires,
             since: self.step,
         };
-        Ok((place, copy, alone))
+        held.gone.remove(&place);
+        Ok((place, copy))
     }
 }
 

@@ -162,6 +162,12 @@ impl World {
         self.connections.contains_key(&id)
     }
 
+    /// Whether the broker has not taken all that the client has sent.
+    pub(crate) fn is_behind(&self, id: usize) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| !connection.input.is_empty())
+    }
+
     /// The client reads the next packet or method.
     pub(crate) fn read(&mut self, id: usize) -> Option<Incoming> {
         self.connections.get_mut(&id)?.inbox.pop_front()
@@ -222,6 +228,8 @@ impl World {
             return Ok(false);
         };
         let mut busy = connection.machine.wake(&mut life.turn);
+        // What it said so far was said before it takes more.
+        busy |= self.listen(id)?;
         busy |= self.feed(id)?;
         busy |= self.listen(id)?;
         let closed = |held: &Connection| held.machine.is_closed();

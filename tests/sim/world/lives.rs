@@ -52,6 +52,7 @@ impl World {
         for id in open {
             self.cut(id)?;
         }
+        self.end_step()?;
         let waiting = self.definitions.waiting();
         self.commit(waiting)?;
         self.write_journal()?;
@@ -143,7 +144,8 @@ impl World {
         for found in &found {
             let name = found.queue.name();
             self.trace.note(|| {
-                let ids: Vec<String> = found.messages.iter().map(|id| format!("[{id}]")).collect();
+                let ids = found.messages.iter();
+                let ids: Vec<String> = ids.map(|(_, id)| format!("[{id}]")).collect();
                 format!("found in {name}: {}", ids.join(" "))
             });
         }
@@ -176,8 +178,8 @@ impl World {
         let found = self.queues().into_iter().map(|queue| {
             let mut messages = Vec::new();
             for stretch in peek.recovered(queue.id()) {
-                for (_, message) in peek.fetch(queue.id(), stretch.first..stretch.end()) {
-                    messages.push(read(message.view().payload)?);
+                for (seq, message) in peek.fetch(queue.id(), stretch.first..stretch.end()) {
+                    messages.push((seq, read(message.view().payload)?));
                 }
             }
             let bindings = bindings(&queue);
