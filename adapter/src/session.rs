@@ -231,10 +231,44 @@ fn resume_queue<C: Core>(
         let ours = binding.form == Form::Slashed
             && from.is_some_and(|held| held.name() == outlet.exchange());
         if ours && let Some(held) = restore(&binding, qos, key as u32) {
+            if qos != QoS::AtMostOnce {
+                unbind_former(outlet, identity, &held);
+            }
             add(outlet, held);
         }
     }
     Ok(())
+}
+
+/// A crash came between two records of a subscription whose QoS was changed: it has a binding of
+/// each of the session's queues. The one of QoS 0 goes.
+fn unbind_former<C: Core>(outlet: &Outlet<C>, identity: &Identity<C>, held: &Subscription) {
+    let twice = {
+        let out = outlet.lock();
+        let flow = out.flow.as_ref();
+        flow.is_some_and(|flow| flow.subscriptions.find(&held.text).is_some())
+    };
+    let name = queue_name(&identity.client_id, QoS::AtMostOnce);
+    let Some(queue) = identity.core.find_queue(&name).filter(|_| twice) else {
+        return;
+    };
+    for binding in identity.core.bindings(&queue) {
+        let same = binding.form == Form::Slashed && *binding.key == *held.filter().as_bytes();
+        if !same {
+            continue;
+        }
+        let former = BindQueue {
+            queue: &name,
+            exchange: outlet.exchange(),
+            key: held.filter().as_bytes(),
+            form: Form::Slashed,
+            arguments: binding.arguments,
+        };
+        if let Err(refusal) = identity.core.unbind(&former) {
+            let client_id = &*identity.client_id;
+            tracing::warn!(client_id, %refusal, "a former binding stays");
+        }
+    }
 }
 
 /// Remembers a subscription, in place of one with the same text.
