@@ -141,6 +141,8 @@ struct Held {
     touched: bool,
     /// The last copy that was delivered in this step.
     delivered_up_to: Option<u64>,
+    /// How many were delivered in this step.
+    delivered: usize,
     /// Messages of which a copy has left in this step, from here or from the session's other queue.
     perhaps: Vec<Id>,
 }
@@ -160,6 +162,7 @@ impl Held {
             gone: BTreeMap::new(),
             touched: false,
             delivered_up_to: None,
+            delivered: 0,
             perhaps: Vec::new(),
         }
     }
@@ -215,15 +218,20 @@ impl Held {
 
     /// Drops what is above the queue's limit, the first first, if something was put into it; says
     /// how many.
-    fn limit(&mut self, epoch: u64) -> u64 {
+    fn limit(&mut self, told: usize, epoch: u64) -> u64 {
         let touched = std::mem::take(&mut self.touched);
+        let delivered = std::mem::take(&mut self.delivered);
         let Some(max) = self.length_max.filter(|_| touched) else {
             return 0;
         };
         let copies = self.copies.iter();
         let ready = copies.filter(|(_, copy)| copy.place == Where::Ready);
         let places: Vec<u64> = ready.map(|(place, _)| *place).collect();
-        let over = places.len().saturating_sub(max);
+        let count = places.len();
+        // What came back may have been dropped before others were delivered, or after.
+        let most = (count + delivered).saturating_sub(max).min(count);
+        let least = count.saturating_sub(max);
+        let over = count.saturating_sub(told).clamp(least, most);
         for place in &places[..over] {
             self.gone(*place, epoch, "dropped by the queue's limit");
         }
@@ -435,6 +443,7 @@ impl Oracle {
         }
         copy.place = Where::Out;
         held.delivered_up_to = held.delivered_up_to.max(Some(place));
+        held.delivered += 1;
         if settled {
             self.counts.settled += 1;
             held.gone(place, epoch, "delivered without acknowledgement");
@@ -500,7 +509,7 @@ impl Oracle {
                 let what = "a message is overtaken by one behind it";
                 return violation(what, Some(message), Some(*id));
             }
-            self.counts.dropped += held.limit(epoch);
+            self.counts.dropped += held.limit(told, epoch);
             let (least, most) = held.waiting(now);
             if !(least..=most).contains(&told) {
                 let what = format!("the queue says {told} messages wait, it should be {most}");

@@ -111,6 +111,7 @@ impl Oracle {
                 self.received.remove(&welcome.client);
             }
         }
+        self.settle_twofold(&welcome.client);
         let ended = self.deleted.iter().filter(|(_, held)| {
             !held.sure && held.name.starts_with(&own_queue(&welcome.client, ""))
         });
@@ -124,6 +125,29 @@ impl Oracle {
         held.window = welcome.window;
         held.ended = ended;
         Ok(())
+    }
+
+    /// A crash may have left a subscription whose QoS was changed in both queues of its session:
+    /// the client that comes back has it with the higher one.
+    fn settle_twofold(&mut self, client: &str) {
+        let [Some(list), Some(direct)] = self.session(client) else {
+            return;
+        };
+        let there = |queue: &u64| -> Vec<String> {
+            let bindings = self.queues.get(queue).map(|held| &held.bindings);
+            let present = bindings
+                .into_iter()
+                .flatten()
+                .filter(|(_, held)| held.present);
+            present.map(|(pattern, _)| pattern.clone()).collect()
+        };
+        let twofold = there(&list);
+        for pattern in there(&direct)
+            .iter()
+            .filter(|pattern| twofold.contains(pattern))
+        {
+            self.bound(direct, pattern, false);
+        }
     }
 
     /// CONNACK has left: what the session had before, if it ended, will not be back.
