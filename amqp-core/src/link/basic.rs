@@ -267,6 +267,8 @@ impl Link {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
         queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
+        // A session that is resumed promises what its former connection was not told yet.
+        self.recorded(queue.record());
         Ok(queue)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Link;
-use crate::exchange::{Attached, Bound, End, Exchange, ExchangeKind, Terms};
+use crate::exchange::{Attached, Bound, Destination, End, Exchange, ExchangeKind, Terms};
 use crate::field::Table;
 use crate::key::{self, Form};
 use crate::limits;
@@ -99,6 +99,8 @@ impl Link {
         if let Some(bound) = queue.find_binding(source, &terms) {
             self.remove(&bound, source);
         }
+        // Somebody else may have unbound it a moment ago.
+        self.recorded(queue.record());
     }
 
     /// The queue and exchange of a binding, if the user may connect them.
@@ -201,7 +203,17 @@ impl Link {
 
     fn record(&self, bound: &Bound) {
         if let Some(number) = self.broker.record_binding(&self.vhost, bound) {
-            self.recorded(number);
+            self.changed(bound, number);
+        }
+    }
+
+    /// Whoever hears next of the queue or its bindings waits for this record as well.
+    fn changed(&self, bound: &Bound, number: u64) {
+        self.recorded(number);
+        if let Destination::Queue(queue) = bound.destination()
+            && let Some(queue) = queue.upgrade()
+        {
+            queue.set_record(number);
         }
     }
 
@@ -212,7 +224,7 @@ impl Link {
             return;
         };
         if let Some(number) = self.broker.forget_binding(&self.vhost, bound) {
-            self.recorded(number);
+            self.changed(bound, number);
         }
         drop(recording);
         if !left && source.properties().auto_delete {
