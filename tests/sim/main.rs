@@ -31,6 +31,10 @@ const SEEDS: u64 = 1_000;
 /// Tests that share the seeds, so that they run side by side.
 const PARTS: u64 = 4;
 
+/// An acknowledgement that waited for its queue's definition for ever; a subscription with a
+/// binding of each QoS after a crash; SUBACK for what a former connection had not been told.
+const FAILED_ONCE: [u64; 3] = [150, 1_345, 4_173];
+
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
@@ -83,6 +87,15 @@ fn d6_nothing_promised_is_lost_third_quarter() {
 #[test]
 fn d6_nothing_promised_is_lost_fourth_quarter() {
     check_part(3);
+}
+
+/// Seeds that have found something.
+#[test]
+fn seeds_that_failed_once() {
+    let mut sum = Stats::default();
+    for seed in FAILED_ONCE {
+        check(seed, &mut sum);
+    }
 }
 
 /// The same seed takes the same course.

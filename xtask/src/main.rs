@@ -10,6 +10,7 @@ mod interrupt;
 mod leveret;
 mod process;
 mod service;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -29,11 +30,14 @@ enum Chore {
     Interop(interop::Options),
     /// Measures this build beside mosquitto and RabbitMQ, interleaved, with tables and plots.
     Compare(compare::Options),
+    /// Simulates the whole broker with crashes and a faulty disk, seed after seed.
+    Sim(sim::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
+        Chore::Sim(options) => sim::run(&options),
     }
 }
