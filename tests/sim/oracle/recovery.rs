@@ -82,12 +82,16 @@ impl Oracle {
         let mut last = 0;
         held.next_seq = found.last().map_or(0, |(seq, _)| seq + 1);
         for (seq, message) in found {
-            let (place, copy) = self.find(id, held, &mut left, (*seq, *message))?;
-            if place < last {
+            let (place, wanted, copy) = self.find(id, held, &mut left, (*seq, *message))?;
+            // What is back although it was settled has its place by a number that others may have
+            // been given meanwhile.
+            if wanted && place < last {
                 let what = "messages have changed their order in a restart";
                 return violation(what, Some(*message), Some(id));
             }
-            last = place;
+            last = if wanted { place } else { last };
+            self.transmissions += 1;
+            let place = self.transmissions;
             let copy = Copy {
                 place: Where::Ready,
                 redelivered: true,
@@ -116,15 +120,15 @@ impl Oracle {
         Ok(())
     }
 
-    /// The copy that a message found is: one that is wanted, or one whose settling may have been
-    /// lost.
+    /// The copy that a message found is, and its place: one that is wanted, as the flag says, or
+    /// one whose settling may have been lost.
     fn find(
         &self,
         id: u64,
         held: &mut Held,
         left: &mut BTreeMap<u64, Copy>,
         (seq, message): (u64, Id),
-    ) -> Result<(u64, Copy), Violation> {
+    ) -> Result<(u64, bool, Copy), Violation> {
         let mut same = left
             .iter()
             .filter(|(_, copy)| copy.seq == seq && copy.message == message);
@@ -133,7 +137,7 @@ impl Oracle {
         if let Some(place) = kept
             && let Some(copy) = left.remove(&place)
         {
-            return Ok((place, copy));
+            return Ok((place, true, copy));
         }
         // Numbers are given again when nothing was left of those that had them.
         let mut gone = held.gone.iter().rev();
@@ -157,7 +161,7 @@ impl Oracle {
             since: self.step,
         };
         held.gone.remove(&place);
-        Ok((place, copy))
+        Ok((place, false, copy))
     }
 }
 
