@@ -1,6 +1,6 @@
 //! Reading messages back that a queue does not hold in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 
@@ -17,8 +17,8 @@ const SPAN_BYTES_MAX: u64 = 1_024 * 1_024;
 
 /// Whether the operating system has all of these messages.
 pub(super) fn has(shared: &Shared, queue: u64, seqs: Range<u64>) -> bool {
-    let places = shared.state.lock().ledger.places(queue, seqs);
     let segments = shared.segments.lock();
+    let places = shared.state.lock().ledger.places(queue, seqs);
     places.iter().all(|(_, place)| {
         let end = u64::from(place.offset) + u64::from(place.bytes);
         let segment = segments.get(&place.segment);
@@ -33,13 +33,14 @@ pub(super) fn fetch(
     queue: u64,
     seqs: Range<u64>,
 ) -> Vec<(u64, Message)> {
-    let places = shared.state.lock().ledger.places(queue, seqs);
+    let (places, segments) = places(shared, queue, seqs);
     let mut found = Vec::with_capacity(places.len());
     let mut scratch = Vec::new();
     for group in places.chunk_by(|(_, one), (_, next)| one.segment == next.segment) {
         let number = group[0].1.segment;
-        let segment = shared.segments.lock().get(&number).cloned();
-        let span = segment
+        let span = segments
+            .get(&number)
+            .cloned()
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
             .and_then(|segment| Span::read(segment, group));
         let mut span = match span {
@@ -63,6 +64,23 @@ pub(super) fn fetch(
         }
     }
     found
+}
+
+/// Where messages of a queue are, with their files: what is moved and removed from now on can
+/// still be read there.
+fn places(
+    shared: &Shared,
+    queue: u64,
+    seqs: Range<u64>,
+) -> (Vec<(u64, Place)>, BTreeMap<u64, Segment>) {
+    let all = shared.segments.lock();
+    let places = shared.state.lock().ledger.places(queue, seqs);
+    let held = places.iter().filter_map(|(_, place)| {
+        let segment = all.get(&place.segment)?;
+        Some((place.segment, segment.clone()))
+    });
+    let segments = held.collect();
+    (places, segments)
 }
 
 /// A part of a segment, in memory.
