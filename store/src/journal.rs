@@ -438,8 +438,6 @@ impl Recovered {
     /// Gives damaged files another name: what could be read of them is elsewhere.
     fn set_aside(&self, shared: &Shared) -> io::Result<()> {
         for damaged in &self.damaged {
-            shared.segments.lock().remove(&damaged.segment);
-            shared.state.lock().ledger.drop_segment(damaged.segment);
             let name = segment::name(damaged.segment);
             shared.disk.rename(&name, &format!("{name}.damaged"))?;
         }

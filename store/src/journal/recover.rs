@@ -322,8 +322,19 @@ impl Recovered {
             let mut at = segment::HEADER_BYTES as usize;
             while let Some((record, from, next)) = next_readable(&bytes, at, seal) {
                 let queue_and_seq = match record {
-                    Record::Settle { .. } | Record::Forget { .. } => {
+                    Record::Settle { queue, seqs } => {
+                        // A number may stand for a later message by now: that one stays.
+                        let seqs = seqs.iter();
+                        let seqs = seqs.filter(|seq| self.ledger.find(queue, *seq).is_none());
+                        let seqs: Vec<u64> = seqs.collect();
+                        if !seqs.is_empty() {
+                            tail.append(|out| record::settle(out, queue, &seqs));
+                        }
+                        None
+                    }
+                    Record::Forget { queue } => {
                         tail.append(|out| out.extend_from_slice(&bytes[from..next]));
+                        self.write_anew(queue, damaged.segment, tail)?;
                         None
                     }
                     Record::Publish { queue, seq, .. } | Record::Again { queue, seq, .. } => {
@@ -357,7 +368,37 @@ impl Recovered {
                 }
             }
         }
+        for damaged in &self.damaged {
+            // It has nothing that is wanted, and nobody removes it before it is set aside.
+            self.segments.remove(&damaged.segment);
+            self.ledger.drop_segment(damaged.segment);
+        }
         Ok(lost)
+    }
+}
+
+impl Recovered {
+    /// Writes what a queue has in other segments behind the record that forgets what it had before.
+    fn write_anew(&mut self, queue: u64, but: u64, tail: &mut Tail) -> io::Result<()> {
+        for stretch in self.ledger.stretches(queue) {
+            for seq in stretch.first..stretch.end() {
+                let place = self.ledger.find(queue, seq);
+                let Some(place) = place.filter(|place| place.segment != but) else {
+                    continue;
+                };
+                let Some(segment) = self.segments.get(&place.segment) else {
+                    continue;
+                };
+                let bytes = segment::read(&*segment.file)?;
+                let found = record::message_at(&bytes, place.offset as usize, segment.seal);
+                if let Some(message) = found {
+                    let encode = |out: &mut _| record::publish_encoded(out, queue, seq, message);
+                    let place = tail.append(encode);
+                    self.ledger.publish(queue, seq, place);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
