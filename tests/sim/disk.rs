@@ -391,7 +391,9 @@ impl DiskFile for SimFile {
         let state = &mut *guard;
         let course = state.begin(Operation::Sync)?;
         let file = state.files.entry(self.file).or_default();
-        if let Some(left) = &mut state.sync_fails {
+        if matches!(course, Course::Whole)
+            && let Some(left) = &mut state.sync_fails
+        {
             if *left == 0 {
                 // The system forgets which pages were not written: later syncs do not bring them.
                 state.sync_fails = None;
