@@ -83,6 +83,8 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
     let mut found = Recovered::default();
     let mut bytes = Vec::new();
     let mut numbers = numbers(disk)?;
+    // Files that nothing is cut off from, with the last batch in each.
+    let mut whole: Vec<(Arc<dyn DiskFile>, u64)> = Vec::new();
     while let Some(number) = numbers.pop_first() {
         let file = disk.open(&segment::name(number))?;
         segment::read_into(&*file, &mut bytes)?;
@@ -118,6 +120,8 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
         } else {
             if file.size()? > used {
                 file.shorten(used)?;
+            } else {
+                whole.push((Arc::clone(&file), found.last.number));
             }
             found.segments.insert(number, Segment { file, seal, used });
         }
@@ -127,6 +131,12 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
             for number in std::mem::take(&mut numbers) {
                 disk.remove(&segment::name(number))?;
             }
+        }
+    }
+    // What was read is built on from now on: a process that was killed may have left it unsynced.
+    for (file, batch) in whole {
+        if batch > found.last.synced {
+            file.sync()?;
         }
     }
     Ok(found)
