@@ -123,6 +123,10 @@ pub(crate) struct Held<C> {
     pub(crate) then_close: Option<ReasonCode>,
     /// The record that a wake-up was asked for.
     pub(crate) awaited: u64,
+    /// The journal's number that it waits for as well.
+    pub(crate) journaled: u64,
+    /// The journal was asked to wake the connection for that.
+    pub(crate) asked: bool,
 }
 
 /// One MQTT connection.
@@ -466,6 +470,17 @@ impl<H: Host> Connection<H> {
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
             if number <= held.awaited || held.core.wait_committed(number, &nudge) {
                 held.awaited = held.awaited.max(number);
+                return;
+            }
+        }
+        if held.journaled > held.core.journal_durable() {
+            if held.core.journal_failed() {
+                self.close(Some(ReasonCode::ImplementationSpecificError));
+                return;
+            }
+            let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
+            if held.asked || held.core.wait_journal(held.journaled, &nudge) {
+                held.asked = true;
                 return;
             }
         }

@@ -54,6 +54,8 @@ impl<C: Core> Context<'_, C> {
     ) {
         let core = Arc::clone(&self.identity.core);
         self.active.held = Some(Box::new(Held {
+            journaled: 0,
+            asked: false,
             core,
             bytes,
             replay,

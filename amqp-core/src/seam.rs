@@ -148,7 +148,7 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// Remembers that a QoS 2 publish was routed, over restarts: see [`Link::receive`].
     fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64);
 
-    /// Identifiers are released; gives the number to wait for.
+    /// Identifiers are released; gives the number to wait for, also for all released before.
     fn release_received(&self, places: &[Place]) -> u64;
 
     /// The identifiers that a restart found of this client; once.

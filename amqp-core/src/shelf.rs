@@ -22,6 +22,8 @@ pub(crate) struct Shelf {
     /// The definitions' record that names the number.
     after: AtomicU64,
     next: Mutex<u64>,
+    /// The number at which all that was taken is gone.
+    taken: AtomicU64,
 }
 
 /// Where something lies on a shelf.
@@ -35,6 +37,7 @@ impl Shelf {
             number,
             after: AtomicU64::new(0),
             next: Mutex::new(0),
+            taken: AtomicU64::new(0),
         }
     }
 
@@ -53,14 +56,17 @@ impl Shelf {
         (Place(seq), self.door.journal.publish(slot, message, body))
     }
 
-    /// Takes things away; who must know that they are gone waits for the number.
+    /// Takes things away. At the number that is returned they are surely gone, and so is all that
+    /// was taken before.
     pub(crate) fn take(&self, places: &[Place]) -> u64 {
         if places.is_empty() {
-            return 0;
+            return self.taken.load(Ordering::Acquire);
         }
         let seqs: Vec<u64> = places.iter().map(|place| place.0).collect();
         let durability = Some(self.door.durability);
-        self.door.journal.settle(self.number, &seqs, durability)
+        let number = self.door.journal.settle(self.number, &seqs, durability);
+        self.taken.fetch_max(number, Ordering::AcqRel);
+        number
     }
 
     /// Takes one away; a power cut may bring it back.
@@ -210,6 +216,16 @@ impl Shelves {
     pub(crate) fn recall(&self, client_id: &str) -> Vec<(u16, Place)> {
         let orphan = self.orphans.lock().remove(client_id);
         orphan.map(|orphan| orphan.ids).unwrap_or_default()
+    }
+
+    /// Who has left identifiers before the restart and has not come back, and which.
+    pub(crate) fn unreleased(&self) -> Vec<(String, Vec<u16>)> {
+        let orphans = self.orphans.lock();
+        let ids = |orphan: &Orphan| orphan.ids.iter().map(|(id, _)| *id).collect();
+        orphans
+            .iter()
+            .map(|(client_id, orphan)| (client_id.to_string(), ids(orphan)))
+            .collect()
     }
 
     /// A client's session has ended: what a restart found of it goes.

@@ -114,6 +114,12 @@ impl VHost {
         self.retained.count()
     }
 
+    /// Packet identifiers of QoS 2 that a restart found and nobody has come back for, by client.
+    #[must_use]
+    pub fn unreleased(&self) -> Vec<(String, Vec<u16>)> {
+        self.shelves.unreleased()
+    }
+
     /// What its queues have dropped, also those that are gone.
     #[must_use]
     pub fn losses(&self) -> Losses {

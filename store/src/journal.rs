@@ -185,11 +185,6 @@ impl JournalFile {
         if lost > 0 {
             tracing::error!(messages = lost, "could not be read and are lost");
         }
-        // They are no part of it any more, but stay until what was rescued is on disk.
-        for damaged in &found.damaged {
-            found.segments.remove(&damaged.segment);
-            found.ledger.drop_segment(damaged.segment);
-        }
         let last_queue = found.last_queue;
         let last_batch = found.last.number;
         let shared = Arc::new(Shared {

@@ -11,6 +11,7 @@ mod interrupt;
 mod leveret;
 mod process;
 mod service;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Chore {
     Compare(compare::Options),
     /// Measures what the disk costs this build, and how long a start over much data takes.
     Durability(durability::Options),
+    /// Simulates the whole broker with crashes and a faulty disk, seed after seed.
+    Sim(sim::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,5 +42,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
         Chore::Durability(options) => durability::run(&options),
+        Chore::Sim(options) => sim::run(&options),
     }
 }

@@ -344,6 +344,9 @@ fn start<H: Host>(
         acks: None,
         blocked: None,
         held: Some(Box::new(Held {
+            // A client that is told of its session uses all identifiers that were released.
+            journaled: core.release_received(&[]),
+            asked: false,
             core,
             bytes,
             replay: Vec::new(),

@@ -7,6 +7,7 @@ use super::publish::answer;
 use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::Settled;
+use crate::flow::Received;
 use crate::packet::ack::{self, Ack};
 use crate::reason_code::ReasonCode;
 
@@ -56,11 +57,16 @@ pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) 
         flow.and_then(|flow| flow.received.remove(&released.packet_id.get()))
     };
     let (reason, journaled) = match known {
-        Some(received) => {
+        Some(Received { place: None, .. }) => (ReasonCode::Success, 0),
+        Some(Received { place, .. }) => {
             // Once the client knows, it uses the id again: no restart may bring it back.
-            let places = received.place.as_slice();
-            let journaled = context.identity.core.release_received(places);
-            (ReasonCode::Success, journaled)
+            let core = &context.identity.core;
+            (ReasonCode::Success, core.release_received(place.as_slice()))
+        }
+        // The connection before this one may have released it a moment ago.
+        None if context.active.expiry_ms != Some(0) => {
+            let journaled = context.identity.core.release_received(&[]);
+            (ReasonCode::PacketIdentifierNotFound, journaled)
         }
         None => (ReasonCode::PacketIdentifierNotFound, 0),
     };

@@ -332,7 +332,8 @@ impl Link {
         shelves.receive(client_id, packet_id, session_ms, turn.now)
     }
 
-    /// Identifiers are released; gives the number to wait for.
+    /// Identifiers are released; gives the number to wait for: no restart brings them back then,
+    /// nor any that was released before.
     pub fn release_received(&self, places: &[Place]) -> u64 {
         self.vhost.shelves.release(places)
     }

@@ -9,7 +9,7 @@
 //! Owns no thread; changes only what was torn. Reads every record's checksum, and keeps no message
 //! in memory: only where each lies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -52,6 +52,8 @@ pub(super) struct Recovered {
     pub(super) last_queue: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
+    /// Batches that no later one says are synced, and where they begin.
+    unproven: VecDeque<(u64, u64, u64)>,
     /// Files whose header cannot be read: nothing in them can.
     unreadable: BTreeMap<u64, Arc<dyn DiskFile>>,
 }
@@ -129,6 +131,7 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
             }
         }
     }
+    found.make_sure()?;
     Ok(found)
 }
 
@@ -240,6 +243,22 @@ impl Recovered {
         mark.synced > self.last.number || (next && begins_behind && mark.synced >= self.last.number)
     }
 
+    /// Has the disk take again what it may never have taken: what was read is built on from now on,
+    /// and a process that was killed after a failed sync leaves what only memory has.
+    fn make_sure(&mut self) -> io::Result<()> {
+        let Some(&(_, first, offset)) = self.unproven.front() else {
+            return Ok(());
+        };
+        for (number, segment) in self.segments.range(first..) {
+            let from = if *number == first { offset } else { 0 };
+            let mut bytes = vec![0; segment.used.saturating_sub(from) as usize];
+            segment.file.read_exact_at(&mut bytes, from)?;
+            segment.file.write_all_at(&bytes, from)?;
+            segment.file.sync()?;
+        }
+        Ok(())
+    }
+
     fn note_damage(&mut self, segment: u64, offset: u64, why: &'static str) {
         if !self.is_damaged(segment) {
             let damaged = Damaged {
@@ -293,7 +312,16 @@ impl Recovered {
                 self.last_queue = self.last_queue.max(queue);
                 self.ledger.forget(queue);
             }
-            Record::Batch(mark) => self.last = mark,
+            Record::Batch(mark) => {
+                self.last = mark;
+                while self
+                    .unproven
+                    .pop_front_if(|(batch, ..)| *batch <= mark.synced)
+                    .is_some()
+                {}
+                let place = (mark.number, reading.number, range.start as u64);
+                self.unproven.push_back(place);
+            }
         }
         Ok(())
     }
@@ -314,8 +342,19 @@ impl Recovered {
             let mut at = segment::HEADER_BYTES as usize;
             while let Some((record, from, next)) = next_readable(&bytes, at, seal) {
                 let queue_and_seq = match record {
-                    Record::Settle { .. } | Record::Forget { .. } => {
+                    Record::Settle { queue, seqs } => {
+                        // A number may stand for a later message by now: that one stays.
+                        let seqs = seqs.iter();
+                        let seqs = seqs.filter(|seq| self.ledger.find(queue, *seq).is_none());
+                        let seqs: Vec<u64> = seqs.collect();
+                        if !seqs.is_empty() {
+                            tail.append(|out| record::settle(out, queue, &seqs));
+                        }
+                        None
+                    }
+                    Record::Forget { queue } => {
                         tail.append(|out| out.extend_from_slice(&bytes[from..next]));
+                        self.write_anew(queue, damaged.segment, tail)?;
                         None
                     }
                     Record::Publish { queue, seq, .. } | Record::Again { queue, seq, .. } => {
@@ -349,7 +388,37 @@ impl Recovered {
                 }
             }
         }
+        for damaged in &self.damaged {
+            // It has nothing that is wanted, and stays until what was rescued is on disk.
+            self.segments.remove(&damaged.segment);
+            self.ledger.drop_segment(damaged.segment);
+        }
         Ok(lost)
+    }
+}
+
+impl Recovered {
+    /// Writes what a queue has in other segments behind the record that forgets what it had before.
+    fn write_anew(&mut self, queue: u64, but: u64, tail: &mut Tail) -> io::Result<()> {
+        for stretch in self.ledger.stretches(queue) {
+            for seq in stretch.first..stretch.end() {
+                let place = self.ledger.find(queue, seq);
+                let Some(place) = place.filter(|place| place.segment != but) else {
+                    continue;
+                };
+                let Some(segment) = self.segments.get(&place.segment) else {
+                    continue;
+                };
+                let bytes = segment::read(&*segment.file)?;
+                let found = record::message_at(&bytes, place.offset as usize, segment.seal);
+                if let Some(message) = found {
+                    let encode = |out: &mut _| record::publish_encoded(out, queue, seq, message);
+                    let place = tail.append(encode);
+                    self.ledger.publish(queue, seq, place);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

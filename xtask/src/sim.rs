@@ -1,0 +1,49 @@
+//! `cargo xtask sim`: the simulation of the whole broker, with fresh seeds for as long as asked.
+//!
+//! Owns nothing of it: runs the test binary, which reads what to do from its environment.
+
+use std::process::{Command, ExitCode};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::Args;
+
+/// What to simulate.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How long, in minutes.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// The first seed; one that nobody has seen before if it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only this seed, with all that happens in it.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+}
+
+/// Runs seeds until the time is over or one fails.
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.args(["test", "--release", "--test", "sim", "what_was_asked_for"]);
+    command.args(["--", "--nocapture", "--exact"]);
+    let fresh = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // Thousands of seeds a second would not catch up with it.
+        since.map_or(0, |since| since.as_micros() as u64)
+    };
+    let seed = options.seed.unwrap_or_else(fresh);
+    if options.trace {
+        command.env("SIM_SEED", seed.to_string());
+        command.env("SIM_TRACE", "1");
+    } else {
+        command.env("SIM_FIRST", seed.to_string());
+        command.env("SIM_MINUTES", options.minutes.to_string());
+    }
+    println!("seeds from {seed} on");
+    let status = command.status().context("cargo does not run")?;
+    Ok(match status.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
