@@ -109,7 +109,8 @@ pub(crate) struct Settled {
 
 /// A PUBACK, PUBREC or PUBCOMP that is not due yet.
 pub(crate) struct PendingAck {
-    pub(crate) packet: PacketType,
+    /// `None`: nothing is said.
+    pub(crate) packet: Option<PacketType>,
     pub(crate) packet_id: NonZeroU16,
     pub(crate) reason: ReasonCode,
     pub(crate) journaled: u64,
@@ -400,13 +401,10 @@ impl<H: Host> Connection<H> {
         let mut out = self.outlet.lock();
         while let Some(due) = acks.pending.pop_front_if(|next| next.journaled <= durable) {
             let version = out.version;
-            ack::encode(
-                roomy(&mut out.buf),
-                version,
-                due.packet,
-                due.packet_id,
-                due.reason,
-            );
+            if let Some(packet) = due.packet {
+                let buf = roomy(&mut out.buf);
+                ack::encode(buf, version, packet, due.packet_id, due.reason);
+            }
         }
         drop(out);
         if !acks.pending.is_empty() {

@@ -21,7 +21,7 @@ use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::schedule::Scheduled;
 use leveret_core::seam::Core;
-use leveret_core::shelf::Place;
+use leveret_core::shelf::{Orphan, Place};
 use leveret_core::sink::Sink;
 use leveret_core::turn::Turn;
 use parking_lot::Mutex;
@@ -143,21 +143,32 @@ pub(crate) fn start<C: Core>(
     }
     let recalled = core.recall_received();
     if wish.clean_start {
-        let places: Vec<Place> = recalled.iter().map(|(_, place)| *place).collect();
-        core.release_received(&places);
+        release_all(core, &recalled);
         discard(left, outlet, identity)?;
         return Ok(false);
     }
     let left = left.filter(|left| !left.ended);
     // Without the queues it had, a session is not what the client believes ([MQTT-3.2.2-3]).
-    let mut present = left.is_some_and(|left| left.queues == 0) || !recalled.is_empty();
+    let mut present = left.is_some_and(|left| left.queues == 0);
+    let own = [QoS::AtMostOnce, QoS::AtLeastOnce].map(|qos| queue_name(&identity.client_id, qos));
+    let mut recalled = recalled;
+    if recalled.has_queues && own.iter().all(|name| core.find_queue(name).is_none()) {
+        // Its queues have expired, and it with them.
+        release_all(core, &recalled);
+        recalled.ids.clear();
+    }
+    present |= !recalled.ids.is_empty();
     if let Some(flow) = outlet.lock().own_flow() {
         let received = |place| Received {
             journaled: 0,
             place: Some(place),
         };
-        let ids = recalled.into_iter();
+        let ids = recalled.ids.into_iter();
         flow.received = ids.map(|(id, place)| (id, received(place))).collect();
+        // Before anything that can fail: who fails leaves it to the next.
+        if let Some(left) = left {
+            left.give(flow);
+        }
     }
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let name = queue_name(&identity.client_id, qos);
@@ -176,6 +187,12 @@ pub(crate) fn start<C: Core>(
         take_over(left, outlet, identity, turn)?;
     }
     Ok(present)
+}
+
+/// What a restart found of a session that is over.
+fn release_all<C: Core>(core: &Arc<C>, orphan: &Orphan) {
+    let places: Vec<Place> = orphan.ids.iter().map(|(_, place)| *place).collect();
+    core.release_received(&places);
 }
 
 /// The client wants nothing of the session that it had ([MQTT-3.1.2-4]).
@@ -198,19 +215,13 @@ fn discard<C: Core>(
     Ok(())
 }
 
-/// What the session left beside its queues: packet ids, and its place in groups.
+/// Takes the session's place in its groups again.
 fn take_over<C: Core>(
     left: &Left<C>,
     outlet: &Arc<Outlet<C>>,
     identity: &Identity<C>,
     turn: &mut Turn,
 ) -> Result<(), Refusal> {
-    if let Some(flights) = &left.flights
-        && let Some(flow) = outlet.lock().own_flow()
-    {
-        flow.received.extend(&flights.received);
-        flow.resumed.clone_from(&flights.resumed);
-    }
     for held in left.shared() {
         let Some(group) = held.share() else { continue };
         let name = shared_queue_name(group, held.filter());
@@ -662,6 +673,21 @@ impl<C: Core> Left<C> {
     pub(crate) fn shared(&self) -> &[Subscription] {
         let groups = self.groups.as_ref();
         groups.map_or(&[], |groups| &groups.subscriptions)
+    }
+
+    /// Gives a flow what the session has beside its queues: packet ids, and shared subscriptions
+    /// that nobody consumes for yet.
+    fn give(&self, flow: &mut Flow) {
+        if let Some(flights) = &self.flights {
+            flow.received.extend(&flights.received);
+            flow.resumed.clone_from(&flights.resumed);
+        }
+        for held in self.shared() {
+            flow.subscribe(Subscription {
+                slot: u32::MAX,
+                ..held.clone()
+            });
+        }
     }
 
     /// The session ends for good: its packet ids may be used again.

@@ -336,7 +336,7 @@ impl Broker {
     /// Says how many messages that were; called again, it may be more.
     pub fn page_out(&self) -> usize {
         let vhosts = self.vhosts();
-        let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+        let queues = vhosts.iter().flat_map(|vhost| vhost.unsorted_queues());
         queues.map(|queue| queue.page_out()).sum()
     }
 
@@ -419,8 +419,8 @@ impl Broker {
 
     /// Has a restart know since when a queue is unused.
     pub(crate) fn note_idle(vhost: &VHost, queue: &Queue) {
-        if let Some((since, ttl_ms)) = queue.idle() {
-            vhost.shelves.note_unused(queue.id(), since, ttl_ms);
+        if queue.idle().is_some() {
+            vhost.shelves.note_unused(queue);
         }
     }
 

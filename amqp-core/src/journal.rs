@@ -118,7 +118,7 @@ pub trait Journal: Send + Sync {
     /// The messages of a queue that were there when the journal was opened, in order; once.
     fn recovered(&self, queue: u64) -> Vec<Stretch>;
 
-    /// Whether all messages of a stretch that are wanted can be fetched.
+    /// Whether all messages of a stretch are wanted and can be fetched.
     fn has(&self, queue: u64, seqs: Range<u64>) -> bool;
 
     /// Reads messages of a queue back, in order. Those that are not wanted any more are left out,

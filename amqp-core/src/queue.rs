@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms};
 use crate::field::Table;
-use crate::journal::{Door, Stretch};
+use crate::journal::{Door, Slot, Stretch};
 use crate::message::{Message, MessageRef};
 use crate::time::Time;
 
@@ -232,8 +232,27 @@ impl Queue {
         self.journaled.load(Ordering::Relaxed)
     }
 
+    /// It outlives the process from now on, with the messages that it has. `false`: it did already.
     pub(crate) fn set_journaled(&self) -> bool {
-        !self.journaled.swap(true, Ordering::AcqRel)
+        let state = self.state.lock();
+        if self.journaled.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        if let (Some(door), Some(ready)) = (&self.door, &state.ready) {
+            let waiting = ready
+                .held()
+                .filter(|entry| self.keeps(&entry.message.view()));
+            for entry in waiting {
+                let slot = Slot {
+                    queue: self.id,
+                    seq: entry.seq(),
+                    after: self.record(),
+                    durability: door.durability,
+                };
+                door.journal.publish(slot, &entry.message.view(), None);
+            }
+        }
+        true
     }
 
     /// The connection that alone may use it.

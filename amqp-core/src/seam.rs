@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::queue::{Consumer, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::schedule::Scheduled;
-use crate::shelf::Place;
+use crate::shelf::{Orphan, Place, Received};
 use crate::time::Time;
 use crate::turn::Turn;
 use crate::watermark::Wake;
@@ -146,13 +146,13 @@ pub trait Core: Send + Sync + Sized + 'static {
     fn wait_committed(&self, number: u64, who: &Arc<dyn Wake>) -> bool;
 
     /// Remembers that a QoS 2 publish was routed, over restarts: see [`Link::receive`].
-    fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64);
+    fn receive(&self, turn: &Turn, received: Received) -> (Place, u64);
 
     /// Identifiers are released; gives the number to wait for, also for all released before.
     fn release_received(&self, places: &[Place]) -> u64;
 
     /// The identifiers that a restart found of this client; once.
-    fn recall_received(&self) -> Vec<(u16, Place)>;
+    fn recall_received(&self) -> Orphan;
 
     /// The publication that this client had scheduled before a restart; once.
     fn recall_scheduled(&self) -> Option<Arc<Scheduled>>;
@@ -288,15 +288,15 @@ impl Core for Link {
         Self::schedule(self, turn, at, message)
     }
 
-    fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64) {
-        Self::receive(self, turn, packet_id, session_ms)
+    fn receive(&self, turn: &Turn, received: Received) -> (Place, u64) {
+        Self::receive(self, turn, received)
     }
 
     fn release_received(&self, places: &[Place]) -> u64 {
         Self::release_received(self, places)
     }
 
-    fn recall_received(&self) -> Vec<(u16, Place)> {
+    fn recall_received(&self) -> Orphan {
         Self::recall_received(self)
     }
 

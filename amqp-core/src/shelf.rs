@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::journal::{Appended, Body, Door, Slot};
 use crate::key::Form;
 use crate::message::{AmqpOrigin, Head, Message, MessageRef};
+use crate::queue::Queue;
 use crate::schedule::Scheduled;
 use crate::time::Time;
 
@@ -105,9 +106,12 @@ pub(crate) struct Shelves {
 }
 
 /// What a client left that was not released.
-#[derive(Default)]
-pub(crate) struct Orphan {
-    ids: Vec<(u16, Place)>,
+#[derive(Clone, Debug, Default)]
+pub struct Orphan {
+    /// Packet identifiers, and where they lie.
+    pub ids: Vec<(u16, Place)>,
+    /// Its session had queues: without them it has expired.
+    pub has_queues: bool,
     /// How long its session outlives the connection, in milliseconds; `u64::MAX` is for ever.
     session_ms: u64,
 }
@@ -162,14 +166,22 @@ impl Shelves {
         let mut orphans = self.orphans.lock();
         for (place, message) in self.received.restore() {
             let view = message.view();
-            let (Ok(client_id), Some((packet_id, session_ms))) =
-                (std::str::from_utf8(view.key), decode_received(view.payload))
-            else {
+            let (Ok(client_id), Some(note)) = (
+                std::str::from_utf8(view.key),
+                Received::decode(view.payload),
+            ) else {
+                self.received.drop(place);
                 continue;
             };
             let orphan = orphans.entry(client_id.into()).or_default();
-            orphan.ids.push((packet_id, place));
-            orphan.session_ms = session_ms;
+            let former = orphan.ids.iter().position(|(id, _)| *id == note.packet_id);
+            if let Some(former) = former {
+                let (_, former) = orphan.ids.swap_remove(former);
+                self.received.drop(former);
+            }
+            orphan.ids.push((note.packet_id, place));
+            orphan.session_ms = note.session_ms;
+            orphan.has_queues = note.has_queues;
         }
         let sessions = orphans
             .iter()
@@ -192,16 +204,8 @@ impl Shelves {
     }
 
     /// A client's publish with this identifier was routed, and is not to be routed again.
-    pub(crate) fn receive(
-        &self,
-        client_id: &str,
-        packet_id: u16,
-        session_ms: Option<u64>,
-        now: Time,
-    ) -> (Place, u64) {
-        let mut payload = [0; 10];
-        payload[..2].copy_from_slice(&packet_id.to_le_bytes());
-        payload[2..].copy_from_slice(&session_ms.unwrap_or(u64::MAX).to_le_bytes());
+    pub(crate) fn receive(&self, client_id: &str, received: Received, now: Time) -> (Place, u64) {
+        let payload = received.encode();
         let note = note(client_id.as_bytes(), &payload, now);
         let (place, appended) = self.received.put(&note, None);
         (place, appended.number)
@@ -212,10 +216,9 @@ impl Shelves {
         self.received.take(places)
     }
 
-    /// The identifiers that a restart found of this client; once.
-    pub(crate) fn recall(&self, client_id: &str) -> Vec<(u16, Place)> {
-        let orphan = self.orphans.lock().remove(client_id);
-        orphan.map(|orphan| orphan.ids).unwrap_or_default()
+    /// What a restart found of this client; once.
+    pub(crate) fn recall(&self, client_id: &str) -> Orphan {
+        self.orphans.lock().remove(client_id).unwrap_or_default()
     }
 
     /// Who has left identifiers before the restart and has not come back, and which.
@@ -230,11 +233,8 @@ impl Shelves {
 
     /// A client's session has ended: what a restart found of it goes.
     pub(crate) fn forget_client(&self, client_id: &str) {
-        let places: Vec<Place> = self
-            .recall(client_id)
-            .iter()
-            .map(|(_, place)| *place)
-            .collect();
+        let orphan = self.recall(client_id);
+        let places: Vec<Place> = orphan.ids.iter().map(|(_, place)| *place).collect();
         self.release(&places);
     }
 
@@ -248,9 +248,14 @@ impl Shelves {
         self.scheduled.drop(place);
     }
 
-    /// A queue is unused since then. Written only if that is news for its time to live.
-    pub(crate) fn note_unused(&self, queue: u64, since: Time, ttl_ms: u64) {
+    /// Notes since when a queue is unused, if that is news for its time to live.
+    pub(crate) fn note_unused(&self, queue: &Queue) {
         let mut idle = self.idle.lock();
+        // Asked with the lock held: whoever uses it from now on takes the note away again.
+        let Some((since, ttl_ms)) = queue.idle() else {
+            return;
+        };
+        let queue = queue.id();
         let known = idle.get(&queue).copied();
         let grain_ms = (ttl_ms / 16).max(1_000);
         if known.is_some_and(|(_, noted)| since.since_ms(noted) < grain_ms && since >= noted) {
@@ -320,10 +325,36 @@ fn note<'a>(key: &'a [u8], payload: &'a [u8], now: Time) -> MessageRef<'a> {
     }
 }
 
-fn decode_received(payload: &[u8]) -> Option<(u16, u64)> {
-    let (packet_id, rest) = payload.split_first_chunk::<2>()?;
-    let session_ms = u64::from_le_bytes(rest.try_into().ok()?);
-    Some((u16::from_le_bytes(*packet_id), session_ms))
+/// A QoS 2 publish that was routed, as it is noted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Received {
+    /// The packet identifier.
+    pub packet_id: u16,
+    /// How long the session outlives its connection, in milliseconds; `u64::MAX` is for ever.
+    pub session_ms: u64,
+    /// The session has queues of its own.
+    pub has_queues: bool,
+}
+
+impl Received {
+    fn encode(self) -> [u8; 11] {
+        let mut out = [0; 11];
+        out[..2].copy_from_slice(&self.packet_id.to_le_bytes());
+        out[2..10].copy_from_slice(&self.session_ms.to_le_bytes());
+        out[10] = self.has_queues.into();
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (packet_id, rest) = bytes.split_first_chunk::<2>()?;
+        let (session_ms, rest) = rest.split_first_chunk::<8>()?;
+        let [has_queues] = rest else { return None };
+        Some(Self {
+            packet_id: u16::from_le_bytes(*packet_id),
+            session_ms: u64::from_le_bytes(*session_ms),
+            has_queues: *has_queues == 1,
+        })
+    }
 }
 
 /// A publication that is due later, as it lies on its shelf: before the body are the time (8),

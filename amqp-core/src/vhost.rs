@@ -181,6 +181,11 @@ impl VHost {
             .ok_or_else(|| Refusal::not_found(Resource::Queue, name, &self.name))
     }
 
+    /// Every queue, in no order.
+    pub(crate) fn unsorted_queues(&self) -> Vec<Arc<Queue>> {
+        self.queues.all()
+    }
+
     /// Every queue, in name order.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {

@@ -73,7 +73,9 @@ impl Watermark {
             return false;
         }
         if self.has_failed() {
-            // Nobody would ever wake it.
+            // Nobody else ever would.
+            drop(waiters);
+            who.wake();
             return true;
         }
         waiters.push((number, Arc::clone(who)));

@@ -311,12 +311,15 @@ fn start<H: Host>(
         keep_alive_s: pending.keep_alive_s,
     });
     let owner = Arc::clone(outlet) as Arc<dyn Owner>;
+    // Whoever takes the session over in turn waits until this connection has all of it.
+    let starting = outlet.leaving.lock();
     let previous = core.own(turn, &pending.client_id, &owner)?;
     let wish = Wish {
         clean_start: pending.clean_start,
         expiry_ms: pending.expiry_ms,
     };
     let present = session::start(outlet, identity, &wish, &previous, turn)?;
+    drop(starting);
     {
         let mut out = outlet.lock();
         // Whoever has taken the session over meanwhile has not seen the will: it is not published.

@@ -7,6 +7,7 @@ use leveret_core::message::{Head, MessageRef};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
+use leveret_core::shelf;
 use leveret_core::turn::Turn;
 
 use super::{Context, Next};
@@ -77,6 +78,9 @@ pub(crate) fn handle<C: Core>(
             };
             let journaled = remember(context, turn, publish, published.journaled);
             acknowledge(context, publish, reason, journaled);
+            if publish.qos == QoS::AtMostOnce && journaled > 0 {
+                count_on_disk(context, journaled);
+            }
             Ok(Next::Continue)
         }
         Err(refusal) => Ok(refused(context, publish, &refusal)),
@@ -106,8 +110,17 @@ fn remember<C: Core>(
     };
     let mut place = None;
     if context.active.expiry_ms != Some(0) {
-        let (core, session_ms) = (&context.identity.core, context.active.expiry_ms);
-        let (at, number) = core.receive(turn, packet_id.get(), session_ms);
+        let has_queues = {
+            let out = context.outlet.lock();
+            let flow = out.flow.as_ref();
+            flow.is_some_and(|flow| flow.slots.iter().any(|slot| slot.queue.is_some()))
+        };
+        let note = shelf::Received {
+            packet_id: packet_id.get(),
+            session_ms: context.active.expiry_ms.unwrap_or(u64::MAX),
+            has_queues,
+        };
+        let (at, number) = context.identity.core.receive(turn, note);
         journaled = journaled.max(number);
         place = Some(at);
     }
@@ -178,6 +191,20 @@ fn acknowledge<C: Core>(
     }
 }
 
+/// A retained message of QoS 0: nobody is told when the disk has it, but it counts for how far the
+/// client may be ahead of the disk.
+fn count_on_disk<C: Core>(context: &mut Context<'_, C>, journaled: u64) {
+    if journaled > context.identity.core.journal_durable() {
+        let acks = context.active.acks.get_or_insert_default();
+        acks.pending.push_back(PendingAck {
+            packet: None,
+            packet_id: NonZeroU16::MIN,
+            reason: ReasonCode::Success,
+            journaled,
+        });
+    }
+}
+
 /// Answers when the journal has the number, behind all answers that wait already.
 pub(super) fn answer<C: Core>(
     context: &mut Context<'_, C>,
@@ -208,7 +235,7 @@ pub(super) fn answer<C: Core>(
             .get_or_insert_default()
             .pending
             .push_back(PendingAck {
-                packet,
+                packet: Some(packet),
                 packet_id,
                 reason,
                 journaled,

@@ -17,7 +17,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
 use crate::retained::Kept;
 use crate::schedule::Scheduled;
-use crate::shelf::{Later, Place};
+use crate::shelf::{Later, Orphan, Place, Received};
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -323,13 +323,11 @@ impl Link {
     }
 
     /// A QoS 2 publish with this identifier was routed: it is not to be routed again before it is
-    /// released, whatever happens. The session outlives the connection for `session_ms` (`None`:
-    /// for ever). Gives where that lies, and the number to wait for.
+    /// released, whatever happens. Gives where that lies, and the number to wait for.
     #[must_use]
-    pub fn receive(&self, turn: &Turn, packet_id: u16, session_ms: Option<u64>) -> (Place, u64) {
+    pub fn receive(&self, turn: &Turn, received: Received) -> (Place, u64) {
         let client_id = self.client_id.as_deref().unwrap_or_default();
-        let shelves = &self.vhost.shelves;
-        shelves.receive(client_id, packet_id, session_ms, turn.now)
+        self.vhost.shelves.receive(client_id, received, turn.now)
     }
 
     /// Identifiers are released; gives the number to wait for: no restart brings them back then,
@@ -340,7 +338,7 @@ impl Link {
 
     /// The identifiers that a restart found of this client and nobody has asked for.
     #[must_use]
-    pub fn recall_received(&self) -> Vec<(u16, Place)> {
+    pub fn recall_received(&self) -> Orphan {
         let client_id = self.client_id.as_deref().unwrap_or_default();
         self.vhost.shelves.recall(client_id)
     }

@@ -166,6 +166,18 @@ impl Backlog {
         .sum()
     }
 
+    /// Messages in memory, in order.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Entry> {
+        let rest = self.rest.as_deref();
+        let cold = rest.into_iter().flat_map(|rest| &rest.cold);
+        let cold = cold.filter_map(|cold| match cold {
+            Cold::Held(entry) => Some(entry),
+            Cold::Paged { .. } => None,
+        });
+        let fresh = rest.into_iter().flat_map(|rest| &rest.fresh);
+        self.head.iter().chain(cold).chain(fresh)
+    }
+
     pub(super) fn push_back(&mut self, entry: Entry) {
         self.bytes += body_bytes(&entry);
         match &mut self.rest {
@@ -281,9 +293,9 @@ impl Backlog {
     pub(super) fn put_back(&mut self, mut entries: Vec<Entry>) {
         self.bytes += entries.iter().map(body_bytes).sum::<u64>();
         if let Some(rest) = &mut self.rest
-            && let Some(cold) = rest.cold.front()
+            && let Some(behind) = rest.first()
         {
-            let at = entries.partition_point(|entry| entry.seq() < cold.first());
+            let at = entries.partition_point(|entry| entry.seq() < behind);
             for entry in entries.split_off(at) {
                 rest.insert(entry);
             }
@@ -406,10 +418,17 @@ impl Rest {
         (stretch, redelivered)
     }
 
+    /// The number of the first one.
+    fn first(&self) -> Option<u64> {
+        let cold = self.cold.front().map(Cold::first);
+        cold.or_else(|| self.fresh.front().map(Entry::seq))
+    }
+
     /// Puts one between the cold ones, or among the fresh.
     fn insert(&mut self, entry: Entry) {
         let seq = entry.seq();
-        if self.fresh.front().is_some_and(|fresh| fresh.seq() < seq) {
+        let among = self.fresh.front().is_some_and(|fresh| fresh.seq() < seq);
+        if among || self.cold.is_empty() {
             let place = self.fresh.partition_point(|held| held.seq() < seq);
             self.fresh.insert(place, entry);
             return;

@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::record::{self, Read, Record, Seal};
 use super::recover::Segment;
 use super::tail::{Place, Tail};
-use super::{Shared, segment};
+use super::{Shared, recover, segment};
 
 /// Bytes of messages that are copied in one batch.
 const COPIED_BYTES: usize = 1_024 * 1_024;
@@ -54,11 +54,12 @@ impl Copying {
         let seal = segment.seal;
         let mut wanted: BTreeMap<u64, Vec<(u64, Place)>> = BTreeMap::new();
         let mut at = segment::HEADER_BYTES as usize;
-        while let Read::Record(record, next) = record::read(&bytes, at, seal) {
+        // What cannot be read any more stays where it is, and is told when somebody asks for it.
+        while let Some((record, from, next)) = recover::next_readable(&bytes, at, seal) {
             let place = Place {
                 segment: number,
-                offset: at as u32,
-                bytes: (next - at) as u32,
+                offset: from as u32,
+                bytes: (next - from) as u32,
             };
             at = next;
             if let Record::Publish { queue, seq, .. } | Record::Again { queue, seq, .. } = record {
@@ -92,10 +93,9 @@ impl Copying {
         self.left.is_empty()
     }
 
-    /// Copies some of it; gives the number of the last copy.
-    pub(super) fn copy(&mut self, shared: &Shared) -> u64 {
+    /// Copies some of it.
+    pub(super) fn copy(&mut self, shared: &Shared) {
         let mut budget = COPIED_BYTES;
-        let mut number = shared.state.lock().tail.number();
         while let Some((queue, places)) = self.left.last_mut() {
             if budget == 0 {
                 break;
@@ -108,7 +108,7 @@ impl Copying {
                 seal: self.seal,
                 copies: &mut self.copies,
             };
-            number = shared.append(0, None, |tail, ledger| {
+            shared.append(0, None, |tail, ledger| {
                 let (messages, copied) = from.copy(tail, ledger, queue, &mut few);
                 budget = budget.saturating_sub(copied);
                 self.moved.push(Moved { queue, messages });
@@ -118,7 +118,6 @@ impl Copying {
                 self.left.pop();
             }
         }
-        number
     }
 }
 

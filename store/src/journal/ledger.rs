@@ -18,6 +18,8 @@ pub(super) struct Ledger {
     /// Queues that have a message.
     queues: HashMap<u64, Runs, RandomState>,
     segments: HashMap<u64, Count, RandomState>,
+    /// Bytes of all records that are wanted.
+    bytes: u64,
 }
 
 /// A queue's runs. Most queues have one.
@@ -33,6 +35,8 @@ struct Run {
     first: u64,
     segment: u64,
     live: u32,
+    /// Bytes of the records that are.
+    bytes: u64,
     spots: Vec<Spot>,
 }
 
@@ -60,6 +64,9 @@ pub(super) struct Count {
 /// Messages of one run at most, wanted or not.
 const RUN_MAX: usize = 1_024;
 
+/// A run from this length on is made anew when little of it is left.
+const SPARSE_FROM: usize = 256;
+
 /// A gap up to this belongs to a run; a longer one begins another.
 const GAP_MAX: u64 = 64;
 
@@ -69,6 +76,7 @@ impl Run {
             first: seq,
             segment: place.segment,
             live: 1,
+            bytes: place.bytes.into(),
             spots: vec![spot(place)],
         }
     }
@@ -100,6 +108,7 @@ impl Run {
             self.spots.resize(gap, GONE);
             self.spots.push(spot(place));
             self.live += 1;
+            self.bytes += u64::from(place.bytes);
         }
         fits
     }
@@ -160,6 +169,7 @@ impl Runs {
             first: self.open.end(),
             segment: self.open.segment,
             live: 0,
+            bytes: 0,
             spots: Vec::new(),
         };
         Some(std::mem::replace(&mut self.open, rest))
@@ -233,12 +243,14 @@ impl Ledger {
         let count = self.segments.entry(place.segment).or_default();
         count.live += 1;
         count.bytes += u64::from(place.bytes);
+        self.bytes += u64::from(place.bytes);
     }
 
     fn count_out(&mut self, segment: u64, messages: u64, bytes: u64) {
         if let Some(count) = self.segments.get_mut(&segment) {
             count.live -= messages;
             count.bytes -= bytes;
+            self.bytes -= bytes;
         }
     }
 
@@ -256,6 +268,8 @@ impl Ledger {
         let index = (seq - run.first) as usize;
         run.spots[index] = GONE;
         run.live -= 1;
+        run.bytes -= u64::from(place.bytes);
+        let sparse = run.spots.len() >= SPARSE_FROM && run.live as usize * 16 < run.spots.len();
         if run.live == 0 {
             let first = run.first;
             if first < runs.open.first {
@@ -264,6 +278,10 @@ impl Ledger {
             if runs.is_empty() {
                 self.queues.remove(&queue);
             }
+        } else if sparse && let Some(run) = runs.take(seq) {
+            // The few that are left need not keep the places of all the others.
+            let left: Vec<(u64, Place)> = run.live().collect();
+            runs.put(left.into_iter());
         }
         self.count_out(place.segment, 1, place.bytes.into());
         true
@@ -275,8 +293,7 @@ impl Ledger {
             return false;
         };
         for run in runs.all() {
-            let bytes = run.live().map(|(_, place)| u64::from(place.bytes)).sum();
-            self.count_out(run.segment, run.live.into(), bytes);
+            self.count_out(run.segment, run.live.into(), run.bytes);
         }
         true
     }
@@ -321,9 +338,16 @@ impl Ledger {
         self.segments.get(&segment).copied().unwrap_or_default()
     }
 
+    /// Bytes of all records that are wanted.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The segment is no more; nothing in it was wanted.
     pub(super) fn drop_segment(&mut self, segment: u64) {
-        self.segments.remove(&segment);
+        if let Some(count) = self.segments.remove(&segment) {
+            self.bytes -= count.bytes;
+        }
     }
 
     /// Queues that have messages.

@@ -15,15 +15,17 @@ use super::{Shared, segment};
 /// Bytes that are read at once although some of them are not wanted.
 const SPAN_BYTES_MAX: u64 = 1_024 * 1_024;
 
-/// Whether the operating system has all of these messages.
+/// Whether all of these messages are wanted, and the operating system has them.
 pub(super) fn has(shared: &Shared, queue: u64, seqs: Range<u64>) -> bool {
     let segments = shared.segments.lock();
+    let wanted = seqs.end - seqs.start;
     let places = shared.state.lock().ledger.places(queue, seqs);
-    places.iter().all(|(_, place)| {
-        let end = u64::from(place.offset) + u64::from(place.bytes);
-        let segment = segments.get(&place.segment);
-        segment.is_some_and(|segment| end <= segment.used)
-    })
+    places.len() as u64 == wanted
+        && places.iter().all(|(_, place)| {
+            let end = u64::from(place.offset) + u64::from(place.bytes);
+            let segment = segments.get(&place.segment);
+            segment.is_some_and(|segment| end <= segment.used)
+        })
 }
 
 /// See [`leveret_core::journal::Journal::fetch`].

@@ -304,6 +304,7 @@ impl Recovered {
                 self.ledger.publish(queue, seq, place);
             }
             Record::Settle { queue, seqs } => {
+                self.last_queue = self.last_queue.max(queue);
                 for seq in seqs.iter() {
                     self.ledger.settle(queue, seq);
                 }

@@ -70,7 +70,9 @@ fn reaches(journal: &JournalFile, mark: &Watermark, number: u64) -> bool {
     }
     let tell: Arc<dyn Wake> = Arc::new(Tell(sender));
     while mark.wait(number, &tell) {
-        if receiver.recv_timeout(Duration::from_millis(50)).is_err() && journal.fault().is_some() {
+        // Who waits is woken when it rises, and when it never will.
+        receiver.recv().expect("somebody wakes it");
+        if mark.has_failed() {
             return false;
         }
     }
@@ -512,6 +514,10 @@ fn messages_are_fetched_while_they_are_copied() {
             assert!(wait(&journal, last));
             for queue in [1, 2] {
                 assert!(journal.has(queue, 0..seq));
+                assert!(
+                    !journal.has(queue, 0..seq + 2),
+                    "it does not know all of these"
+                );
                 let found = journal.fetch(queue, 0..seq);
                 let seqs: Vec<u64> = found.iter().map(|(seq, _)| *seq).collect();
                 assert_eq!(seqs, (0..seq).collect::<Vec<u64>>());
@@ -524,4 +530,57 @@ fn messages_are_fetched_while_they_are_copied() {
     assert!(wait(&journal, last));
     let copied = disk.names()[0] > segment::name(2);
     assert!(copied, "the first ones are gone: {:?}", disk.names());
+}
+
+/// FEATURES D1: a file goes only when what has taken the place of its last message is on disk.
+#[test]
+fn d1_what_replaces_a_message_is_on_disk_before_its_file_goes() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let first = journal.publish(slot(1, 1), &message(b"first"), None);
+    assert!(wait(&journal, first.number));
+    let unsynced = |queue, seq| Slot {
+        durability: Durability::None,
+        ..slot(queue, seq)
+    };
+    // The first file is full: it is synced then, and another is begun.
+    let mut seq = 0;
+    while disk.names().len() < 2 {
+        let appended = journal.publish(unsynced(9, seq), &message(&[0; 700]), None);
+        journal.settle(9, &[seq], Some(Durability::None));
+        assert!(reaches(&journal, journal.written(), appended.number));
+        seq += 1;
+    }
+    let second = journal.publish(unsynced(1, 2), &message(b"second"), None);
+    journal.settle(1, &[1], Some(Durability::None));
+    let behind = journal.publish(unsynced(9, seq), &message(b""), None);
+    assert!(reaches(&journal, journal.written(), behind.number));
+    let cut = Arc::new(disk.after_power_cut(|| 1));
+    let synced = journal.watermark().durable() >= second.number;
+    let back = recovered(&open(&cut), 1);
+    let expected = if synced {
+        (2, b"second".to_vec())
+    } else {
+        (1, b"first".to_vec())
+    };
+    assert_eq!(back, [expected]);
+}
+
+/// FEATURES D3: a message is never confirmed whose queue the disk did not take, and that is told.
+#[test]
+fn d3_failed_definitions_fail_what_waits_for_them() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let definitions = Arc::new(Watermark::default());
+    let after = Arc::clone(&definitions);
+    let journal = JournalFile::open(disk, &OPTIONS, &[&AmqpOrigin], after).expect("it opens");
+    let known = journal.publish(slot(1, 1), &message(b"known"), None);
+    assert!(wait(&journal, known.number));
+    let waits = Slot {
+        after: 1,
+        ..slot(2, 1)
+    };
+    let appended = journal.publish(waits, &message(b"unknown"), None);
+    definitions.fail();
+    assert!(!wait(&journal, appended.number));
+    assert!(journal.fault().is_some());
 }

@@ -5,7 +5,7 @@
 //! ```
 //! Both marks wait for the definitions that the batch depends on; writing does not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use leveret_core::watermark::{Wake, Watermark};
 use rustix::io::Errno;
 
-use super::Shared;
 use super::copier::Copying;
 use super::record::Seal;
 use super::recover::Segment;
 use super::segment;
 use super::tail::{Batch, Chunk};
+use super::{SETTLED_SOON, Shared};
 
 /// Segments from which on what is wanted in the oldest one is copied on, if little is wanted in
 /// all of them.
@@ -43,13 +43,17 @@ pub(super) struct Writer {
     last: (u64, u64),
     /// The last batch that is synced.
     synced_batch: u64,
+    /// The last number that is, whatever it waits for.
+    durable: u64,
     /// Segments that were written to since the last sync.
     dirty: BTreeSet<u64>,
     /// When what is written is to be synced.
     due: Option<Instant>,
     copying: Option<Copying>,
-    /// Segments that were copied from, and the number of the last copy.
-    copied: BTreeMap<u64, u64>,
+    /// Segments that were copied from, or cannot be.
+    copied: BTreeSet<u64>,
+    /// The oldest segment, since nothing in it is wanted, and the number of the last record then.
+    emptied: Option<(u64, u64)>,
     /// The end was marked: the broker stops.
     ended: bool,
 }
@@ -166,10 +170,12 @@ impl Writer {
             synced: Held::default(),
             last: (last_batch, 0),
             synced_batch: last_batch,
+            durable: 0,
             dirty: BTreeSet::new(),
             due: None,
             copying: None,
-            copied: BTreeMap::new(),
+            copied: BTreeSet::new(),
+            emptied: None,
             ended: false,
         }
     }
@@ -226,7 +232,8 @@ impl Writer {
     fn take(&mut self) -> Work {
         let mut state = self.shared.state.lock();
         state.rung = false;
-        if state.closing && !std::mem::replace(&mut self.ended, true) && self.last.1 > 0 {
+        if state.closing && state.tail.is_empty() && !self.ended && self.last.1 > 0 {
+            self.ended = true;
             state.tail.end();
         }
         let batch = (!state.tail.is_empty()).then(|| state.tail.take());
@@ -248,7 +255,7 @@ impl Writer {
                 self.copying = None;
             }
             self.written.push(work.after, batch.number);
-            self.raise();
+            self.raise()?;
         }
         let due = work.soon.map(|soon| now() + soon);
         self.due = self.due.into_iter().chain(due).min();
@@ -259,23 +266,29 @@ impl Writer {
             self.synced.push(work.after, self.last.1);
         }
         // Also with nothing to write: definitions may be durable that a mark has waited for.
-        self.raise();
+        self.raise()?;
         self.reclaim();
         Ok(())
     }
 
     /// Raises both marks as far as definitions are durable.
-    fn raise(&mut self) {
+    ///
+    /// # Errors
+    /// They never will be: nothing behind them can be confirmed.
+    fn raise(&mut self) -> io::Result<()> {
         let shared = &self.shared;
         loop {
             let durable = self.definitions.durable();
             let written = self.written.raise(durable, &shared.written);
             let synced = self.synced.raise(durable, &shared.synced);
             let Some(after) = written.into_iter().chain(synced).min() else {
-                return;
+                return Ok(());
             };
+            if self.definitions.has_failed() {
+                return Err(io::Error::other("definitions cannot be written any more"));
+            }
             if self.definitions.wait(after, &self.bell) {
-                return;
+                return Ok(());
             }
         }
     }
@@ -290,6 +303,7 @@ impl Writer {
         self.dirty.clear();
         self.due = None;
         self.synced_batch = self.last.0;
+        self.durable = self.last.1;
         Ok(())
     }
 
@@ -363,8 +377,8 @@ impl Writer {
             self.copying = self.oldest_that_wastes();
         }
         if let Some(copying) = &mut self.copying {
-            let number = copying.copy(&self.shared);
-            self.copied.insert(copying.segment, number);
+            self.copied.insert(copying.segment);
+            copying.copy(&self.shared);
         }
     }
 
@@ -374,11 +388,19 @@ impl Writer {
             let first = self.shared.segments.lock().keys().next().copied();
             let Some(oldest) = first else { return };
             let mut state = self.shared.state.lock();
-            let unwanted = oldest < state.tail.oldest() && state.ledger.count(oldest).live == 0;
-            // What was copied must be on disk; what was settled need not be known any more.
-            let durable = self.shared.synced.durable();
-            let copied = self.copied.get(&oldest);
-            if !unwanted || copied.is_some_and(|number| *number > durable) {
+            if oldest >= state.tail.oldest() || state.ledger.count(oldest).live > 0 {
+                return;
+            }
+            // What has taken the place of its messages must be on disk first: copies, a retained
+            // message that replaced another, what a delayed will was published to.
+            let number = match self.emptied {
+                Some((segment, number)) if segment == oldest => number,
+                _ => state.tail.number(),
+            };
+            self.emptied = Some((oldest, number));
+            if self.durable < number {
+                let soon = state.soon.into_iter().chain([SETTLED_SOON]).min();
+                state.soon = soon;
                 return;
             }
             state.ledger.drop_segment(oldest);
@@ -404,20 +426,17 @@ impl Writer {
     }
 
     /// The oldest segment, if less than half of what all of them hold is wanted.
-    fn oldest_that_wastes(&self) -> Option<Copying> {
+    fn oldest_that_wastes(&mut self) -> Option<Copying> {
         let segments = self.shared.segments.lock();
         if segments.len() <= SEGMENTS_KEPT {
             return None;
         }
         let state = self.shared.state.lock();
-        let (mut live, mut used) = (0, 0);
-        for (number, segment) in &*segments {
-            live += state.ledger.count(*number).bytes;
-            used += segment.used;
-        }
+        let live = state.ledger.bytes();
+        let used: u64 = segments.values().map(|segment| segment.used).sum();
         let tail = state.tail.segment();
         let wanted = |number: &u64| {
-            let fresh = *number < tail && !self.copied.contains_key(number);
+            let fresh = *number < tail && !self.copied.contains(number);
             fresh && state.ledger.count(*number).live > 0
         };
         let (&number, segment) = segments.iter().find(|(number, _)| wanted(number))?;
@@ -431,7 +450,9 @@ impl Writer {
             Ok(copying) => Some(copying),
             Err(why) => {
                 let path = self.shared.disk.path(&segment::name(number));
-                tracing::warn!(path = %path.display(), %why, "a segment cannot be read");
+                tracing::error!(path = %path.display(), %why, "a segment cannot be read: it and \
+                    those behind it stay until it can");
+                self.copied.insert(number);
                 None
             }
         }
