@@ -12,6 +12,7 @@
 //! the disk, raise the watermark above what is synced, or write after a sync has failed.
 
 mod copier;
+pub mod inspect;
 mod ledger;
 mod reader;
 mod record;
@@ -77,6 +78,7 @@ pub struct JournalFile {
     /// Queues that nobody has asked for since the journal was opened.
     unclaimed: Mutex<HashSet<u64, RandomState>>,
     last_queue: u64,
+    lost: u64,
     hand: Hand,
 }
 
@@ -161,10 +163,9 @@ impl JournalFile {
             ),
             why: why.to_string(),
         };
-        let mut found = recover::recover(&*disk, origins).map_err(fault)?;
+        let mut found = recover::recover(&*disk, origins, |_, _, _| ()).map_err(fault)?;
         found.tell(&*disk);
-        let numbers = recover::numbers(&*disk).map_err(fault)?;
-        let next = numbers.last().map_or(1, |last| last + 1);
+        let next = recover::next_number(&*disk).map_err(fault)?;
         let mut tail = Tail::new(next, found.last.number, options.segment_bytes);
         let lost = found.rescue(&mut tail).map_err(fault)?;
         if lost > 0 {
@@ -193,10 +194,13 @@ impl JournalFile {
             by_hand,
         });
         let mut writer = Writer::new(Arc::clone(&shared), definitions, last_batch);
+        let damaged = found.damaged.iter().map(|damaged| damaged.segment);
+        writer.kept_from = damaged.min().unwrap_or(u64::MAX);
         // What the disk has no room for now, it may have when what nobody wants is gone.
         writer.remove_unwanted();
         writer.step().map_err(fault)?;
         found.set_aside(&shared).map_err(fault)?;
+        writer.kept_from = u64::MAX;
         let hand = if by_hand {
             Hand::Caller(Box::new(Mutex::new(writer)))
         } else {
@@ -211,6 +215,7 @@ impl JournalFile {
             origins: origins.to_vec(),
             unclaimed: Mutex::new(queues),
             last_queue,
+            lost,
             hand,
         })
     }
@@ -237,6 +242,11 @@ impl JournalFile {
     /// disk holds after a failed sync is known only by reading it again.
     pub fn fault(&self) -> Option<String> {
         self.shared.state.lock().fault.clone()
+    }
+
+    /// Messages of damaged segments that were wanted and could not be read when it was opened.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// What the disk is waited for, if that is so now.
@@ -417,8 +427,9 @@ impl Journal for JournalFile {
 
 impl Recovered {
     fn tell(&self, disk: &dyn Disk) {
-        if self.records > 0 {
-            let (records, bytes) = (self.records, self.bytes);
+        if !self.records.is_empty() {
+            let records: u64 = self.records.values().sum();
+            let bytes = self.bytes;
             let messages = self.ledger.messages();
             tracing::info!(records, bytes, messages, "read the journal");
         }
@@ -441,7 +452,9 @@ impl Recovered {
             shared.segments.lock().remove(&damaged.segment);
             shared.state.lock().ledger.drop_segment(damaged.segment);
             let name = segment::name(damaged.segment);
-            shared.disk.rename(&name, &format!("{name}.damaged"))?;
+            shared
+                .disk
+                .rename(&name, &format!("{name}{}", segment::DAMAGED))?;
         }
         Ok(())
     }

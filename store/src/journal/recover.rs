@@ -7,7 +7,7 @@
 //!                                                                   confirmed, it is cut
 //! ```
 //! Owns no thread; changes only what was torn. Reads every record's checksum, and keeps no message
-//! in memory: only where each lies.
+//! in memory: only where each lies. Inspection is the same, on a disk that is not changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -50,20 +50,26 @@ pub(super) struct Recovered {
     pub(super) torn: Option<(u64, u64)>,
     /// The highest number of a queue that a record names.
     pub(super) last_queue: u64,
-    pub(super) records: u64,
+    /// Of each segment that was read.
+    pub(super) records: BTreeMap<u64, u64>,
     pub(super) bytes: u64,
     /// Files whose header cannot be read: nothing in them can.
     unreadable: BTreeMap<u64, Arc<dyn DiskFile>>,
+    /// A segment that ends early, where, and the batch that is not there.
+    missed: Option<(u64, u64, u64)>,
 }
 
 /// The segment that is being read.
-struct Reading<'a> {
-    number: u64,
-    bytes: &'a [u8],
-    seal: Seal,
+pub(super) struct Reading<'a> {
+    pub(super) number: u64,
+    pub(super) bytes: &'a [u8],
+    pub(super) seal: Seal,
     /// Tags of the protocols that this program speaks.
     tags: &'a BTreeSet<u8>,
 }
+
+/// Why a segment is damaged that ends where a batch does.
+const MISSING: &str = "it ends before what the next segment knows to be on disk";
 
 /// What is behind bytes that cannot be read.
 enum Behind {
@@ -74,11 +80,15 @@ enum Behind {
     Torn,
 }
 
-/// Reads all segments in order.
+/// Reads all segments in order, and shows each record and where it begins.
 ///
 /// # Errors
 /// A file cannot be read, or is of another version.
-pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::Result<Recovered> {
+pub(super) fn recover(
+    disk: &dyn Disk,
+    origins: &[&'static dyn Origin],
+    mut show: impl FnMut(&Reading<'_>, usize, Record<'_>),
+) -> io::Result<Recovered> {
     let tags = origins.iter().map(|origin| origin.tag()).collect();
     let mut found = Recovered::default();
     let mut bytes = Vec::new();
@@ -88,6 +98,11 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
         segment::read_into(&*file, &mut bytes)?;
         let nonce = match segment::read_header(&bytes, number) {
             Header::Other(version) => return Err(other_version(disk, number, version)),
+            Header::Empty if found.is_missed(number, disk, &numbers)? => {
+                found.note_damage(number, 0, "zeros where its header was");
+                found.unreadable.insert(number, file);
+                continue;
+            }
             // The crash came before the first batch in it was written.
             Header::Empty => {
                 disk.remove(&segment::name(number))?;
@@ -111,9 +126,13 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
             seal: Seal::new(nonce),
             tags: &tags,
         };
-        let (used, torn) = found.read(&reading, disk, &numbers)?;
+        let (used, torn) = found.read(&reading, disk, &numbers, &mut show)?;
         let seal = reading.seal;
-        if used <= segment::HEADER_BYTES && !found.is_damaged(number) {
+        let is_bare = used <= segment::HEADER_BYTES;
+        if is_bare && !torn && found.is_missed(number, disk, &numbers)? {
+            found.note_damage(number, used, MISSING);
+        }
+        if is_bare && !found.is_damaged(number) {
             disk.remove(&segment::name(number))?;
         } else {
             if file.size()? > used {
@@ -141,6 +160,13 @@ pub(super) fn numbers(disk: &dyn Disk) -> io::Result<BTreeSet<u64>> {
         .collect())
 }
 
+/// The number of a segment that was never there, as far as one can see: nor is one set aside.
+pub(super) fn next_number(disk: &dyn Disk) -> io::Result<u64> {
+    let names = disk.list()?;
+    let number = |name: &String| segment::number(name).or_else(|| segment::number_aside(name));
+    Ok(names.iter().filter_map(number).max().unwrap_or(0) + 1)
+}
+
 fn other_version(disk: &dyn Disk, number: u64, version: u32) -> io::Error {
     let path = disk.path(&segment::name(number));
     let ours = segment::FORMAT_VERSION;
@@ -164,13 +190,16 @@ impl Recovered {
         reading: &Reading<'_>,
         disk: &dyn Disk,
         later: &BTreeSet<u64>,
+        show: &mut impl FnMut(&Reading<'_>, usize, Record<'_>),
     ) -> io::Result<(u64, bool)> {
         let bytes = reading.bytes;
         let mut at = segment::HEADER_BYTES as usize;
-        loop {
+        let mut records = 0;
+        let end = loop {
             let (why, is_end) = match record::read(bytes, at, reading.seal) {
                 Read::Record(record, next) => {
-                    self.records += 1;
+                    records += 1;
+                    show(reading, at, record);
                     self.bytes += (next - at) as u64;
                     self.apply(reading, at..next, record)?;
                     at = next;
@@ -180,17 +209,19 @@ impl Recovered {
                 Read::Bad(why) => (why, false),
             };
             match self.look_behind(reading, at, is_end, disk, later)? {
-                Behind::End => return Ok((at as u64, false)),
-                Behind::Torn => return Ok((at as u64, true)),
+                Behind::End => break (at as u64, false),
+                Behind::Torn => break (at as u64, true),
                 Behind::Damage(next) => {
                     self.note_damage(reading.number, at as u64, why);
                     match next {
                         Some(next) => at = next,
-                        None => return Ok((bytes.len() as u64, false)),
+                        None => break (bytes.len() as u64, false),
                     }
                 }
             }
-        }
+        };
+        self.records.insert(reading.number, records);
+        Ok(end)
     }
 
     /// Tells damage from what was torn, and finds where it goes on.
@@ -209,36 +240,38 @@ impl Recovered {
             !is_end && matches!(read, Read::Record(..))
         };
         let follower = record::end(bytes, at).filter(follows);
-        let here = next_mark(reading, at, self.last.number);
-        if let Some((place, mark)) = here
-            && self.proves(mark, true)
-        {
-            return Ok(Behind::Damage(Some(follower.unwrap_or(place))));
-        }
+        let here = next_mark(bytes, at, reading.seal, |mark| {
+            mark.number > self.last.number
+        });
         if is_end && here.is_none() {
             // Or a whole batch was torn away: nothing of it was confirmed.
             return Ok(Behind::End);
         }
-        for number in later {
-            let file = disk.open(&segment::name(*number))?;
-            let other = segment::read(&*file)?;
-            let Header::Ours { nonce, .. } = segment::read_header(&other, *number) else {
+        let proof = next_mark(bytes, at, reading.seal, |mark| self.proves(mark, true));
+        Ok(
+            if proof.is_some() || self.is_missed(reading.number, disk, later)? {
+                Behind::Damage(follower.or(here.map(|(place, _)| place)))
+            } else {
+                Behind::Torn
+            },
+        )
+    }
+
+    /// Whether a later segment proves that what cannot be read in this one was on disk.
+    fn is_missed(&self, number: u64, disk: &dyn Disk, later: &BTreeSet<u64>) -> io::Result<bool> {
+        for other in later {
+            let file = disk.open(&segment::name(*other))?;
+            let bytes = segment::read(&*file)?;
+            let Header::Ours { nonce, .. } = segment::read_header(&bytes, *other) else {
                 continue;
             };
-            let other = Reading {
-                number: *number,
-                bytes: &other,
-                seal: Seal::new(nonce),
-                tags: reading.tags,
-            };
             let from = segment::HEADER_BYTES as usize;
-            if let Some((_, mark)) = next_mark(&other, from, self.last.number)
-                && self.proves(mark, mark.segment > reading.number)
-            {
-                return Ok(Behind::Damage(follower));
+            let proves = |mark: Mark| self.proves(mark, mark.segment > number);
+            if next_mark(&bytes, from, Seal::new(nonce), proves).is_some() {
+                return Ok(true);
             }
         }
-        Ok(Behind::Torn)
+        Ok(false)
     }
 
     /// Whether a later batch proves that what cannot be read was on disk. `begins_behind`: it
@@ -246,6 +279,27 @@ impl Recovered {
     fn proves(&self, mark: Mark, begins_behind: bool) -> bool {
         let next = mark.number == self.last.number + 1;
         mark.synced > self.last.number || (next && begins_behind && mark.synced >= self.last.number)
+    }
+
+    /// A batch begins, or goes on, with this mark: what should be before it, and whether what was
+    /// missed earlier was on disk.
+    fn see(&mut self, mark: Mark, segment: u64, begins_file: bool) {
+        let next = self.last.number + 1;
+        let began_before = mark.segment < segment && mark.number == next;
+        let before = segment.wrapping_sub(1);
+        if begins_file
+            && (mark.number > next || began_before)
+            && let Some(segment) = self.segments.get(&before)
+        {
+            self.missed = Some((before, segment.used, next));
+        }
+        if let Some((segment, offset, batch)) = self.missed
+            && mark.synced >= batch
+        {
+            self.missed = None;
+            self.note_damage(segment, offset, MISSING);
+        }
+        self.last = mark;
     }
 
     fn note_damage(&mut self, segment: u64, offset: u64, why: &'static str) {
@@ -301,7 +355,10 @@ impl Recovered {
                 self.last_queue = self.last_queue.max(queue);
                 self.ledger.forget(queue);
             }
-            Record::Batch(mark) => self.last = mark,
+            Record::Batch(mark) => {
+                let begins_file = u64::from(place.offset) == segment::HEADER_BYTES;
+                self.see(mark, reading.number, begins_file);
+            }
         }
         Ok(())
     }
@@ -376,19 +433,20 @@ pub(super) fn next_readable(
     {
         return Some((record, follower, next));
     }
-    let (at, _) = next_mark_in(bytes, at, seal, 0)?;
+    let (at, _) = next_mark(bytes, at, seal, |_| true)?;
     match record::read(bytes, at, seal) {
         Read::Record(record, next) => Some((record, at, next)),
         _ => None,
     }
 }
 
-/// The first mark from here on of a batch that is later than this one.
-fn next_mark(reading: &Reading<'_>, from: usize, batch: u64) -> Option<(usize, Mark)> {
-    next_mark_in(reading.bytes, from, reading.seal, batch)
-}
-
-fn next_mark_in(bytes: &[u8], from: usize, seal: Seal, batch: u64) -> Option<(usize, Mark)> {
+/// The first mark from here on that is wanted.
+fn next_mark(
+    bytes: &[u8],
+    from: usize,
+    seal: Seal,
+    is_wanted: impl Fn(Mark) -> bool,
+) -> Option<(usize, Mark)> {
     let mut at = from;
     while let Some(rest) = bytes.get(at..)
         && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
@@ -396,7 +454,7 @@ fn next_mark_in(bytes: &[u8], from: usize, seal: Seal, batch: u64) -> Option<(us
         at += found;
         if bytes[at..].starts_with(&BATCH_LENGTH)
             && let Read::Record(Record::Batch(mark), _) = record::read(bytes, at, seal)
-            && mark.number > batch
+            && is_wanted(mark)
         {
             return Some((at, mark));
         }

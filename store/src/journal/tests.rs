@@ -1,5 +1,6 @@
 //! The journal on a disk that loses, tears and fails.
 
+mod damage;
 mod disk;
 
 use std::collections::BTreeSet;

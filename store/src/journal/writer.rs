@@ -52,6 +52,8 @@ pub(super) struct Writer {
     copied: BTreeMap<u64, u64>,
     /// The end was marked: the broker stops.
     ended: bool,
+    /// No segment from this one on is removed: it is damaged, and not set aside yet.
+    pub(super) kept_from: u64,
 }
 
 /// Numbers that a mark may rise to, and the definitions' number that each waits for.
@@ -171,6 +173,7 @@ impl Writer {
             copying: None,
             copied: BTreeMap::new(),
             ended: false,
+            kept_from: u64::MAX,
         }
     }
 
@@ -371,7 +374,9 @@ impl Writer {
     pub(super) fn remove_unwanted(&mut self) {
         loop {
             let first = self.shared.segments.lock().keys().next().copied();
-            let Some(oldest) = first else { return };
+            let Some(oldest) = first.filter(|first| *first < self.kept_from) else {
+                return;
+            };
             let mut state = self.shared.state.lock();
             let unwanted = oldest < state.tail.oldest() && state.ledger.count(oldest).live == 0;
             // What was copied must be on disk; what was settled need not be known any more.
