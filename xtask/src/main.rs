@@ -4,6 +4,7 @@
 //! ships.
 
 mod compare;
+mod crash;
 mod debian;
 mod interop;
 mod interrupt;
@@ -29,11 +30,14 @@ enum Chore {
     Interop(interop::Options),
     /// Measures this build beside mosquitto and RabbitMQ, interleaved, with tables and plots.
     Compare(compare::Options),
+    /// Kills a broker again and again under clients of both protocols, and tells what they saw.
+    Crash(crash::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
+        Chore::Crash(options) => crash::run(&options),
     }
 }
