@@ -12,6 +12,8 @@
 //! The commit in flight is the batch window: what is submitted meanwhile is the next transaction.
 //! The record `format` of [`Kind::Node`] is this file's own and is not shown to the core.
 
+pub mod inspect;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;

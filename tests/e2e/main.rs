@@ -24,4 +24,5 @@ mod restart;
 mod second_client;
 mod sessions;
 mod start;
+mod store;
 mod survive;
