@@ -119,9 +119,11 @@ impl Publisher {
 
     fn serve(&mut self, address: &str, fresh: bool) -> io::Result<()> {
         let (mut wire, present) = Wire::open(address, &self.client_id)?;
-        let released = self.flights.values().any(|flight| flight.released);
-        assert!(present || !released, "PUBREC was of a session");
-        self.send_again(&mut wire)?;
+        if !present {
+            // Nothing of it was left: a PUBREL was done whose PUBCOMP was lost.
+            self.flights.retain(|_, flight| !flight.released);
+        }
+        self.send_again(&mut wire, present)?;
         loop {
             while fresh && self.flights.len() < WINDOW {
                 self.publish(&mut wire)?;
@@ -153,7 +155,7 @@ impl Publisher {
     }
 
     /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    fn send_again(&mut self, wire: &mut Wire) -> io::Result<()> {
+    fn send_again(&mut self, wire: &mut Wire, present: bool) -> io::Result<()> {
         let mut ids: Vec<u16> = self.flights.keys().copied().collect();
         ids.sort_by_key(|id| self.flights[id].order);
         for id in ids {
@@ -161,7 +163,7 @@ impl Publisher {
             if flight.released {
                 wire.send(PUBREL, &id.to_be_bytes())?;
             } else {
-                self.send(wire, id, DUP)?;
+                self.send(wire, id, if present { DUP } else { 0 })?;
             }
         }
         Ok(())

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use futures_lite::future::or;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::watch;
+
+use crate::broker::within;
 
 /// How a message was published.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -43,13 +47,34 @@ struct Seen {
 }
 
 /// Shared by all clients.
-#[derive(Clone, Default)]
-pub(super) struct Oracle(Arc<Mutex<Seen>>);
+#[derive(Clone)]
+pub(super) struct Oracle(Arc<Mutex<Seen>>, Arc<watch::Sender<bool>>);
 
 impl Oracle {
+    pub(super) fn new() -> Self {
+        Self(Arc::default(), Arc::new(watch::Sender::new(false)))
+    }
+
+    /// A broker runs.
+    pub(super) fn revived(&self) {
+        self.1.send_replace(false);
+    }
+
     /// The process is killed at the acknowledgement of this number from now on.
     pub(super) fn kill_after(&self, acknowledgements: u64, pid: Pid) {
         self.0.lock().left = Some((acknowledgements, pid));
+    }
+
+    /// What a client waits for, or nothing when the broker was killed: a library may wait for its
+    /// answer for ever.
+    pub(super) async fn unless_killed<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut killed = self.1.subscribe();
+        let killed = async {
+            // The sender is this oracle's own.
+            let _ = killed.wait_for(|killed| *killed).await;
+            None
+        };
+        within(or(async { Some(answer.await) }, killed)).await
     }
 
     pub(super) fn sent(&self, way: Way, message: &str) {
@@ -68,6 +93,7 @@ impl Oracle {
             if *left == 0 {
                 kill_process(*pid, Signal::KILL).expect("it runs");
                 seen.left = None;
+                self.1.send_replace(true);
             }
         }
     }

@@ -138,12 +138,13 @@ fn kill_starting(directory: &Path, random: &mut Random) {
 
 /// Kills a broker so many times, and tells what its clients saw.
 pub(super) async fn run(directory: &Path, kills: u64, seed: u64) -> Summary {
-    let oracle = Oracle::default();
+    let oracle = Oracle::new();
     let mut crowd = Crowd::new(&oracle);
     let mut random = Random(seed);
     let (mut killed, mut in_recovery) = (0, 0);
     while killed < kills {
         let program = Program::start(directory);
+        oracle.revived();
         let (amqp, mqtt) = addresses(&program);
         if killed == 0 {
             set_up(&amqp, &mqtt, &oracle).await;
@@ -165,6 +166,7 @@ pub(super) async fn run(directory: &Path, kills: u64, seed: u64) -> Summary {
         }
     }
     let program = Program::start(directory);
+    oracle.revived();
     let (amqp, mqtt) = addresses(&program);
     for publisher in crowd.mqtt {
         let address = mqtt.clone();
@@ -172,7 +174,7 @@ pub(super) async fn run(directory: &Path, kills: u64, seed: u64) -> Summary {
         finished.await.expect("it ends well");
     }
     oracle.sent(Way::Amqp, LAST);
-    publish_last(&amqp, LAST).await;
+    publish_last(&amqp, LAST, &oracle).await;
     let (subscriber, address) = (subscriber(&oracle), mqtt.clone());
     let subscriber = spawn_blocking(move || subscriber.run(&address, Some(LAST)));
     consume_all(&amqp, WORK, LAST, &oracle).await;
