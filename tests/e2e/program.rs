@@ -41,7 +41,7 @@ pub(crate) struct Starting(Child);
 
 impl Starting {
     pub(crate) fn begin(data_dir: &Path) -> Self {
-        Self(spawn(data_dir))
+        Self(spawn(data_dir, &[]))
     }
 
     /// Waits until the data directory is its own: next it reads what is there.
@@ -67,7 +67,7 @@ impl Drop for Starting {
     }
 }
 
-fn spawn(data_dir: &Path) -> Child {
+fn spawn(data_dir: &Path, sets: &[&str]) -> Child {
     let mut command = program();
     command
         .args(["server", "--set", "listeners.tcp.default=127.0.0.1:0"])
@@ -75,13 +75,21 @@ fn spawn(data_dir: &Path) -> Child {
         .args(["--log-level", "warning", "--data-dir"])
         .arg(data_dir)
         .stdout(Stdio::piped());
+    for set in sets {
+        command.args(["--set", set]);
+    }
     command.spawn().expect("it runs")
 }
 
 impl Program {
     /// Starts, and waits until it says that it is ready.
     pub(crate) fn start(data_dir: &Path) -> Self {
-        let mut child = spawn(data_dir);
+        Self::start_with(data_dir, &[])
+    }
+
+    /// The same with settings, `KEY=VALUE` each.
+    pub(crate) fn start_with(data_dir: &Path, sets: &[&str]) -> Self {
+        let mut child = spawn(data_dir, sets);
         let stdout = child.stdout.take().expect("it is piped");
         let mut banner = Vec::new();
         for line in BufReader::new(stdout).lines() {

@@ -6,6 +6,7 @@
 mod compare;
 mod crash;
 mod debian;
+mod fixture;
 mod interop;
 mod interrupt;
 mod leveret;
@@ -32,6 +33,8 @@ enum Chore {
     Compare(compare::Options),
     /// Kills a broker again and again under clients of both protocols, and tells what they saw.
     Crash(crash::Options),
+    /// Makes the small data directory that later versions must open.
+    Fixture(fixture::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,5 +42,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
         Chore::Crash(options) => crash::run(&options),
+        Chore::Fixture(options) => fixture::run(&options),
     }
 }
