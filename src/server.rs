@@ -334,7 +334,7 @@ impl Server {
             self.definitions.fault()
         })
         .await;
-        let all = self.journal.appended();
+        let all = self.journal.hurry();
         flush(self.journal.watermark(), all, || self.journal.fault()).await;
         tracing::info!("stopped");
     }

@@ -254,9 +254,16 @@ impl JournalFile {
         self.shared.state.lock().waiting.clone()
     }
 
-    /// The number of the last record.
-    pub fn appended(&self) -> u64 {
-        self.shared.state.lock().tail.number()
+    /// Has everything that was appended written and synced now, whatever could wait longer; gives
+    /// the number to wait for.
+    pub fn hurry(&self) -> u64 {
+        let mut state = self.shared.state.lock();
+        state.soon = Some(Duration::ZERO);
+        state.rung = true;
+        let number = state.tail.number();
+        drop(state);
+        self.shared.work.notify_one();
+        number
     }
 
     /// Messages that are wanted, and bytes of the files.

@@ -333,6 +333,30 @@ fn d3_a_full_disk_is_waited_for() {
     assert_eq!(recovered(&open(&disk), 1), [(1, b"patient".to_vec())]);
 }
 
+/// An orderly stop waits for no interval, whether what is appended is written already or not.
+#[test]
+fn what_could_wait_can_be_hurried() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let patient = Options {
+        interval: Duration::from_secs(100_000),
+        ..OPTIONS
+    };
+    let journal = JournalFile::open(disk, &patient, &[&AmqpOrigin], Arc::default());
+    let journal = journal.expect("it opens");
+    for seq in 0..2 {
+        let slot = Slot {
+            durability: Durability::Interval,
+            ..slot(1, seq)
+        };
+        let number = journal.publish(slot, &message(b"x"), None).number;
+        while seq == 0 && journal.written().durable() < number {
+            thread::yield_now();
+        }
+        assert_eq!(journal.hurry(), number);
+        assert!(wait(&journal, number));
+    }
+}
+
 /// FEATURES D1, D3: after a failed sync nothing is confirmed, and what was before is there.
 #[test]
 fn d3_a_failed_sync_confirms_nothing() {

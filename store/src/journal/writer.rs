@@ -251,9 +251,11 @@ impl Writer {
                 self.copying = None;
             }
             self.written.push(work.after, batch.number);
+            self.raise();
+        }
+        if !self.dirty.is_empty() {
             let due = work.soon.map(|soon| now() + soon);
             self.due = self.due.into_iter().chain(due).min();
-            self.raise();
         }
         let is_due = self.due.is_some_and(|due| due <= now());
         let is_full = self.dirty.len() > 1;
