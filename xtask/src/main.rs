@@ -6,6 +6,7 @@
 mod compare;
 mod crash;
 mod debian;
+mod faults;
 mod fixture;
 mod interop;
 mod interrupt;
@@ -33,6 +34,8 @@ enum Chore {
     Compare(compare::Options),
     /// Kills a broker again and again under clients of both protocols, and tells what they saw.
     Crash(crash::Options),
+    /// Runs the broker on a file system that fills up, and on a read-only one. Takes root.
+    Faults,
     /// Makes the small data directory that later versions must open.
     Fixture(fixture::Options),
 }
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
         Chore::Crash(options) => crash::run(&options),
+        Chore::Faults => faults::run(),
         Chore::Fixture(options) => fixture::run(&options),
     }
 }
