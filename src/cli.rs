@@ -11,6 +11,7 @@ mod ctl;
 mod exit;
 mod output;
 mod plugins;
+mod store;
 mod term;
 
 use std::ffi::OsString;
@@ -68,6 +69,7 @@ pub fn run(program: &str, args: Vec<OsString>) -> Action {
         Some(("plugins", inner)) => Action::Done(plugins::run(Ok(inner.clone()))),
         Some(("config", inner)) => Action::Done(config::run(inner)),
         Some(("bench", inner)) => Action::Done(bench::run(inner)),
+        Some(("store", inner)) => Action::Done(store::run(inner)),
         Some(("server", inner)) => Action::Serve(serve_args(inner)),
         _ => Action::Serve(serve_args(&matches)),
     }
@@ -88,6 +90,7 @@ fn command() -> Command {
         .subcommand(plugins::command("plugins"))
         .subcommand(config::command())
         .subcommand(bench::command())
+        .subcommand(store::command())
 }
 
 fn server_options() -> Vec<Arg> {

@@ -19,6 +19,7 @@ pub mod journal;
 pub mod key;
 pub mod limits;
 pub mod link;
+pub mod lists;
 pub mod login;
 pub mod message;
 mod names;

@@ -85,14 +85,19 @@ pub(super) fn options() -> Vec<Arg> {
     ]
 }
 
+/// The data directory that arguments and environment point at.
+pub(super) fn data_dir_of(matches: &ArgMatches) -> PathBuf {
+    let given = matches.get_one::<PathBuf>("data-dir").cloned();
+    let from_env = || std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
+    data_dir(given.or_else(from_env).as_deref())
+}
+
 impl Target {
     /// The node that arguments and environment point at.
     ///
     /// # Errors
     /// The timeout is no number of seconds.
     pub(super) fn of(matches: &ArgMatches) -> Result<Self, Failure> {
-        let given = matches.get_one::<PathBuf>("data-dir").cloned();
-        let from_env = || std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
         let timeout = match matches.get_one::<String>("timeout").map(String::as_str) {
             None | Some("infinity") => None,
             Some(text) => {
@@ -106,9 +111,8 @@ impl Target {
             .get_one::<String>("node")
             .cloned()
             .unwrap_or_else(default_node_name);
-        let data_dir = data_dir(given.or_else(from_env).as_deref());
         Ok(Self {
-            data_dir,
+            data_dir: data_dir_of(matches),
             node,
             timeout,
         })

@@ -27,6 +27,14 @@ pub enum DataDirError {
         /// What the system answered.
         why: io::Error,
     },
+    /// It is not there, or may not be read.
+    #[error("data directory {} cannot be read: {why}", path.display())]
+    NotThere {
+        /// The data directory.
+        path: PathBuf,
+        /// What the system answered.
+        why: io::Error,
+    },
     /// Something else has its name.
     #[error("data directory {} is not a directory", path.display())]
     NotADirectory {
@@ -64,7 +72,7 @@ pub enum DataDirError {
 pub struct DataDir {
     path: PathBuf,
     /// The lock lives as long as this open file.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -79,30 +87,62 @@ impl DataDir {
             Ok(lock) => lock,
             Err(why) => return Err(DataDirError::NotWritable { path, why }),
         };
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(DataDirError::InUse {
-                    path,
-                    pid: read_pid(&lock),
-                });
-            }
-            Err(errno) => {
-                return Err(DataDirError::NotLocked {
-                    path,
-                    why: errno.into(),
-                });
-            }
+        let held = take_lock(path, lock)?;
+        match probe(&held.path).and_then(|()| write_pid(&held.lock)) {
+            Ok(()) => Ok(held),
+            Err(why) => Err(DataDirError::NotWritable {
+                path: held.path,
+                why,
+            }),
         }
-        match probe(&path).and_then(|()| write_pid(&lock)) {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(why) => Err(DataDirError::NotWritable { path, why }),
+    }
+
+    /// Takes a directory that is there, changing nothing in it: a broker's process id stays. One
+    /// that no broker was ever started on has no lock to take.
+    ///
+    /// # Errors
+    /// [`DataDirError::NotThere`], [`DataDirError::NotADirectory`], [`DataDirError::InUse`] and
+    /// [`DataDirError::NotLocked`].
+    pub fn look(path: &Path) -> Result<Self, DataDirError> {
+        let path = path.to_path_buf();
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(DataDirError::NotADirectory { path }),
+            Err(why) => return Err(DataDirError::NotThere { path, why }),
         }
+        let lock = match File::open(path.join(LOCK_FILE)) {
+            Ok(lock) => lock,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => match File::open(&path) {
+                Ok(directory) => {
+                    return Ok(Self {
+                        path,
+                        lock: directory,
+                    });
+                }
+                Err(why) => return Err(DataDirError::NotThere { path, why }),
+            },
+            Err(why) => return Err(DataDirError::NotLocked { path, why }),
+        };
+        take_lock(path, lock)
     }
 
     /// The directory as it was given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+fn take_lock(path: PathBuf, lock: File) -> Result<DataDir, DataDirError> {
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(DataDir { path, lock }),
+        Err(Errno::WOULDBLOCK) => Err(DataDirError::InUse {
+            path,
+            pid: read_pid(&lock),
+        }),
+        Err(errno) => Err(DataDirError::NotLocked {
+            path,
+            why: errno.into(),
+        }),
     }
 }
 
@@ -214,6 +254,26 @@ mod tests {
         assert_eq!(error, expected);
         drop(held);
         DataDir::open(root.path()).expect("opens again");
+    }
+
+    #[test]
+    fn looking_changes_nothing() {
+        let root = tempfile::tempdir().expect("directory");
+        drop(DataDir::look(root.path()).expect("is there"));
+        assert_eq!(fs::read_dir(root.path()).expect("lists").count(), 0);
+        let held = DataDir::open(root.path()).expect("opens");
+        let error = DataDir::look(root.path()).expect_err("locked");
+        assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
+        drop(held);
+        fs::write(root.path().join(LOCK_FILE), "12\n").expect("writes");
+        let looked = DataDir::look(root.path()).expect("is free");
+        let error = DataDir::open(root.path()).expect_err("looked at");
+        assert!(error.to_string().ends_with("(pid 12)"), "{error}");
+        drop(looked);
+        let missing = root.path().join("none");
+        let error = DataDir::look(&missing).expect_err("is not there");
+        assert!(matches!(error, DataDirError::NotThere { .. }), "{error}");
+        assert!(!missing.exists());
     }
 
     #[test]

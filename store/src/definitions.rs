@@ -12,6 +12,8 @@
 //! The commit in flight is the batch window: what is submitted meanwhile is the next transaction.
 //! The record `format` of [`Kind::Node`] is this file's own and is not shown to the core.
 
+pub mod inspect;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -56,7 +58,7 @@ pub struct DefinitionsFile {
 }
 
 struct Shared {
-    database: Database,
+    database: Opened,
     path: PathBuf,
     watermark: Arc<Watermark>,
     pending: Mutex<Pending>,
@@ -65,6 +67,32 @@ struct Shared {
     /// The waiting changes were taken, or never will be.
     room: Condvar,
     commits: AtomicU64,
+}
+
+/// A database that is open until this is dropped. redb panics when it closes some damaged files:
+/// nobody hears of it, since what was committed is committed.
+struct Opened(Option<Database>);
+
+impl std::ops::Deref for Opened {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        match &self.0 {
+            Some(database) => database,
+            None => unreachable!("it is taken only when it is dropped"),
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // What it says went to the panic hook.
+        let _ = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+    }
 }
 
 #[derive(Default)]
@@ -117,6 +145,7 @@ impl DefinitionsFile {
     }
 
     fn start(database: Database, path: PathBuf) -> Result<Self, Fault> {
+        let database = Opened(Some(database));
         guarded(|| check_format(&database)).map_err(|why| fault("opened", &path, &why))?;
         let shared = Arc::new(Shared {
             database,

@@ -87,6 +87,8 @@ pub trait DiskFile: Send + Sync {
 #[derive(Debug)]
 pub struct Files {
     directory: PathBuf,
+    /// Whether its files may be changed.
+    writes: bool,
 }
 
 impl Files {
@@ -102,7 +104,17 @@ impl Files {
         }
         Ok(Self {
             directory: directory.to_path_buf(),
+            writes: true,
         })
+    }
+
+    /// The directory, whose files are only read.
+    #[must_use]
+    pub fn to_read(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_path_buf(),
+            writes: false,
+        }
     }
 }
 
@@ -141,7 +153,7 @@ impl Disk for Files {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(self.writes)
             .open(self.path(name))?;
         Ok(Arc::new(file))
     }

@@ -12,6 +12,7 @@
 //! the disk, raise the watermark above what is synced, or write after a sync has failed.
 
 mod copier;
+pub mod inspect;
 mod ledger;
 mod reader;
 mod record;
@@ -77,6 +78,7 @@ pub struct JournalFile {
     /// Queues that nobody has asked for since the journal was opened.
     unclaimed: Mutex<HashSet<u64, RandomState>>,
     last_queue: u64,
+    lost: u64,
     hand: Hand,
 }
 
@@ -176,10 +178,10 @@ impl JournalFile {
             ),
             why: why.to_string(),
         };
-        let mut found = recover::recover(&*disk, origins).map_err(fault)?;
+        let mut found = recover::recover(&*disk, origins, |_, _, _| ()).map_err(fault)?;
+        found.make_sure().map_err(fault)?;
         found.tell(&*disk);
-        let numbers = recover::numbers(&*disk).map_err(fault)?;
-        let next = numbers.last().map_or(1, |last| last + 1);
+        let next = recover::next_number(&*disk).map_err(fault)?;
         let mut tail = Tail::new(next, found.last.number, options.segment_bytes);
         let lost = found.rescue(&mut tail).map_err(fault)?;
         if lost > 0 {
@@ -217,6 +219,7 @@ impl JournalFile {
             origins: origins.to_vec(),
             unclaimed: Mutex::new(queues),
             last_queue,
+            lost,
             hand,
         })
     }
@@ -251,6 +254,11 @@ impl JournalFile {
         self.shared.state.lock().rung = true;
         self.shared.work.notify_one();
         number
+    }
+
+    /// Messages of damaged segments that were wanted and could not be read when it was opened.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     fn stop(&mut self) {
@@ -432,8 +440,9 @@ impl Journal for JournalFile {
 
 impl Recovered {
     fn tell(&self, disk: &dyn Disk) {
-        if self.records > 0 {
-            let (records, bytes) = (self.records, self.bytes);
+        if !self.records.is_empty() {
+            let records: u64 = self.records.values().sum();
+            let bytes = self.bytes;
             let messages = self.ledger.messages();
             tracing::info!(records, bytes, messages, "read the journal");
         }
@@ -454,7 +463,7 @@ impl Recovered {
     fn set_aside(&self, disk: &dyn Disk) -> io::Result<()> {
         for damaged in &self.damaged {
             let name = segment::name(damaged.segment);
-            disk.rename(&name, &format!("{name}.damaged"))?;
+            disk.rename(&name, &format!("{name}{}", segment::DAMAGED))?;
         }
         Ok(())
     }

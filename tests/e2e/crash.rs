@@ -1,5 +1,10 @@
 //! The program, killed again and again over one data directory.
 
+mod amqp;
+mod mqtt;
+mod oracle;
+mod storm;
+
 use std::collections::BTreeSet;
 
 use futures_lite::StreamExt;
@@ -14,6 +19,7 @@ use crate::broker::within;
 use crate::program::Program;
 
 const KILLS: usize = 12;
+const STORM_KILLS: u64 = 10;
 const WINDOW: u32 = 64;
 
 async fn connected(program: &Program) -> Channel {
@@ -104,4 +110,20 @@ async fn d1_kills_lose_nothing_that_was_confirmed() {
         confirmed.remove(&number);
         last = Some(number);
     }
+}
+
+/// FEATURES D1, M7, M8: clients of both protocols lose nothing that was acknowledged, get nothing
+/// twice that is not marked so, and nothing of QoS 2 twice after PUBREC, though their broker is
+/// killed at any instant and while it starts. `LEVERET_CRASH_KILLS` says how often; `cargo xtask
+/// crash` sets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d1_a_storm_of_kills_loses_nothing() {
+    let given = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let kills = given("LEVERET_CRASH_KILLS").unwrap_or(STORM_KILLS);
+    let seed = given("LEVERET_CRASH_SEED").unwrap_or(1);
+    let directory = tempfile::tempdir().expect("a data directory");
+    let summary = storm::run(directory.path(), kills, seed).await;
+    println!("{summary}");
+    assert_eq!(summary.kills, kills);
+    summary.assert_sound();
 }

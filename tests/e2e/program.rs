@@ -36,17 +36,60 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A broker that may not be ready yet. Killed when a test ends without it.
+pub(crate) struct Starting(Child);
+
+impl Starting {
+    pub(crate) fn begin(data_dir: &Path) -> Self {
+        Self(spawn(data_dir, &[]))
+    }
+
+    /// Waits until the data directory is its own: next it reads what is there.
+    pub(crate) fn wait_for_lock(&self, data_dir: &Path) {
+        let mine = format!("{}\n", self.0.id());
+        let lock = data_dir.join("leveret.lock");
+        while std::fs::read_to_string(&lock).ok() != Some(mine.clone()) {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // It has ended already if the test went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn spawn(data_dir: &Path, sets: &[&str]) -> Child {
+    let mut command = program();
+    command
+        .args(["server", "--set", "listeners.tcp.default=127.0.0.1:0"])
+        .args(["--set", "mqtt.listeners.tcp.default=127.0.0.1:0"])
+        .args(["--log-level", "warning", "--data-dir"])
+        .arg(data_dir)
+        .stdout(Stdio::piped());
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    command.spawn().expect("it runs")
+}
+
 impl Program {
     /// Starts, and waits until it says that it is ready.
     pub(crate) fn start(data_dir: &Path) -> Self {
-        let mut child = program()
-            .args(["server", "--set", "listeners.tcp.default=127.0.0.1:0"])
-            .args(["--set", "mqtt.listeners.tcp.default=127.0.0.1:0"])
-            .args(["--log-level", "warning", "--data-dir"])
-            .arg(data_dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it runs");
+        Self::start_with(data_dir, &[])
+    }
+
+    /// The same with settings, `KEY=VALUE` each.
+    pub(crate) fn start_with(data_dir: &Path, sets: &[&str]) -> Self {
+        let mut child = spawn(data_dir, sets);
         let stdout = child.stdout.take().expect("it is piped");
         let mut banner = Vec::new();
         for line in BufReader::new(stdout).lines() {
@@ -71,6 +114,10 @@ impl Program {
         found
             .unwrap_or_else(|| panic!("an address in {line}"))
             .to_owned()
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Sends a signal, and gives the exit code.

@@ -37,7 +37,7 @@ const SUBACK: u8 = 0x90;
 const DISCONNECT: u8 = 0xe0;
 
 /// A client that says byte for byte what it is told to.
-struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
 /// A packet: its first byte, and what is behind the length.
 type Packet = (u8, Vec<u8>);
@@ -49,11 +49,11 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
 
 /// What CONNECT says beside the client's identifier.
 #[derive(Clone, Copy, Default)]
-struct Connect<'a> {
-    clean_start: bool,
-    session_s: u32,
+pub(crate) struct Connect<'a> {
+    pub(crate) clean_start: bool,
+    pub(crate) session_s: u32,
     /// Topic and delay.
-    will: Option<(&'a str, u32)>,
+    pub(crate) will: Option<(&'a str, u32)>,
 }
 
 impl Connect<'_> {
@@ -66,7 +66,7 @@ impl Connect<'_> {
 
 impl Raw {
     /// Connects; says whether there was a session.
-    fn connect(program: &Program, client_id: &str, wish: Connect<'_>) -> (Self, bool) {
+    pub(crate) fn connect(program: &Program, client_id: &str, wish: Connect<'_>) -> (Self, bool) {
         let stream = TcpStream::connect(program.address("MQTT")).expect("it listens");
         let limit = Some(Duration::from_secs(30));
         stream.set_read_timeout(limit).expect("can be set");
@@ -111,7 +111,7 @@ impl Raw {
     }
 
     /// Publishes, and waits for what says that the broker has it.
-    fn publish(&mut self, flags: u8, topic: &str, id: u16, payload: &str) {
+    pub(crate) fn publish(&mut self, flags: u8, topic: &str, id: u16, payload: &str) {
         let mut body = Vec::new();
         text(&mut body, topic.as_bytes());
         let qos = flags >> 1 & 3;
@@ -127,17 +127,24 @@ impl Raw {
         }
     }
 
-    fn release(&mut self, id: u16) {
+    pub(crate) fn release(&mut self, id: u16) {
         self.send(PUBREL, &id.to_be_bytes());
         assert_eq!(self.expect(PUBCOMP)[..2], id.to_be_bytes());
     }
 
-    fn subscribe(&mut self, filter: &str) {
+    pub(crate) fn subscribe(&mut self, filter: &str) {
         let mut body = vec![0, 1, 0];
         text(&mut body, filter.as_bytes());
         body.push(1);
         self.send(SUBSCRIBE, &body);
         self.expect(SUBACK);
+    }
+
+    /// Leaves, with the will published when it is due (MQTT 5.0 §3.14.2.1).
+    pub(crate) fn leave_with_will(mut self) {
+        self.send(DISCONNECT, &[4]);
+        let mut end = Vec::new();
+        self.0.read_to_end(&mut end).expect("it is closed");
     }
 
     /// The topic of the next message that was not sent before.
@@ -151,7 +158,7 @@ impl Raw {
     }
 
     /// The next message: QoS and flags, topic, payload. It is acknowledged.
-    fn message(&mut self) -> (u8, String, String) {
+    pub(crate) fn message(&mut self) -> (u8, String, String) {
         let (first, body) = self.next();
         assert_eq!(first & 0xf0, PUBLISH, "{body:?}");
         let topic_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
@@ -172,10 +179,10 @@ fn again(program: Program, directory: &Path) -> Program {
     Program::start(directory)
 }
 
-const RETAIN: u8 = 1;
-const QOS1: u8 = 2;
-const QOS2: u8 = 4;
-const DUP: u8 = 8;
+pub(crate) const RETAIN: u8 = 1;
+pub(crate) const QOS1: u8 = 2;
+pub(crate) const QOS2: u8 = 4;
+pub(crate) const DUP: u8 = 8;
 
 /// FEATURES M10: what was retained, replaced and cleared before kill -9 is so after it.
 #[test]
@@ -263,11 +270,9 @@ fn m11_delayed_wills_survive_a_kill() {
             will: Some((topic, delay_s)),
             ..Connect::SESSION
         };
-        let (mut client, _) = Raw::connect(&program, client_id, wish);
-        // MQTT 5.0 §3.14.2.1: with will message. What follows is behind it in the journal.
-        client.send(DISCONNECT, &[4]);
-        let mut end = Vec::new();
-        client.0.read_to_end(&mut end).expect("it is closed");
+        let (client, _) = Raw::connect(&program, client_id, wish);
+        // What follows is behind it in the journal.
+        client.leave_with_will();
     }
     let (mut fence, _) = Raw::connect(&program, "f", Connect::default());
     fence.publish(QOS1, "will/fence", 1, "fence");
@@ -302,7 +307,7 @@ fn m11_delayed_wills_survive_a_kill() {
 }
 
 /// A broker over what is in this directory, at this time.
-fn broker_at(directory: &DataDir, now: Time) -> (Arc<Broker>, Arc<JournalFile>) {
+pub(crate) fn broker_at(directory: &DataDir, now: Time) -> (Arc<Broker>, Arc<JournalFile>) {
     broker_with(directory, now, Options::default())
 }
 

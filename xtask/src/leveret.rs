@@ -2,6 +2,7 @@
 //!
 //! Owns cargo's command line. Never builds anything but release binaries.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,16 +25,20 @@ pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
+/// Cargo itself.
+pub(crate) fn cargo() -> OsString {
+    // Set by `cargo run`, which is how chores are started.
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// Builds a release binary and says where it is.
 ///
 /// # Errors
 /// When it does not build.
 pub(crate) fn build(root: &Path, package: &str, binary: &str) -> Result<PathBuf> {
     println!("building the release binary of {package}");
-    // Set by `cargo run`, which is how chores are started.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     process::must(
-        Command::new(cargo)
+        Command::new(cargo())
             .current_dir(root)
             .args(["build", "--quiet", "--release"])
             .args(["--package", package, "--bin", binary]),

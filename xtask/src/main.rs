@@ -4,8 +4,11 @@
 //! ships.
 
 mod compare;
+mod crash;
 mod debian;
 mod durability;
+mod faults;
+mod fixture;
 mod interop;
 mod interrupt;
 mod leveret;
@@ -35,6 +38,12 @@ enum Chore {
     Durability(durability::Options),
     /// Simulates the whole broker with crashes and a faulty disk, seed after seed.
     Sim(sim::Options),
+    /// Kills a broker again and again under clients of both protocols, and tells what they saw.
+    Crash(crash::Options),
+    /// Runs the broker on a file system that fills up, and on a read-only one. Takes root.
+    Faults,
+    /// Makes the small data directory that later versions must open.
+    Fixture(fixture::Options),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -43,5 +52,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Compare(options) => compare::run(&options),
         Chore::Durability(options) => durability::run(&options),
         Chore::Sim(options) => sim::run(&options),
+        Chore::Crash(options) => crash::run(&options),
+        Chore::Faults => faults::run(),
+        Chore::Fixture(options) => fixture::run(&options),
     }
 }

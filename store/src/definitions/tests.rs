@@ -365,3 +365,85 @@ impl StorageBackend for TestDisk {
         self.memory.write(offset, data)
     }
 }
+
+/// FEATURES D2: a definitions file that was cut or changed anywhere is opened with what it has, or
+/// refused by name; nothing panics, and looking at it says the same and changes nothing.
+#[test]
+fn d2_definitions_cut_and_changed_anywhere() {
+    let root = tempfile::tempdir().expect("directory");
+    let held = DataDir::open(root.path()).expect("opens");
+    let path = root.path().join(DEFINITIONS_FILE);
+    let file = DefinitionsFile::open(&held).expect("makes");
+    for number in 0..300 {
+        let value = "x".repeat(number % 200);
+        file.submit(vec![put(Kind::Queue, &number.to_string(), &value)]);
+    }
+    file.close().expect("closes");
+    let whole = fs::read(&path).expect("reads");
+    let used = whole.iter().rposition(|byte| *byte != 0).expect("is used");
+    let start = format!("definitions file {} cannot be ", path.display());
+    let (mut opened, mut refused) = (0, 0);
+    for step in 0..240 {
+        let at = step * used / 240;
+        let mut bytes = whole.clone();
+        if step % 2 == 0 {
+            bytes[at] ^= 1 << (step % 8);
+        } else {
+            bytes.truncate(at);
+        }
+        fs::write(&path, &bytes).expect("writes");
+        let looked = inspect::inspect(root.path());
+        assert!(
+            fs::read(&path).expect("reads") == bytes,
+            "byte {at}: changed"
+        );
+        let tried = DefinitionsFile::open(&held).and_then(|file| {
+            let mut records = 0;
+            file.load(Kind::Queue, &mut |_, _| records += 1)?;
+            Ok(records)
+        });
+        match tried {
+            Ok(records) => {
+                assert!(records <= 300, "byte {at}: {records}");
+                opened += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().starts_with(&start), "byte {at}: {error}");
+                refused += 1;
+            }
+        }
+        if let Err(error) = looked {
+            assert!(error.to_string().starts_with(&start), "byte {at}: {error}");
+        }
+    }
+    assert!(
+        opened > 0 && refused > 0,
+        "{opened} opened, {refused} refused"
+    );
+}
+
+/// FEATURES D2: looking at sound definitions tells so and shows them; there may be none.
+#[test]
+fn d2_definitions_are_looked_at() {
+    let root = tempfile::tempdir().expect("directory");
+    assert!(
+        inspect::inspect(root.path())
+            .expect("nothing fails")
+            .is_none()
+    );
+    let held = DataDir::open(root.path()).expect("opens");
+    let file = DefinitionsFile::open(&held).expect("makes");
+    file.submit(vec![put(Kind::Queue, "q", "x")]);
+    file.close().expect("closes");
+    let looked = inspect::inspect(root.path()).expect("can be read");
+    let looked = looked.expect("is there");
+    assert!(looked.sound);
+    let mut keys = Vec::new();
+    let loaded = looked.load(Kind::Queue, &mut |key, _| keys.push(key.to_vec()));
+    loaded.expect("can be read");
+    assert_eq!(keys, [b"q"]);
+    assert!(
+        inspect::repair(&held).expect("can be read"),
+        "there is nothing to mend"
+    );
+}

@@ -147,7 +147,12 @@ pub(super) fn end(segment: &[u8], at: usize) -> Option<usize> {
 /// Reads the record that begins at `at`.
 pub(super) fn read(segment: &[u8], at: usize, seal: Seal) -> Read<'_> {
     let Some(header) = segment.get(at..at + HEADER_BYTES) else {
-        return Read::End;
+        let rest = segment.get(at..).unwrap_or_default();
+        return if rest.iter().all(|byte| *byte == 0) {
+            Read::End
+        } else {
+            Read::Bad("a record that reaches beyond the file")
+        };
     };
     let (length, sum) = header.split_at(4);
     let body_bytes = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;

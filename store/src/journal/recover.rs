@@ -7,7 +7,7 @@
 //!                                                                   confirmed, it is cut
 //! ```
 //! Owns no thread; changes only what was torn. Reads every record's checksum, and keeps no message
-//! in memory: only where each lies.
+//! in memory: only where each lies. Inspection is the same, on a disk that is not changed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -50,22 +50,28 @@ pub(super) struct Recovered {
     pub(super) torn: Option<(u64, u64)>,
     /// The highest number of a queue that a record names.
     pub(super) last_queue: u64,
-    pub(super) records: u64,
+    /// Of each segment that was read.
+    pub(super) records: BTreeMap<u64, u64>,
     pub(super) bytes: u64,
     /// Batches that no later one says are synced, and where they begin.
     unproven: VecDeque<(u64, u64, u64)>,
     /// Files whose header cannot be read: nothing in them can.
     unreadable: BTreeMap<u64, Arc<dyn DiskFile>>,
+    /// A segment that ends early, where, and the batch that is not there.
+    missed: Option<(u64, u64, u64)>,
 }
 
 /// The segment that is being read.
-struct Reading<'a> {
-    number: u64,
-    bytes: &'a [u8],
-    seal: Seal,
+pub(super) struct Reading<'a> {
+    pub(super) number: u64,
+    pub(super) bytes: &'a [u8],
+    pub(super) seal: Seal,
     /// Tags of the protocols that this program speaks.
     tags: &'a BTreeSet<u8>,
 }
+
+/// Why a segment is damaged that ends where a batch does.
+const MISSING: &str = "it ends before what the next segment knows to be on disk";
 
 /// What is behind bytes that cannot be read.
 enum Behind {
@@ -76,11 +82,15 @@ enum Behind {
     Torn,
 }
 
-/// Reads all segments in order.
+/// Reads all segments in order, and shows each record and where it begins.
 ///
 /// # Errors
 /// A file cannot be read, or is of another version.
-pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::Result<Recovered> {
+pub(super) fn recover(
+    disk: &dyn Disk,
+    origins: &[&'static dyn Origin],
+    mut show: impl FnMut(&Reading<'_>, usize, Record<'_>),
+) -> io::Result<Recovered> {
     let tags = origins.iter().map(|origin| origin.tag()).collect();
     let mut found = Recovered::default();
     let mut bytes = Vec::new();
@@ -90,6 +100,11 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
         segment::read_into(&*file, &mut bytes)?;
         let nonce = match segment::read_header(&bytes, number) {
             Header::Other(version) => return Err(other_version(disk, number, version)),
+            Header::Empty if found.is_missed(number, disk, &numbers)? => {
+                found.note_damage(number, 0, "zeros where its header was");
+                found.unreadable.insert(number, file);
+                continue;
+            }
             // The crash came before the first batch in it was written.
             Header::Empty => {
                 disk.remove(&segment::name(number))?;
@@ -113,9 +128,13 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
             seal: Seal::new(nonce),
             tags: &tags,
         };
-        let (used, torn) = found.read(&reading, disk, &numbers)?;
+        let (used, torn) = found.read(&reading, disk, &numbers, &mut show)?;
         let seal = reading.seal;
-        if used <= segment::HEADER_BYTES && !found.is_damaged(number) {
+        let is_bare = used <= segment::HEADER_BYTES;
+        if is_bare && !torn && found.is_missed(number, disk, &numbers)? {
+            found.note_damage(number, used, MISSING);
+        }
+        if is_bare && !found.is_damaged(number) {
             disk.remove(&segment::name(number))?;
         } else {
             if file.size()? > used {
@@ -131,7 +150,6 @@ pub(super) fn recover(disk: &dyn Disk, origins: &[&'static dyn Origin]) -> io::R
             }
         }
     }
-    found.make_sure()?;
     Ok(found)
 }
 
@@ -142,6 +160,13 @@ pub(super) fn numbers(disk: &dyn Disk) -> io::Result<BTreeSet<u64>> {
         .iter()
         .filter_map(|name| segment::number(name))
         .collect())
+}
+
+/// The number of a segment that was never there, as far as one can see: nor is one set aside.
+pub(super) fn next_number(disk: &dyn Disk) -> io::Result<u64> {
+    let names = disk.list()?;
+    let number = |name: &String| segment::number(name).or_else(|| segment::number_aside(name));
+    Ok(names.iter().filter_map(number).max().unwrap_or(0) + 1)
 }
 
 fn other_version(disk: &dyn Disk, number: u64, version: u32) -> io::Error {
@@ -167,13 +192,16 @@ impl Recovered {
         reading: &Reading<'_>,
         disk: &dyn Disk,
         later: &BTreeSet<u64>,
+        show: &mut impl FnMut(&Reading<'_>, usize, Record<'_>),
     ) -> io::Result<(u64, bool)> {
         let bytes = reading.bytes;
         let mut at = segment::HEADER_BYTES as usize;
-        loop {
+        let mut records = 0;
+        let end = loop {
             let (why, is_end) = match record::read(bytes, at, reading.seal) {
                 Read::Record(record, next) => {
-                    self.records += 1;
+                    records += 1;
+                    show(reading, at, record);
                     self.bytes += (next - at) as u64;
                     self.apply(reading, at..next, record)?;
                     at = next;
@@ -183,17 +211,19 @@ impl Recovered {
                 Read::Bad(why) => (why, false),
             };
             match self.look_behind(reading, at, is_end, disk, later)? {
-                Behind::End => return Ok((at as u64, false)),
-                Behind::Torn => return Ok((at as u64, true)),
+                Behind::End => break (at as u64, false),
+                Behind::Torn => break (at as u64, true),
                 Behind::Damage(next) => {
                     self.note_damage(reading.number, at as u64, why);
                     match next {
                         Some(next) => at = next,
-                        None => return Ok((bytes.len() as u64, false)),
+                        None => break (bytes.len() as u64, false),
                     }
                 }
             }
-        }
+        };
+        self.records.insert(reading.number, records);
+        Ok(end)
     }
 
     /// Tells damage from what was torn, and finds where it goes on.
@@ -212,28 +242,38 @@ impl Recovered {
             !is_end && matches!(read, Read::Record(..))
         };
         let follower = record::end(bytes, at).filter(follows);
-        let here = || marks(reading.bytes, at, reading.seal, self.last.number);
-        let first = here().next().map(|(place, _)| place);
-        if here().any(|(_, mark)| self.proves(mark, true)) {
-            return Ok(Behind::Damage(follower.or(first)));
-        }
-        if is_end && first.is_none() {
+        let here = next_mark(bytes, at, reading.seal, |mark| {
+            mark.number > self.last.number
+        });
+        if is_end && here.is_none() {
             // Or a whole batch was torn away: nothing of it was confirmed.
             return Ok(Behind::End);
         }
-        for number in later {
-            let file = disk.open(&segment::name(*number))?;
-            let other = segment::read(&*file)?;
-            let Header::Ours { nonce, .. } = segment::read_header(&other, *number) else {
+        let proof = next_mark(bytes, at, reading.seal, |mark| self.proves(mark, true));
+        Ok(
+            if proof.is_some() || self.is_missed(reading.number, disk, later)? {
+                Behind::Damage(follower.or(here.map(|(place, _)| place)))
+            } else {
+                Behind::Torn
+            },
+        )
+    }
+
+    /// Whether a later segment proves that what cannot be read in this one was on disk.
+    fn is_missed(&self, number: u64, disk: &dyn Disk, later: &BTreeSet<u64>) -> io::Result<bool> {
+        for other in later {
+            let file = disk.open(&segment::name(*other))?;
+            let bytes = segment::read(&*file)?;
+            let Header::Ours { nonce, .. } = segment::read_header(&bytes, *other) else {
                 continue;
             };
             let from = segment::HEADER_BYTES as usize;
-            let mut there = marks(&other, from, Seal::new(nonce), self.last.number);
-            if there.any(|(_, mark)| self.proves(mark, mark.segment > reading.number)) {
-                return Ok(Behind::Damage(follower.or(first)));
+            let proves = |mark: Mark| self.proves(mark, mark.segment > number);
+            if next_mark(&bytes, from, Seal::new(nonce), proves).is_some() {
+                return Ok(true);
             }
         }
-        Ok(Behind::Torn)
+        Ok(false)
     }
 
     /// Whether a later batch proves that what cannot be read was on disk. `begins_behind`: it
@@ -245,7 +285,10 @@ impl Recovered {
 
     /// Has the disk take again what it may never have taken: what was read is built on from now on,
     /// and a process that was killed after a failed sync leaves what only memory has.
-    fn make_sure(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub(super) fn make_sure(&self) -> io::Result<()> {
         let Some(&(_, first, offset)) = self.unproven.front() else {
             return Ok(());
         };
@@ -257,6 +300,27 @@ impl Recovered {
             segment.file.sync()?;
         }
         Ok(())
+    }
+
+    /// A batch begins, or goes on, with this mark: what should be before it, and whether what was
+    /// missed earlier was on disk.
+    fn see(&mut self, mark: Mark, segment: u64, begins_file: bool) {
+        let next = self.last.number + 1;
+        let began_before = mark.segment < segment && mark.number == next;
+        let before = segment.wrapping_sub(1);
+        if begins_file
+            && (mark.number > next || began_before)
+            && let Some(segment) = self.segments.get(&before)
+        {
+            self.missed = Some((before, segment.used, next));
+        }
+        if let Some((segment, offset, batch)) = self.missed
+            && mark.synced >= batch
+        {
+            self.missed = None;
+            self.note_damage(segment, offset, MISSING);
+        }
+        self.last = mark;
     }
 
     fn note_damage(&mut self, segment: u64, offset: u64, why: &'static str) {
@@ -314,13 +378,14 @@ impl Recovered {
                 self.ledger.forget(queue);
             }
             Record::Batch(mark) => {
-                self.last = mark;
+                let begins_file = u64::from(place.offset) == segment::HEADER_BYTES;
+                self.see(mark, reading.number, begins_file);
                 while self
                     .unproven
                     .pop_front_if(|(batch, ..)| *batch <= mark.synced)
                     .is_some()
                 {}
-                let place = (mark.number, reading.number, range.start as u64);
+                let place = (mark.number, reading.number, u64::from(place.offset));
                 self.unproven.push_back(place);
             }
         }
@@ -438,30 +503,32 @@ pub(super) fn next_readable(
     {
         return Some((record, follower, next));
     }
-    let (at, _) = marks(bytes, at, seal, 0).next()?;
+    let (at, _) = next_mark(bytes, at, seal, |_| true)?;
     match record::read(bytes, at, seal) {
         Read::Record(record, next) => Some((record, at, next)),
         _ => None,
     }
 }
 
-/// The marks from here on of batches that are later than this one, wherever they are.
-fn marks(bytes: &[u8], from: usize, seal: Seal, batch: u64) -> impl Iterator<Item = (usize, Mark)> {
+/// The first mark from here on that is wanted.
+fn next_mark(
+    bytes: &[u8],
+    from: usize,
+    seal: Seal,
+    is_wanted: impl Fn(Mark) -> bool,
+) -> Option<(usize, Mark)> {
     let mut at = from;
-    std::iter::from_fn(move || {
-        while let Some(rest) = bytes.get(at..)
-            && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
+    while let Some(rest) = bytes.get(at..)
+        && let Some(found) = rest.iter().position(|byte| *byte == BATCH_LENGTH[0])
+    {
+        at += found;
+        if bytes[at..].starts_with(&BATCH_LENGTH)
+            && let Read::Record(Record::Batch(mark), _) = record::read(bytes, at, seal)
+            && is_wanted(mark)
         {
-            let place = at + found;
-            at = place + 1;
-            if bytes[place..].starts_with(&BATCH_LENGTH)
-                && let Read::Record(Record::Batch(mark), next) = record::read(bytes, place, seal)
-                && mark.number > batch
-            {
-                at = next;
-                return Some((place, mark));
-            }
+            return Some((at, mark));
         }
-        None
-    })
+        at += 1;
+    }
+    None
 }

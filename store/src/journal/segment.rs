@@ -30,6 +30,14 @@ pub(super) fn number(name: &str) -> Option<u64> {
         .flatten()
 }
 
+/// What a segment's name ends with that was set aside.
+pub(super) const DAMAGED: &str = ".damaged";
+
+/// The number of a segment that was set aside under this name.
+pub(super) fn number_aside(name: &str) -> Option<u64> {
+    number(name.strip_suffix(DAMAGED)?)
+}
+
 fn header(number: u64, nonce: u64) -> [u8; HEADER_BYTES as usize] {
     let mut bytes = [0; HEADER_BYTES as usize];
     let (copy, second) = bytes.split_at_mut(COPY_BYTES);

@@ -1,5 +1,6 @@
 //! The journal on a disk that loses, tears and fails.
 
+mod damage;
 mod disk;
 
 use std::collections::BTreeSet;
@@ -57,10 +58,10 @@ fn slot(queue: u64, seq: u64) -> Slot {
 
 /// Waits until everything up to this is durable; `false` if it never will be.
 fn wait(journal: &JournalFile, number: u64) -> bool {
-    reaches(journal, journal.watermark(), number)
+    reaches(journal.watermark(), number)
 }
 
-fn reaches(journal: &JournalFile, mark: &Watermark, number: u64) -> bool {
+fn reaches(mark: &Watermark, number: u64) -> bool {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     struct Tell(std::sync::mpsc::SyncSender<()>);
     impl Wake for Tell {
@@ -359,6 +360,30 @@ fn d1_what_waits_for_its_queue_is_confirmed_with_it() {
     assert!(journal.watermark().durable() >= appended.number);
 }
 
+/// An orderly stop waits for no interval, whether what is appended is written already or not.
+#[test]
+fn what_could_wait_can_be_hurried() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let patient = Options {
+        interval: Duration::from_secs(100_000),
+        ..OPTIONS
+    };
+    let journal = JournalFile::open(disk, &patient, &[&AmqpOrigin], Arc::default());
+    let journal = journal.expect("it opens");
+    for seq in 0..2 {
+        let slot = Slot {
+            durability: Durability::Interval,
+            ..slot(1, seq)
+        };
+        let number = journal.publish(slot, &message(b"x"), None).number;
+        while seq == 0 && journal.written().durable() < number {
+            thread::yield_now();
+        }
+        assert_eq!(journal.flush(), number);
+        assert!(wait(&journal, number));
+    }
+}
+
 /// FEATURES D1, D3: after a failed sync nothing is confirmed, and what was before is there.
 #[test]
 fn d3_a_failed_sync_confirms_nothing() {
@@ -482,7 +507,7 @@ fn d1_what_is_written_and_what_is_synced() {
             ..slot(1, 1)
         };
         let appended = journal.publish(slot, &message(b"written"), None);
-        assert!(reaches(&journal, journal.written(), appended.number));
+        assert!(reaches(journal.written(), appended.number));
         if is_synced {
             assert!(wait(&journal, appended.number));
         }
@@ -548,13 +573,13 @@ fn d1_what_replaces_a_message_is_on_disk_before_its_file_goes() {
     while disk.names().len() < 2 {
         let appended = journal.publish(unsynced(9, seq), &message(&[0; 700]), None);
         journal.settle(9, &[seq], Some(Durability::None));
-        assert!(reaches(&journal, journal.written(), appended.number));
+        assert!(reaches(journal.written(), appended.number));
         seq += 1;
     }
     let second = journal.publish(unsynced(1, 2), &message(b"second"), None);
     journal.settle(1, &[1], Some(Durability::None));
     let behind = journal.publish(unsynced(9, seq), &message(b""), None);
-    assert!(reaches(&journal, journal.written(), behind.number));
+    assert!(reaches(journal.written(), behind.number));
     let cut = Arc::new(disk.after_power_cut(|| 1));
     let synced = journal.watermark().durable() >= second.number;
     let back = recovered(&open(&cut), 1);

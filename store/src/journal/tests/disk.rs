@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -27,6 +27,8 @@ pub(super) struct Fate {
     /// Bytes that may still be reserved.
     pub(super) room: AtomicI64,
     pub(super) written: AtomicU64,
+    /// The process may open no file more.
+    pub(super) no_files: AtomicBool,
 }
 
 impl Default for Fate {
@@ -35,6 +37,7 @@ impl Default for Fate {
             syncs: AtomicI64::new(-1),
             room: AtomicI64::new(i64::MAX),
             written: AtomicU64::new(0),
+            no_files: AtomicBool::new(false),
         }
     }
 }
@@ -114,6 +117,14 @@ impl MemoryDisk {
         self.files.lock()[name].state.lock().seen.clone()
     }
 
+    /// All files.
+    pub(super) fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        let names = self.names().into_iter();
+        names
+            .map(|name| (name.clone(), self.bytes(&name)))
+            .collect()
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.files.lock().keys().cloned().collect()
     }
@@ -139,6 +150,9 @@ impl Disk for MemoryDisk {
     }
 
     fn make(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        if self.fate.no_files.load(Ordering::Relaxed) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         if self.fate.room.fetch_sub(bytes as i64, Ordering::Relaxed) < bytes as i64 {
             self.fate.room.fetch_add(bytes as i64, Ordering::Relaxed);
             return Err(io::ErrorKind::StorageFull.into());
