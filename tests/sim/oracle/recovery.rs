@@ -85,7 +85,10 @@ impl Oracle {
         let mut last = 0;
         held.next_seq = found.last().map_or(0, |(seq, _)| seq + 1);
         for (seq, message) in found {
-            let (place, wanted, copy) = self.find(id, held, &mut left, (*seq, *message))?;
+            let same = |(other, held): &(u64, Id)| (held == message).then_some(*other);
+            let numbers: Vec<u64> = found.iter().filter_map(same).collect();
+            let what = (*seq, *message);
+            let (place, wanted, copy) = self.find(id, held, &mut left, what, &numbers)?;
             // What is back although it was settled has its place by a number that others may have
             // been given meanwhile.
             if wanted && place < last {
@@ -142,13 +145,14 @@ impl Oracle {
     }
 
     /// The copy that a message found is, and its place: one that is wanted, as the flag says, or
-    /// one whose settling may have been lost.
+    /// one whose settling may have been lost. `numbers` are those of all copies that are found.
     fn find(
         &self,
         id: u64,
         held: &mut Held,
         left: &mut BTreeMap<u64, Copy>,
         (seq, message): (u64, Id),
+        numbers: &[u64],
     ) -> Result<(u64, bool, Copy), Violation> {
         let mut same = left
             .iter()
@@ -159,6 +163,16 @@ impl Oracle {
             && let Some(copy) = left.remove(&place)
         {
             return Ok((place, true, copy));
+        }
+        // Of one that was published twice, two consumers may have had each the other's copy.
+        let mut same = left.iter().filter(|(_, copy)| {
+            copy.message == message && copy.persistent && !numbers.contains(&copy.seq)
+        });
+        let other = same.next().map(|(place, _)| *place);
+        if let Some(place) = other
+            && let Some(copy) = left.remove(&place)
+        {
+            return Ok((place, false, Copy { seq, ..copy }));
         }
         // Numbers are given again when nothing was left of those that had them.
         let mut gone = held.gone.iter().rev();
