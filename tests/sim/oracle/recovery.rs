@@ -27,6 +27,7 @@ impl Oracle {
         now: u64,
     ) -> Check {
         self.conns.clear();
+        self.before_start = self.transmissions;
         self.may_vanish.clear();
         self.recover_received(unreleased)?;
         let mut before = std::mem::take(&mut self.queues);
@@ -164,37 +165,35 @@ impl Oracle {
         {
             return Ok((place, true, copy));
         }
-        // Of one that was published twice, two consumers may have had each the other's copy.
-        let mut same = left.iter().filter(|(_, copy)| {
-            copy.message == message && copy.persistent && !numbers.contains(&copy.seq)
-        });
-        let other = same.next().map(|(place, _)| *place);
-        if let Some(place) = other
-            && let Some(copy) = left.remove(&place)
-        {
-            return Ok((place, false, Copy { seq, ..copy }));
-        }
         // Numbers are given again when nothing was left of those that had them.
         let mut gone = held.gone.iter().rev();
         let gone = gone.find(|(_, gone)| gone.seq == seq && gone.message == message);
-        let doubtful = |gone: &Gone| gone.persistent && self.is_doubtful(gone.epoch);
-        let Some((&place, found)) = gone.filter(|(_, gone)| doubtful(gone)) else {
-            let what = match gone {
-                Some((_, gone)) => format!("a message is back that was {}", gone.why),
-                None => "a message is found that was never there".to_owned(),
-            };
+        let Some((&place, found)) = gone else {
+            let what = "a message is found that was never there";
             return violation(what, Some(message), Some(id));
         };
-        let copy = Copy {
+        let mut copy = Copy {
             message,
             seq,
             place: Where::Ready,
             redelivered: true,
-            persistent: true,
+            persistent: found.persistent,
             owed: false,
             expires: found.expires,
             since: self.step,
         };
+        if !found.persistent || !self.is_doubtful(found.epoch) {
+            // Of one that was published twice, two consumers may have had each the other's copy.
+            let mut same = left.iter().filter(|(_, copy)| {
+                copy.message == message && copy.persistent && !numbers.contains(&copy.seq)
+            });
+            let other = same.next().map(|(place, _)| *place);
+            let Some(other) = other.and_then(|place| left.remove(&place)) else {
+                let what = format!("a message is back that was {}", found.why);
+                return violation(what, Some(message), Some(id));
+            };
+            (copy.owed, copy.persistent) = (other.owed, true);
+        }
         held.gone.remove(&place);
         Ok((place, false, copy))
     }
