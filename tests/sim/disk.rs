@@ -1,9 +1,10 @@
 //! The faulty disk: it tears writes, loses and reorders what was not synced, fails, is full for a
 //! while, and ends the process or the power before, in the middle of, or after any operation.
 //!
-//! A sector is written as a whole or not at all, by a write that is cut short as well. What was written to it since the last sync is a
-//! list of states; a power cut leaves any of them, of each sector on its own. Removals of files
-//! become durable in their order, with the next file that is made or renamed.
+//! A sector is written as a whole or not at all, by a write that is cut short as well. What was
+//! written to it since the last sync is a list of states; a power cut leaves any of them, of each
+//! sector on its own. Removals of files become durable in their order, with the next file that is
+//! made or renamed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
