@@ -21,12 +21,12 @@ pub trait Disk: Send + Sync {
     /// What the system answered.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file with room for so many bytes, which read as zero until they are written. Its
-    /// name is on disk when this returns.
+    /// Makes a file that begins with `head` and has room for so many bytes, which read as zero until
+    /// they are written. Its name and its beginning are on disk when this returns.
     ///
     /// # Errors
     /// What the system answered; no file is left behind.
-    fn make(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+    fn make(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Opens a file that is there.
     ///
@@ -128,7 +128,7 @@ impl Disk for Files {
         Ok(names)
     }
 
-    fn make(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+    fn make(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path(name);
         let mut options = OpenOptions::new();
         let file = options
@@ -138,6 +138,7 @@ impl Disk for Files {
             .mode(0o600)
             .open(&path)?;
         let made = reserve(&file, bytes)
+            .and_then(|()| FileExt::write_all_at(&file, head, 0))
             .and_then(|()| file.sync_all())
             .and_then(|()| atomic_file::sync_directory(&self.directory));
         match made {

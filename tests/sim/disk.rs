@@ -1,9 +1,10 @@
 //! The faulty disk: it tears writes, loses and reorders what was not synced, fails, is full for a
 //! while, and ends the process or the power before, in the middle of, or after any operation.
 //!
-//! A sector is written as a whole or not at all, by a write that is cut short as well. What was written to it since the last sync is a
-//! list of states; a power cut leaves any of them, of each sector on its own. Removals of files
-//! become durable in their order, with the next file that is made or renamed.
+//! A sector is written as a whole or not at all, by a write that is cut short as well. What was
+//! written to it since the last sync is a list of states; a power cut leaves any of them, of each
+//! sector on its own. Removals of files become durable in their order, with the next file that is
+//! made or renamed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -284,26 +285,28 @@ impl Disk for SimDisk {
         Ok(self.names())
     }
 
-    fn make(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+    fn make(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.0.lock();
         if state.full {
             state.counts.full += 1;
             return Err(io::ErrorKind::StorageFull.into());
         }
         let course = state.begin(Operation::Make)?;
-        let mut size = bytes as usize;
+        let (mut size, mut begun) = (bytes as usize, head.len());
         if matches!(course, Course::Half) {
             if state.random.percent(30) {
                 return Err(ended());
             }
             size = state.random.below(size + 1);
+            begun = state.random.below(begun.min(size) + 1);
         }
         state.removed.clear();
         let file = state.next_file;
         state.next_file += 1;
-        let zeros = vec![0; size];
+        let mut all = vec![0; size];
+        all[..begun].copy_from_slice(&head[..begun]);
         let held = state.file(file);
-        (held.seen, held.synced) = (zeros.clone(), zeros);
+        (held.seen, held.synced) = (all.clone(), all);
         state.names.insert(name.to_owned(), file);
         course.result()?;
         let disk = Arc::clone(&self.0);

@@ -252,6 +252,8 @@ pub(crate) struct Oracle {
     /// Names of queues that may vanish in this step.
     may_vanish: Vec<String>,
     transmissions: u64,
+    /// The last of them before this life of the broker.
+    before_start: u64,
     pub(crate) step: u64,
     /// What is settled now is surely on disk when this is below [`Self::synced`].
     pub(crate) epoch: u64,
@@ -271,6 +273,7 @@ impl Oracle {
             received: BTreeMap::new(),
             may_vanish: Vec::new(),
             transmissions: 0,
+            before_start: 0,
             step: 0,
             epoch: 1,
             synced: 0,
@@ -391,12 +394,18 @@ impl Oracle {
         place
     }
 
-    /// The publisher was told that the broker has the message.
-    fn acknowledged(&mut self, place: u64) {
+    /// The publisher was told that the broker has the message: that of this transmission, or what
+    /// a restart found of a `message` that is known by its packet id.
+    fn acknowledged(&mut self, place: u64, message: Option<Id>) {
         self.counts.acknowledged += 1;
+        let known = place <= self.before_start;
         let all = self.queues.values_mut().chain(self.deleted.values_mut());
         for held in all {
             if let Some(copy) = held.copies.get_mut(&place) {
+                copy.owed = true;
+            }
+            let copies = held.copies.values_mut().filter(|_| known);
+            for copy in copies.filter(|copy| Some(copy.message) == message) {
                 copy.owed = true;
             }
         }

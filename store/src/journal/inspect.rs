@@ -262,7 +262,7 @@ impl Disk for Untouched<'_> {
         self.0.list()
     }
 
-    fn make(&self, _: &str, _: u64) -> io::Result<Arc<dyn DiskFile>> {
+    fn make(&self, _: &str, _: u64, _: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 

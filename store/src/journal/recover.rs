@@ -91,6 +91,32 @@ pub(super) fn recover(
     origins: &[&'static dyn Origin],
     mut show: impl FnMut(&Reading<'_>, usize, Record<'_>),
 ) -> io::Result<Recovered> {
+    let found = recover_all(disk, origins, &mut show)?;
+    let Some((last, ..)) = found.missed else {
+        return Ok(found);
+    };
+    // A batch lost its beginning, and nothing says that it was on disk: its rest is torn as well.
+    let before = numbers(disk)?;
+    for number in before.range(last + 1..) {
+        disk.remove(&segment::name(*number))?;
+    }
+    if numbers(disk)? == before {
+        // The disk is only looked at.
+        return Ok(found);
+    }
+    let torn = Some((
+        last,
+        found.segments.get(&last).map_or(0, |segment| segment.used),
+    ));
+    let found = recover_all(disk, origins, &mut show)?;
+    Ok(Recovered { torn, ..found })
+}
+
+fn recover_all(
+    disk: &dyn Disk,
+    origins: &[&'static dyn Origin],
+    mut show: impl FnMut(&Reading<'_>, usize, Record<'_>),
+) -> io::Result<Recovered> {
     let tags = origins.iter().map(|origin| origin.tag()).collect();
     let mut found = Recovered::default();
     let mut bytes = Vec::new();
@@ -98,16 +124,18 @@ pub(super) fn recover(
     while let Some(number) = numbers.pop_first() {
         let file = disk.open(&segment::name(number))?;
         segment::read_into(&*file, &mut bytes)?;
-        let nonce = match segment::read_header(&bytes, number) {
+        let header = segment::read_header(&bytes, number);
+        let is_whole = matches!(header, Header::Ours { whole: true, .. } | Header::Other(_));
+        if !is_whole && !has_more(&bytes) && !found.is_missed(number, disk, &numbers)? {
+            // The crash came while it was made: the header is on disk before anything else.
+            disk.remove(&segment::name(number))?;
+            continue;
+        }
+        let nonce = match header {
             Header::Other(version) => return Err(other_version(disk, number, version)),
-            Header::Empty if found.is_missed(number, disk, &numbers)? => {
+            Header::Empty => {
                 found.note_damage(number, 0, "zeros where its header was");
                 found.unreadable.insert(number, file);
-                continue;
-            }
-            // The crash came before the first batch in it was written.
-            Header::Empty => {
-                disk.remove(&segment::name(number))?;
                 continue;
             }
             Header::Bad(why) => {
@@ -151,6 +179,12 @@ pub(super) fn recover(
         }
     }
     Ok(found)
+}
+
+/// Whether anything is behind the header.
+fn has_more(bytes: &[u8]) -> bool {
+    let mut behind = bytes.iter().skip(segment::HEADER_BYTES as usize);
+    behind.any(|byte| *byte != 0)
 }
 
 /// The numbers of all segments.

@@ -113,7 +113,7 @@ fn read_copy(found: &[u8], expected: u64) -> Header {
     }
 }
 
-/// Makes the file with its header; the header is on disk with the first batch. Where there is no
+/// Makes the file with its header, which is on disk when this returns. Where there is no
 /// room to set so many bytes aside, fewer are: at least `least`.
 pub(super) fn make(
     disk: &dyn Disk,
@@ -122,19 +122,13 @@ pub(super) fn make(
     bytes: u64,
     least: u64,
 ) -> io::Result<Arc<dyn DiskFile>> {
-    let name = name(number);
-    let file = match disk.make(&name, bytes) {
+    let (name, head) = (name(number), header(number, nonce));
+    match disk.make(&name, bytes, &head) {
         Err(why) if why.kind() == io::ErrorKind::StorageFull && least < bytes => {
-            disk.make(&name, least)?
+            disk.make(&name, least, &head)
         }
-        made => made?,
-    };
-    if let Err(why) = file.write_all_at(&header(number, nonce), 0) {
-        // The first error is the one to report.
-        drop(disk.remove(&name));
-        return Err(why);
+        made => made,
     }
-    Ok(file)
 }
 
 /// The whole file.

@@ -127,7 +127,7 @@ impl Producer {
         let direct = self.random.percent(50);
         let (exchange, key) = match direct {
             true => ("", self.random.pick(&QUEUES).0.name.to_owned()),
-            false => ("amq.topic", dotted(*self.random.pick(&TOPICS))),
+            false => ("amq.topic", dotted(self.random.pick::<&str>(&TOPICS))),
         };
         // Where a limit drops the first, nothing expires: which of both it was cannot be told.
         let limited = QUEUES

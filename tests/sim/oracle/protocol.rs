@@ -27,6 +27,7 @@ struct Consumer {
 struct Due {
     packet_id: u16,
     place: u64,
+    message: Id,
 }
 
 /// A QoS 2 publish that was taken and not released.
@@ -271,7 +272,11 @@ impl Oracle {
             .flatten();
         let place = known.unwrap_or_else(|| self.publish(publication, now));
         let held = self.conn(conn);
-        let due = Due { packet_id, place };
+        let due = Due {
+            packet_id,
+            place,
+            message: publication.message,
+        };
         match publish.qos {
             0 => return,
             1 => held.pubacks.push_back(due),
@@ -305,7 +310,7 @@ impl Oracle {
             let what = format!("{kind:?} {packet_id} is not the next of connection {conn}");
             return violation(what, None, None);
         };
-        self.acknowledged(due.place);
+        self.acknowledged(due.place, Some(due.message));
         if kind == Kind::PubRec
             && let Some(publishes) = client.and_then(|client| self.received.get_mut(&client))
             && let Some(publish) = publishes.get_mut(&packet_id)
@@ -548,7 +553,7 @@ impl Oracle {
         let rest = confirms.split_off(&(tag + 1));
         let places = std::mem::replace(confirms, rest);
         for place in places.into_values().filter(|_| acked) {
-            self.acknowledged(place);
+            self.acknowledged(place, None);
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ impl Oracle {
         now: u64,
     ) -> Check {
         self.conns.clear();
+        self.before_start = self.transmissions;
         self.may_vanish.clear();
         self.recover_received(unreleased)?;
         let mut before = std::mem::take(&mut self.queues);
@@ -85,7 +86,10 @@ impl Oracle {
         let mut last = 0;
         held.next_seq = found.last().map_or(0, |(seq, _)| seq + 1);
         for (seq, message) in found {
-            let (place, wanted, copy) = self.find(id, held, &mut left, (*seq, *message))?;
+            let same = |(other, held): &(u64, Id)| (held == message).then_some(*other);
+            let numbers: Vec<u64> = found.iter().filter_map(same).collect();
+            let what = (*seq, *message);
+            let (place, wanted, copy) = self.find(id, held, &mut left, what, &numbers)?;
             // What is back although it was settled has its place by a number that others may have
             // been given meanwhile.
             if wanted && place < last {
@@ -142,13 +146,14 @@ impl Oracle {
     }
 
     /// The copy that a message found is, and its place: one that is wanted, as the flag says, or
-    /// one whose settling may have been lost.
+    /// one whose settling may have been lost. `numbers` are those of all copies that are found.
     fn find(
         &self,
         id: u64,
         held: &mut Held,
         left: &mut BTreeMap<u64, Copy>,
         (seq, message): (u64, Id),
+        numbers: &[u64],
     ) -> Result<(u64, bool, Copy), Violation> {
         let mut same = left
             .iter()
@@ -163,24 +168,32 @@ impl Oracle {
         // Numbers are given again when nothing was left of those that had them.
         let mut gone = held.gone.iter().rev();
         let gone = gone.find(|(_, gone)| gone.seq == seq && gone.message == message);
-        let doubtful = |gone: &Gone| gone.persistent && self.is_doubtful(gone.epoch);
-        let Some((&place, found)) = gone.filter(|(_, gone)| doubtful(gone)) else {
-            let what = match gone {
-                Some((_, gone)) => format!("a message is back that was {}", gone.why),
-                None => "a message is found that was never there".to_owned(),
-            };
+        let Some((&place, found)) = gone else {
+            let what = "a message is found that was never there";
             return violation(what, Some(message), Some(id));
         };
-        let copy = Copy {
+        let mut copy = Copy {
             message,
             seq,
             place: Where::Ready,
             redelivered: true,
-            persistent: true,
+            persistent: found.persistent,
             owed: false,
             expires: found.expires,
             since: self.step,
         };
+        if !found.persistent || !self.is_doubtful(found.epoch) {
+            // Of one that was published twice, two consumers may have had each the other's copy.
+            let mut same = left.iter().filter(|(_, copy)| {
+                copy.message == message && copy.persistent && !numbers.contains(&copy.seq)
+            });
+            let other = same.next().map(|(place, _)| *place);
+            let Some(other) = other.and_then(|place| left.remove(&place)) else {
+                let what = format!("a message is back that was {}", found.why);
+                return violation(what, Some(message), Some(id));
+            };
+            (copy.owed, copy.persistent) = (other.owed, true);
+        }
         held.gone.remove(&place);
         Ok((place, false, copy))
     }

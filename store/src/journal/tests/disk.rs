@@ -149,7 +149,7 @@ impl Disk for MemoryDisk {
         Ok(self.names())
     }
 
-    fn make(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+    fn make(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
         if self.fate.no_files.load(Ordering::Relaxed) {
             return Err(rustix::io::Errno::MFILE.into());
         }
@@ -157,7 +157,9 @@ impl Disk for MemoryDisk {
             self.fate.room.fetch_add(bytes as i64, Ordering::Relaxed);
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let file = MemoryFile::holding(&self.fate, vec![0; bytes as usize]);
+        let mut all = vec![0; bytes as usize];
+        all[..head.len()].copy_from_slice(head);
+        let file = MemoryFile::holding(&self.fate, all);
         self.files.lock().insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }
