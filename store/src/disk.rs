@@ -21,8 +21,8 @@ pub trait Disk: Send + Sync {
     /// What the system answered.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file that begins with `head` and has room for so many bytes, which read as zero until
-    /// they are written. Its name and its beginning are on disk when this returns.
+    /// Makes a file that begins with `head` and has room for so many bytes, which read as zero
+    /// until they are written. Its name and its beginning are on disk when this returns.
     ///
     /// # Errors
     /// What the system answered; no file is left behind.
