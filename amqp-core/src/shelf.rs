@@ -24,7 +24,7 @@ pub(crate) struct Shelf {
     after: AtomicU64,
     next: Mutex<u64>,
     /// The number at which all that was taken is gone.
-    taken: AtomicU64,
+    taken: Mutex<u64>,
 }
 
 /// Where something lies on a shelf.
@@ -38,7 +38,7 @@ impl Shelf {
             number,
             after: AtomicU64::new(0),
             next: Mutex::new(0),
-            taken: AtomicU64::new(0),
+            taken: Mutex::new(0),
         }
     }
 
@@ -60,13 +60,15 @@ impl Shelf {
     /// Takes things away. At the number that is returned they are surely gone, and so is all that
     /// was taken before.
     pub(crate) fn take(&self, places: &[Place]) -> u64 {
+        // One lock for both: whoever asks after a settle knows of it.
+        let mut taken = self.taken.lock();
         if places.is_empty() {
-            return self.taken.load(Ordering::Acquire);
+            return *taken;
         }
         let seqs: Vec<u64> = places.iter().map(|place| place.0).collect();
         let durability = Some(self.door.durability);
         let number = self.door.journal.settle(self.number, &seqs, durability);
-        self.taken.fetch_max(number, Ordering::AcqRel);
+        *taken = number.max(*taken);
         number
     }
 

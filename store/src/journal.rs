@@ -205,6 +205,7 @@ impl JournalFile {
         writer.remove_unwanted();
         writer.step().map_err(fault)?;
         found.set_aside(&*disk).map_err(fault)?;
+        writer.patient = true;
         let hand = if by_hand {
             Hand::Caller(Box::new(Mutex::new(writer)))
         } else {

@@ -14,7 +14,7 @@ use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::PendingAck;
 use crate::convert::MQTT;
-use crate::flow::Received;
+use crate::flow::{Received, Slot};
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
@@ -113,7 +113,8 @@ fn remember<C: Core>(
         let has_queues = {
             let out = context.outlet.lock();
             let flow = out.flow.as_ref();
-            flow.is_some_and(|flow| flow.slots.iter().any(|slot| slot.queue.is_some()))
+            let is_own = |slot: &Slot| slot.queue.is_some() && !slot.shared;
+            flow.is_some_and(|flow| flow.slots.iter().any(is_own))
         };
         let note = shelf::Received {
             packet_id: packet_id.get(),

@@ -57,6 +57,8 @@ pub(super) struct Recovered {
     unproven: VecDeque<(u64, u64, u64)>,
     /// Files whose header cannot be read: nothing in them can.
     unreadable: BTreeMap<u64, Arc<dyn DiskFile>>,
+    /// Segments that nothing came into: they are removed.
+    bare: BTreeSet<u64>,
     /// A segment that ends early, where, and the batch that is not there.
     missed: Option<(u64, u64, u64)>,
 }
@@ -97,17 +99,18 @@ pub(super) fn recover(
     };
     // A batch lost its beginning, and nothing says that it was on disk: its rest is torn as well.
     let before = numbers(disk)?;
-    for number in before.range(last + 1..) {
+    // The last first: a crash between them leaves the same to be done.
+    for number in before.range(last + 1..).rev() {
         disk.remove(&segment::name(*number))?;
     }
+    let torn = found
+        .segments
+        .get(&last)
+        .map(|segment| (last, segment.used));
     if numbers(disk)? == before {
         // The disk is only looked at.
-        return Ok(found);
+        return Ok(Recovered { torn, ..found });
     }
-    let torn = Some((
-        last,
-        found.segments.get(&last).map_or(0, |segment| segment.used),
-    ));
     let found = recover_all(disk, origins, &mut show)?;
     Ok(Recovered { torn, ..found })
 }
@@ -129,6 +132,7 @@ fn recover_all(
         if !is_whole && !has_more(&bytes) && !found.is_missed(number, disk, &numbers)? {
             // The crash came while it was made: the header is on disk before anything else.
             disk.remove(&segment::name(number))?;
+            found.bare.insert(number);
             continue;
         }
         let nonce = match header {
@@ -164,6 +168,7 @@ fn recover_all(
         }
         if is_bare && !found.is_damaged(number) {
             disk.remove(&segment::name(number))?;
+            found.bare.insert(number);
         } else {
             if file.size()? > used {
                 file.shorten(used)?;
@@ -173,7 +178,7 @@ fn recover_all(
         if torn {
             found.torn = Some((number, used));
             // The same batch went on in them.
-            for number in std::mem::take(&mut numbers) {
+            for number in std::mem::take(&mut numbers).into_iter().rev() {
                 disk.remove(&segment::name(number))?;
             }
         }
@@ -341,7 +346,10 @@ impl Recovered {
     fn see(&mut self, mark: Mark, segment: u64, begins_file: bool) {
         let next = self.last.number + 1;
         let began_before = mark.segment < segment && mark.number == next;
-        let before = segment.wrapping_sub(1);
+        let mut before = segment.wrapping_sub(1);
+        while self.bare.contains(&before) {
+            before = before.wrapping_sub(1);
+        }
         if begins_file
             && (mark.number > next || began_before)
             && let Some(segment) = self.segments.get(&before)

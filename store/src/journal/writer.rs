@@ -56,6 +56,8 @@ pub(super) struct Writer {
     emptied: Option<(u64, u64)>,
     /// The end was marked: the broker stops.
     ended: bool,
+    /// A full disk is waited for; not while the journal is opened.
+    pub(super) patient: bool,
 }
 
 /// Numbers that a mark may rise to, and the definitions' number that each waits for.
@@ -177,6 +179,7 @@ impl Writer {
             copied: BTreeSet::new(),
             emptied: None,
             ended: false,
+            patient: false,
         }
     }
 
@@ -217,7 +220,7 @@ impl Writer {
     /// Waits for something to do.
     fn wait(&self) {
         let mut state = self.shared.state.lock();
-        while state.tail.is_empty() && !state.closing && !state.rung {
+        while state.tail.is_empty() && !state.closing && !state.rung && state.soon.is_none() {
             match self.due {
                 None => self.shared.work.wait(&mut state),
                 Some(due) => {
@@ -323,7 +326,7 @@ impl Writer {
             }
             let mut state = self.shared.state.lock();
             state.waiting = Some(why.to_string());
-            if state.closing || self.shared.by_hand {
+            if state.closing || self.shared.by_hand || !self.patient {
                 return Err(why);
             }
             self.shared.work.wait_for(&mut state, LOOK_EVERY);
