@@ -332,6 +332,19 @@ impl Server {
         .await;
         let all = self.journal.flush();
         flush(self.journal.watermark(), all, || self.journal.fault()).await;
+        // Whoever starts again on the same directory finds nothing open.
+        let Self {
+            broker,
+            listeners,
+            definitions,
+            journal,
+            data_dir,
+            ..
+        } = self;
+        drop((broker, listeners, journal));
+        wait_while(CLOSE_MS, || Arc::strong_count(&definitions) > 1).await;
+        drop(definitions);
+        drop(data_dir);
         tracing::info!("stopped");
     }
 }
