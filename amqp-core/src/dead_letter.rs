@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use crate::exchange::Route;
 use crate::field::{RawTable, Table, Value};
 use crate::key::Form;
 use crate::limits::DEATHS_MAX;
@@ -101,11 +100,9 @@ impl Letter {
         let mut queues: Vec<Arc<Queue>> = Vec::new();
         for key in &composed.keys {
             let message = composed.message(key, turn, &self.exchange);
-            let found = match vhost.resolve(&exchange, &message, key) {
-                Ok(Route { queues, .. }) => queues,
-                Err(_) => continue,
-            };
-            queues.extend(found.iter().cloned());
+            if let Ok(route) = vhost.resolve(&exchange, &message, key) {
+                queues.extend(route.queues.iter().cloned());
+            }
         }
         queues.sort_unstable_by_key(|queue| queue.id());
         queues.dedup_by_key(|queue| queue.id());

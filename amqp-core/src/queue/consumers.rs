@@ -245,18 +245,12 @@ impl Consumers {
         }
         if first.priority() < priority {
             // It comes first: what belongs to all goes with the place.
-            let mut highest = Ring::of(priority);
-            std::mem::swap(&mut **first, &mut highest);
-            let mut below = highest;
-            let former = below.more.take().unwrap_or_default();
-            let own = former.priority;
-            let more = first.more.get_or_insert_default();
-            *more = Box::new(More {
-                priority,
-                ..*former
-            });
+            let mut below = std::mem::replace(&mut **first, Ring::of(priority));
+            let mut former = below.more.take().unwrap_or_default();
+            let own = std::mem::replace(&mut former.priority, priority);
             below.more = (own != 0).then(|| Box::new(More::of(own)));
-            more.lower.insert(0, below);
+            former.lower.insert(0, below);
+            first.more = Some(former);
             return first.add(consumer);
         }
         let lower = &mut first.more.get_or_insert_default().lower;
