@@ -95,6 +95,24 @@ fn a4_quorum_queues_do_not_count_requeues() {
     assert_eq!(reader.got()[0].failures, 0);
 }
 
+/// A dead letter that nobody takes is tried again: none is lost.
+#[test]
+fn a4_dead_letters_wait_for_room() {
+    let mut rig = Rig::new();
+    let mut arguments = quorum(1);
+    arguments.push(("x-dead-letter-strategy", text("at-least-once")));
+    arguments.push(("x-overflow", text("reject-publish")));
+    let queue = rig.declare("q", &arguments);
+    rig.publish("", "q", b"m");
+    let reader = rig.consume("q", |_| {});
+    rig.settle(&reader, Settle::Reject);
+    assert_eq!(queue.losses().total(), 0);
+    rig.declare("dead", &[]);
+    rig.pass(crate::limits::UNDELIVERED_AGAIN_MS);
+    let got = rig.get("dead").expect("it came");
+    assert_eq!(got.deaths(), [("q".into(), "rejected".into(), 1)]);
+}
+
 /// RabbitMQ: a quorum queue is durable and nobody's own.
 #[test]
 fn a4_quorum_queues_are_durable() {
