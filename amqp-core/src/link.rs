@@ -8,6 +8,7 @@
 mod basic;
 mod bindings;
 mod exchanges;
+mod places;
 mod queues;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,7 @@ pub struct Link {
     known: Mutex<Known>,
     /// The number of the last record that an answer must wait for.
     submitted: AtomicU64,
+    places: places::Places,
 }
 
 /// What a link remembers.
@@ -111,6 +113,7 @@ impl Link {
             owner: false,
             known: Mutex::new(Known::NOTHING),
             submitted: AtomicU64::new(0),
+            places: places::Places::default(),
         })
     }
 
@@ -124,6 +127,7 @@ impl Link {
             owner: true,
             known: Mutex::new(Known::NOTHING),
             submitted: AtomicU64::new(0),
+            places: places::Places::default(),
         })
     }
 
@@ -303,6 +307,7 @@ impl Link {
     /// Ends the connection's part in the vhost: its exclusive queues go. Consumers were cancelled
     /// before.
     pub fn close(&self, _turn: &mut Turn) {
+        self.leave_places();
         let exclusive = self.known.lock().exclusive.take();
         let queues = exclusive.iter().flat_map(|held| &held.queues);
         for queue in queues.filter_map(Weak::upgrade) {
