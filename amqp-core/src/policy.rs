@@ -10,7 +10,7 @@
 //! | Deviation from RabbitMQ | Why | Test |
 //! |---|---|---|
 //! | patterns have no look-around | the engine is linear in time | `a6_patterns_are_searched` |
-//! | of equal priorities the one set last; RabbitMQ: in the order of its store | one can tell | `a6_the_highest_priority_applies` |
+//! | of equal priorities the one set last | one can tell | `a6_the_highest_priority_applies` |
 
 mod keys;
 mod merge;

@@ -173,12 +173,8 @@ fn change_terms(
 ) -> Result<Answer, Failure> {
     match command {
         "update_vhost_metadata" => vhosts::update(context, &parse(arguments)?),
-        "enable_vhost_deletion_protection" | "enable_vhost_deletion_protection_marker" => {
-            vhosts::protect(context, &parse(arguments)?, true)
-        }
-        "disable_vhost_deletion_protection" | "disable_vhost_deletion_protection_marker" => {
-            vhosts::protect(context, &parse(arguments)?, false)
-        }
+        "enable_vhost_deletion_protection" => vhosts::protect(context, &parse(arguments)?, true),
+        "disable_vhost_deletion_protection" => vhosts::protect(context, &parse(arguments)?, false),
         "set_policy" => policies::set(context, Scope::Ordinary, &parse(arguments)?),
         "set_operator_policy" => policies::set(context, Scope::Operator, &parse(arguments)?),
         "clear_policy" => policies::clear(context, Scope::Ordinary, &parse(arguments)?),

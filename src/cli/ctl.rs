@@ -85,6 +85,10 @@ fn subcommand(spec: &Spec) -> Command {
         }
         command = command.arg(arg);
     }
+    if spec.name.ends_with("_deletion_protection") {
+        // What some call it.
+        command = command.alias(format!("{}_marker", spec.name));
+    }
     for choice in spec.options {
         let mut arg = Arg::new(choice.long)
             .long(choice.long)
@@ -140,7 +144,7 @@ fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
         }
         let mut told = arguments.clone();
         told.insert("node".to_owned(), Value::from(target.node.clone()));
-        let banner = if is_global(matches) {
+        let banner = if is_global(matches) && !spec.global_banner.is_empty() {
             spec.global_banner
         } else {
             spec.banner

@@ -330,135 +330,137 @@ async fn o2_vhosts_have_a_default_kind_of_queue() {
     broker.stop().await;
 }
 
+/// Words, the exit code, and how standard output ends.
+const CALLS: &[(&[&str], i32, &str)] = &[
+    (
+        &[
+            "set_policy",
+            "p1",
+            "^q",
+            "{\"max-length\":3}",
+            "--priority",
+            "-1",
+        ],
+        0,
+        "Setting policy \"p1\" for pattern \"^q\" to \"{\"max-length\":3}\" with priority \
+             \"-1\" for vhost \"/\" ...\n",
+    ),
+    (
+        &["list_policies"],
+        0,
+        "Listing policies for vhost \"/\" ...\n\
+             vhost\tname\tpattern\tapply-to\tdefinition\tpriority\n\
+             /\tp1\t^q\tall\t{\"max-length\":3}\t-1\n",
+    ),
+    (&["list_policies", "-p", "none"], 65, ""),
+    (&["clear_policy", "-s", "p1"], 0, ""),
+    (&["clear_policy", "-s", "p1"], 69, ""),
+    (&["set_policy", "-s", "p1", "^q", "{\"bogus\":1}"], 69, ""),
+    (
+        &["set_policy", "-s", "p1", "^q", "{}", "--priority", "x"],
+        64,
+        "",
+    ),
+    (
+        &[
+            "set_operator_policy",
+            "o",
+            "",
+            "{\"expires\":9}",
+            "--apply-to",
+            "queues",
+        ],
+        0,
+        "Setting operator policy override \"o\" for pattern \"\" to \"{\"expires\":9}\" with \
+             priority \"0\" for vhost \"/\" ...\n",
+    ),
+    (
+        &["list_operator_policies", "-s"],
+        0,
+        "/\to\t\tqueues\t{\"expires\":9}\t0\n",
+    ),
+    (&["set_vhost_limits", "-s", "{\"max-queues\":5}"], 0, ""),
+    (
+        &["list_vhost_limits"],
+        0,
+        "Listing limits for vhost \"/\" ...\n{\"max-queues\":5}\n",
+    ),
+    (
+        &["list_vhost_limits", "--global"],
+        0,
+        "Listing limits for all vhosts ...\nvhost\tlimits\n/\t{\"max-queues\":5}\n",
+    ),
+    (
+        &["list_parameters", "-s"],
+        0,
+        "vhost-limits\tlimits\t{\"max-queues\":5}\n\
+             operator_policy\to\t{\"pattern\":\"\",\"definition\":{\"expires\":9},\"priority\":0,\
+             \"apply-to\":\"queues\"}\n",
+    ),
+    (&["set_parameter", "-s", "shovel", "s", "{}"], 69, ""),
+    (&["clear_parameter", "-s", "vhost-limits", "limits"], 0, ""),
+    (&["clear_vhost_limits", "-s"], 69, ""),
+    (
+        &["set_user_limits", "-s", "guest", "{\"max-channels\":2}"],
+        0,
+        "",
+    ),
+    (&["set_user_limits", "-s", "nosuch", "{}"], 69, ""),
+    (
+        &["clear_user_limits", "guest", "all"],
+        0,
+        "Clearing all limits for user \"guest\" ...\n",
+    ),
+    (
+        &["list_user_limits"],
+        0,
+        "Listing limits for user \"guest\" ...\n{}\n",
+    ),
+    (
+        &[
+            "add_vhost",
+            "-s",
+            "v",
+            "--description",
+            "d",
+            "--tags",
+            "a,b",
+        ],
+        0,
+        "",
+    ),
+    (
+        &["add_vhost", "-s", "w", "--default-queue-type", "foo"],
+        64,
+        "",
+    ),
+    (
+        &["list_vhosts", "-s", "name", "description", "tags"],
+        0,
+        "v\td\t[a, b]\n",
+    ),
+    (&["enable_vhost_deletion_protection", "-s", "v"], 0, ""),
+    (&["delete_vhost", "-s", "v"], 65, ""),
+    (&["disable_vhost_deletion_protection", "-s", "v"], 0, ""),
+    (&["delete_vhost", "-s", "v"], 0, ""),
+    (
+        &["close_all_connections", "bye"],
+        0,
+        "Closing all connections in vhost /, reason: bye...\nClosed 0 connections\n",
+    ),
+    (&["close_all_user_connections", "-s", "guest", "bye"], 0, ""),
+    (&["list_channels"], 0, "Listing channels ...\n"),
+    (&["list_channels", "bogus"], 64, ""),
+    (&["clear_password", "-s", "guest"], 0, ""),
+    (&["authenticate_user", "-s", "guest", "guest"], 65, ""),
+];
+
 /// FEATURES O2: the commands as scripts call them: banners, tables, exit codes.
 #[test]
 fn o2_policies_and_limits_on_the_command_line() {
     let directory = tempfile::tempdir().expect("a data directory");
     let program = Program::start(directory.path());
-    let table: &[(&[&str], i32, &str)] = &[
-        (
-            &[
-                "set_policy",
-                "p1",
-                "^q",
-                "{\"max-length\":3}",
-                "--priority",
-                "-1",
-            ],
-            0,
-            "Setting policy \"p1\" for pattern \"^q\" to \"{\"max-length\":3}\" with priority \
-             \"-1\" for vhost \"/\" ...\n",
-        ),
-        (
-            &["list_policies"],
-            0,
-            "Listing policies for vhost \"/\" ...\n\
-             vhost\tname\tpattern\tapply-to\tdefinition\tpriority\n\
-             /\tp1\t^q\tall\t{\"max-length\":3}\t-1\n",
-        ),
-        (&["list_policies", "-p", "none"], 65, ""),
-        (&["clear_policy", "-s", "p1"], 0, ""),
-        (&["clear_policy", "-s", "p1"], 69, ""),
-        (&["set_policy", "-s", "p1", "^q", "{\"bogus\":1}"], 69, ""),
-        (
-            &["set_policy", "-s", "p1", "^q", "{}", "--priority", "x"],
-            64,
-            "",
-        ),
-        (
-            &[
-                "set_operator_policy",
-                "o",
-                "",
-                "{\"expires\":9}",
-                "--apply-to",
-                "queues",
-            ],
-            0,
-            "Setting operator policy override \"o\" for pattern \"\" to \"{\"expires\":9}\" with \
-             priority \"0\" for vhost \"/\" ...\n",
-        ),
-        (
-            &["list_operator_policies", "-s"],
-            0,
-            "/\to\t\tqueues\t{\"expires\":9}\t0\n",
-        ),
-        (&["set_vhost_limits", "-s", "{\"max-queues\":5}"], 0, ""),
-        (
-            &["list_vhost_limits"],
-            0,
-            "Listing limits for vhost \"/\" ...\n{\"max-queues\":5}\n",
-        ),
-        (
-            &["list_vhost_limits", "--global"],
-            0,
-            "Listing limits for all vhosts ...\nvhost\tlimits\n/\t{\"max-queues\":5}\n",
-        ),
-        (
-            &["list_parameters", "-s"],
-            0,
-            "vhost-limits\tlimits\t{\"max-queues\":5}\n\
-             operator_policy\to\t{\"pattern\":\"\",\"definition\":{\"expires\":9},\"priority\":0,\
-             \"apply-to\":\"queues\"}\n",
-        ),
-        (&["set_parameter", "-s", "shovel", "s", "{}"], 69, ""),
-        (&["clear_parameter", "-s", "vhost-limits", "limits"], 0, ""),
-        (&["clear_vhost_limits", "-s"], 69, ""),
-        (
-            &["set_user_limits", "-s", "guest", "{\"max-channels\":2}"],
-            0,
-            "",
-        ),
-        (&["set_user_limits", "-s", "nosuch", "{}"], 69, ""),
-        (
-            &["clear_user_limits", "guest", "all"],
-            0,
-            "Clearing all limits for user \"guest\" ...\n",
-        ),
-        (
-            &["list_user_limits"],
-            0,
-            "Listing limits for user \"guest\" ...\n{}\n",
-        ),
-        (
-            &[
-                "add_vhost",
-                "-s",
-                "v",
-                "--description",
-                "d",
-                "--tags",
-                "a,b",
-            ],
-            0,
-            "",
-        ),
-        (
-            &["add_vhost", "-s", "w", "--default-queue-type", "foo"],
-            64,
-            "",
-        ),
-        (
-            &["list_vhosts", "-s", "name", "description", "tags"],
-            0,
-            "v\td\t[a, b]\n",
-        ),
-        (&["enable_vhost_deletion_protection", "-s", "v"], 0, ""),
-        (&["delete_vhost", "-s", "v"], 65, ""),
-        (&["disable_vhost_deletion_protection", "-s", "v"], 0, ""),
-        (&["delete_vhost", "-s", "v"], 0, ""),
-        (
-            &["close_all_connections", "bye"],
-            0,
-            "Closing all connections in vhost /, reason: bye...\nClosed 0 connections\n",
-        ),
-        (&["close_all_user_connections", "-s", "guest", "bye"], 0, ""),
-        (&["list_channels"], 0, "Listing channels ...\n"),
-        (&["list_channels", "bogus"], 64, ""),
-        (&["clear_password", "-s", "guest"], 0, ""),
-        (&["authenticate_user", "-s", "guest", "guest"], 65, ""),
-    ];
-    for (arguments, expected, text) in table {
+    for (arguments, expected, text) in CALLS {
         let output = run(&[&["ctl"], *arguments].concat(), directory.path());
         assert_eq!(
             code(&output),

@@ -297,25 +297,26 @@ fn load_one(
                 .write()
                 .insert((*name).into(), Arc::new(value));
         }
-        (Kind::Policy, [vhost, name]) => {
-            let vhost = broker.vhost(vhost)?;
-            vhost
-                .policies
-                .load(Scope::Ordinary, name, value)
-                .then_some(())?;
-        }
+        (Kind::Policy, [vhost, name]) => load_policy(broker, Scope::Ordinary, vhost, name, value)?,
         (Kind::OperatorPolicy, [vhost, name]) => {
-            let vhost = broker.vhost(vhost)?;
-            vhost
-                .policies
-                .load(Scope::Operator, name, value)
-                .then_some(())?;
+            load_policy(broker, Scope::Operator, vhost, name, value)?;
         }
         (Kind::Exchange, [vhost, name]) => load_exchange(broker, vhost, name, value)?,
         (Kind::Queue, [vhost, name]) => load_queue(broker, vhost, name, value, now)?,
         _ => return None,
     }
     Some(())
+}
+
+fn load_policy(
+    broker: &Broker,
+    scope: Scope,
+    vhost: &str,
+    name: &str,
+    value: &Table,
+) -> Option<()> {
+    let vhost = broker.vhost(vhost)?;
+    vhost.policies.load(scope, name, value).then_some(())
 }
 
 fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Option<()> {

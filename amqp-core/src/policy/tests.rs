@@ -43,10 +43,9 @@ fn complaint(scope: Scope, definition: Table) -> String {
         .to_owned()
 }
 
-/// FEATURES A6: every value is checked, in RabbitMQ's words.
-#[test]
-fn a6_wrong_values_are_refused() {
-    for (definition, expected) in [
+/// Definitions, and RabbitMQ's words on them.
+fn wrong() -> Vec<(Table, &'static str)> {
+    vec![
         (number("max-length", -3), "-3 is not a valid maximum length"),
         (
             text("max-length", "x"),
@@ -112,7 +111,13 @@ fn a6_wrong_values_are_refused() {
             "[{<<\"ha-mode\">>,<<\"all\">>}] are not recognised policy settings",
         ),
         (Table::new(), "no policy provided"),
-    ] {
+    ]
+}
+
+/// FEATURES A6: every value is checked, in RabbitMQ's words.
+#[test]
+fn a6_wrong_values_are_refused() {
+    for (definition, expected) in wrong() {
         assert_eq!(complaint(Scope::Ordinary, definition), expected);
     }
     let both = table(&[("bogus", Value::I64(1)), ("max-length", Value::I64(-3))]);

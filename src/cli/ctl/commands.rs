@@ -276,7 +276,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         "hash_password",
         "Tells what add_user --pre-hashed-password takes",
         &[("password", Password)],
-        "Will hash password {password}",
+        "Will hash[ password {password}]",
         Output::Text("{hash}"),
     ),
     spec(

@@ -96,7 +96,7 @@ pub(super) const TERMS: &[Spec] = &[
         "disable_vhost_deletion_protection",
         "Lets a virtual host be deleted again",
         &[("name", One)],
-        "Removing deletion protection of virtual host \"{name}\" by updating its metadata...",
+        "Removing deletion protection from virtual host \"{name}\" by updating its metadata...",
         Output::Nothing,
     ),
     options(
