@@ -19,6 +19,7 @@ use crate::limits;
 use crate::names::Queues;
 use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
+use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
 use crate::watermark::Watermark;
@@ -49,6 +50,7 @@ pub struct VHost {
     pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
     pub(crate) retained: Retained,
+    pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
     losses: Mutex<Losses>,
 }
@@ -85,6 +87,7 @@ impl VHost {
             recording: Mutex::default(),
             claims: Claims::default(),
             retained: Retained::default(),
+            replies: Replies::default(),
             losses: Mutex::default(),
         }
     }

@@ -57,13 +57,36 @@ impl Link {
             // Kept before it is routed: who subscribes in between gets it either way.
             kept = self.retain(turn, message)?;
         }
+        let queues = self.find_route(turn, memo, message)?;
+        Ok(self.offer(turn, message, &queues, kept))
+    }
+
+    /// The queues of a message: from the publisher's memo, or the slow way.
+    #[inline]
+    pub(super) fn find_route(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+    ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
+        let form = message.head.form;
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
-        let known = memo.find(message.exchange, form, message.key, topology, authority);
-        let queues = match known {
-            Some(queues) => Arc::clone(queues),
-            None => self.route(turn, memo, message, authority)?,
-        };
+        match memo.find(message.exchange, form, message.key, topology, authority) {
+            Some(queues) => Ok(Arc::clone(queues)),
+            None => self.route(turn, memo, message, authority),
+        }
+    }
+
+    /// Gives a message to these queues.
+    #[inline]
+    pub(super) fn offer(
+        &self,
+        turn: &mut Turn,
+        message: &MessageRef<'_>,
+        queues: &[Arc<Queue>],
+        kept: Appended,
+    ) -> Published {
         let mut publication = Publication {
             message: *message,
             held: None,
@@ -74,10 +97,10 @@ impl Link {
         for queue in queues.iter() {
             queue.offer(turn, &mut publication);
         }
-        Ok(Published {
+        Published {
             routed: queues.len() as u32,
             journaled: publication.journaled,
-        })
+        }
     }
 
     /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.
@@ -165,7 +188,7 @@ impl Link {
             watch.key(dotted);
             let queue = std::str::from_utf8(dotted)
                 .ok()
-                .and_then(|name| self.vhost.queue(name));
+                .and_then(|name| self.vhost.queue(name).or_else(|| self.vhost.replies.find(name)));
             return Ok(Route {
                 queues: queue.into_iter().collect(),
                 stamp: Some(watch.stamp()),
