@@ -11,13 +11,14 @@ use leveret_core::link::Got;
 use leveret_core::message::MessageRef;
 use leveret_core::properties::BasicProperties;
 use leveret_core::sink::Delivery;
+use leveret_core::time::Time;
 
 use super::window::{FETCHED, Held};
 use super::{Outlet, State};
 use crate::content;
 use crate::deliver::Deliver;
 use crate::frame::FRAME_OVERHEAD_BYTES;
-use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, SHORT_STRING_BYTES_MAX};
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, SHORT_STRING_BYTES_MAX};
 use crate::method::{BasicGetOk, ServerMethod, short_string};
 
 impl State {
@@ -29,13 +30,14 @@ impl State {
             out,
             windows,
             consumers,
+            due,
             key,
             properties,
             ..
         } = self;
         let consumer = consumers.get_mut(&delivery.consumer)?;
         let window = windows.get_mut(&consumer.channel)?;
-        let room = out.len() < DELIVERY_BYTES_MAX;
+        let room = consumer.has_room(out.len());
         if !room || !consumer.has_credit(window) {
             self.starved_for_room |= !room;
             if !std::mem::replace(&mut consumer.starved, true) {
@@ -69,17 +71,20 @@ impl State {
                 queue: Arc::clone(delivery.queue),
                 seq: delivery.seq,
                 message: delivery.share(),
-                consumer: delivery.consumer,
+                // The lower half is the number.
+                consumer: delivery.consumer as u32,
+                timeout_ms: consumer.timeout_ms,
             };
-            window.hold(delivery_tag, held);
+            *due = window.hold(delivery_tag, delivery.now, held).min(*due);
         }
         Some(consumer.no_ack)
     }
 
-    fn get_ok(&mut self, channel: u16, got: Got, no_ack: bool) {
+    fn get_ok(&mut self, channel: u16, got: Got, kept: Option<Kept>) {
         let Self {
             out,
             windows,
+            due,
             key,
             properties,
             ..
@@ -108,24 +113,34 @@ impl State {
         );
         give_back(key);
         give_back(properties);
-        if !no_ack {
+        if let Some(kept) = kept {
             let held = Held {
                 queue: got.queue,
                 seq: got.taken.seq,
                 message: got.taken.message,
                 consumer: FETCHED,
+                timeout_ms: kept.timeout_ms,
             };
-            window.hold(delivery_tag, held);
+            *due = window.hold(delivery_tag, kept.now, held).min(*due);
         }
     }
 }
 
+/// A fetched message waits for acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Since when.
+    pub(crate) now: Time,
+    /// How long it may, in milliseconds; 0 is for ever.
+    pub(crate) timeout_ms: u32,
+}
+
 impl Outlet {
     /// Appends `basic.get-ok` with its message; says how many bytes that were.
-    pub(crate) fn get_ok(&self, channel: u16, got: Got, no_ack: bool) -> usize {
+    pub(crate) fn get_ok(&self, channel: u16, got: Got, kept: Option<Kept>) -> usize {
         let mut state = self.state.lock();
         let before = state.out.len();
-        state.get_ok(channel, got, no_ack);
+        state.get_ok(channel, got, kept);
         state.out.len() - before
     }
 }
