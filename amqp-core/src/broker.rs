@@ -9,8 +9,8 @@ mod restore;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -55,7 +55,7 @@ pub struct Broker {
     pub(crate) users: Users,
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
-    pub(crate) timers: Timers,
+    pub(crate) timers: Arc<Timers>,
     alarms: Alarms,
 }
 
@@ -84,7 +84,7 @@ impl Broker {
             users: Users::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
-            timers: Timers::default(),
+            timers: Arc::default(),
         });
         load::load(&broker, now)?;
         if broker.vhosts.read().is_empty() && broker.users.all().is_empty() {
@@ -148,10 +148,12 @@ impl Broker {
     }
 
     /// The journal as the queues of a vhost have it.
-    pub(crate) fn door(&self, vhost: &str) -> Arc<Door> {
+    pub(crate) fn door(&self, name: &str, vhost: &Weak<VHost>) -> Arc<Door> {
         Arc::new(Door {
             journal: Arc::clone(&self.journal),
-            durability: self.options.durability_of(vhost),
+            durability: self.options.durability_of(name),
+            timers: Arc::clone(&self.timers),
+            vhost: Weak::clone(vhost),
         })
     }
 
@@ -367,9 +369,9 @@ impl Broker {
                 return;
             };
             match due {
-                Due::QueueExpiry(vhost, queue) => {
+                Due::Queue(vhost, queue) => {
                     if let (Some(vhost), Some(queue)) = (vhost.upgrade(), queue.upgrade()) {
-                        self.expire(turn, &vhost, &queue);
+                        self.look_at(turn, &vhost, &queue);
                     }
                 }
                 Due::Publish(scheduled) => scheduled.publish(turn),
@@ -389,8 +391,9 @@ impl Broker {
         }
     }
 
-    /// Deletes a queue that has been unused for its `x-expires`, or looks again later.
-    fn expire(&self, turn: &mut Turn, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
+    /// Drops a queue's messages that have expired, or deletes a queue that has been unused for its
+    /// `x-expires`; or looks again later.
+    fn look_at(&self, turn: &mut Turn, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
         let now = turn.now;
         let unused = |held: &Conditions| {
             held.consumers == 0
@@ -398,7 +401,8 @@ impl Broker {
                     .expires_ms
                     .is_some_and(|ms| held.unused_since.after_ms(ms) <= now)
         };
-        queue.disarm_expiry();
+        queue.ring(turn);
+        turn.post();
         if self.delete_queue_when(vhost, queue, unused).is_some() {
             tracing::debug!(queue = queue.name(), vhost = vhost.name(), "queue expired");
         } else {
@@ -409,12 +413,7 @@ impl Broker {
     /// Sets the timer of a queue that nobody uses now.
     pub(crate) fn arm_expiry(&self, vhost: &Arc<VHost>, queue: &Arc<Queue>) {
         Self::note_idle(vhost, queue);
-        if let Some(at) = queue.arm_expiry() {
-            self.timers.add(
-                at,
-                Due::QueueExpiry(Arc::downgrade(vhost), Arc::downgrade(queue)),
-            );
-        }
+        queue.arm_expiry();
     }
 
     /// Has a restart know since when a queue is unused.
@@ -435,7 +434,7 @@ impl Broker {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
         vhost.remove_queue(queue, &retired.losses);
-        if retired.expiry_armed {
+        if retired.armed {
             self.timers.lost_queue();
         }
         let bindings = retired.bindings.into_all();

@@ -91,6 +91,30 @@ impl Value {
         }
     }
 
+    /// RabbitMQ's name for the type, as its texts have it.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "bool",
+            Self::I8(_) => "byte",
+            Self::U8(_) => "unsignedbyte",
+            Self::I16(_) => "short",
+            Self::U16(_) => "unsignedshort",
+            Self::I32(_) => "signedint",
+            Self::U32(_) => "unsignedint",
+            Self::I64(_) => "long",
+            Self::F32(_) => "float",
+            Self::F64(_) => "double",
+            Self::Decimal { .. } => "decimal",
+            Self::LongString(_) => "longstr",
+            Self::Array(_) => "array",
+            Self::Timestamp(_) => "timestamp",
+            Self::Table(_) => "table",
+            Self::Bytes(_) => "binary",
+            Self::Void => "void",
+        }
+    }
+
     /// Equal by value: integers of whatever type are one class, as RabbitMQ compares them.
     #[must_use]
     pub fn equivalent(&self, other: &Self) -> bool {

@@ -3,10 +3,12 @@
 //! before.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::limits::LEAD_BYTES_MAX;
 use crate::message::{Message, MessageRef};
+use crate::timers::Timers;
+use crate::vhost::VHost;
 use crate::watermark::Watermark;
 
 /// Where a message is in its queue.
@@ -51,6 +53,11 @@ impl Stretch {
     pub const COUNT_MAX: u32 = 512;
     /// Bytes of a stretch that is longer than one message.
     pub const BYTES_MAX: u64 = 256 * 1_024;
+
+    /// Whether the next message may be part of it.
+    pub(crate) fn takes(&self, seq: u64, bytes: u64) -> bool {
+        seq == self.end() && self.count < Self::COUNT_MAX && self.bytes + bytes <= Self::BYTES_MAX
+    }
 
     /// One behind the last.
     #[must_use]
@@ -163,10 +170,14 @@ impl Lead {
     }
 }
 
-/// What a queue has of the journal: one pointer, shared by all queues of a vhost.
+/// What a queue has of the world: one pointer, shared by all queues of a vhost.
 pub(crate) struct Door {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) durability: Durability,
+    /// Where a queue says when it is to be looked at.
+    pub(crate) timers: Arc<Timers>,
+    /// Where dead letters find their exchange.
+    pub(crate) vhost: Weak<VHost>,
 }
 
 /// A journal for a broker whose messages live as long as its process: everything is as durable as

@@ -11,6 +11,7 @@
 pub mod alarms;
 pub mod broker;
 pub mod claims;
+pub mod dead_letter;
 pub mod definitions;
 pub mod doorbell;
 pub mod exchange;

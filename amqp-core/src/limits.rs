@@ -45,6 +45,9 @@ pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
 /// Pseudo queues of direct reply-to in one vhost; a channel has one at most.
 pub const REPLY_QUEUES_MAX: usize = 1_000_000;
 
+/// Priorities of the consumers of one queue: each delivery may look at all of them.
+pub const CONSUMER_PRIORITIES_MAX: usize = 256;
+
 /// Virtual hosts.
 pub const VHOSTS_MAX: usize = 100_000;
 
@@ -77,6 +80,9 @@ pub const SCHEDULED_MAX: usize = 1_000_000;
 
 /// Longest expiry or message TTL: ten years, as RabbitMQ has it, in milliseconds.
 pub const TTL_MS_MAX: u64 = 315_360_000_000;
+
+/// Queues and reasons that one dead letter's `x-death` names: one that would have more is dropped.
+pub const DEATHS_MAX: usize = 256;
 
 /// Bytes that a permission's compiled pattern may take.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;

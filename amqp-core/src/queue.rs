@@ -13,11 +13,12 @@ mod backlog;
 mod consumers;
 mod dispatch;
 mod losses;
+mod ready;
 mod settle;
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -25,16 +26,21 @@ use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms
 use crate::field::Table;
 use crate::journal::{Door, Slot, Stretch};
 use crate::message::{Message, MessageRef};
+use crate::sink::Loss;
 use crate::time::Time;
+use crate::timers::Due;
+use crate::turn::Turn;
+use crate::vhost::VHost;
 
-pub use arguments::QueueArguments;
 pub(crate) use arguments::{Alike, Given};
-use backlog::{Backlog, Keep};
+pub use arguments::{Overflow, QueueArguments, QueueKind};
+use backlog::Keep;
 use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
 pub use dispatch::Taken;
 pub use losses::Losses;
+use ready::Ready;
 pub use settle::{Settle, Unacked};
 
 /// What a declaration says about a queue.
@@ -63,7 +69,7 @@ pub struct Queue {
     exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
-    /// Only durable queues have it.
+    /// Only queues of tests have none.
     door: Option<Arc<Door>>,
     record: AtomicU64,
     state: Mutex<State>,
@@ -79,11 +85,11 @@ struct State {
     losses: Losses,
     unacked: u32,
     unused_since: Time,
-    /// The timer that will look whether the queue has expired.
-    expiry_armed: Option<NonZeroU64>,
+    /// The timer that will look whether messages or the queue have expired.
+    armed: Option<NonZeroU64>,
     consumers: Consumers,
     /// Taken from the first message on that had to wait.
-    ready: Option<Box<Backlog>>,
+    ready: Option<Box<Ready>>,
     /// The bindings that lead here, without the default exchange's.
     bindings: BindingSet,
     /// Only queues with arguments pay for them, and only once if they are alike.
@@ -102,17 +108,40 @@ impl State {
         self.ready.as_ref().map_or(0, |ready| ready.len())
     }
 
+    /// Bytes of the ready messages' bodies.
+    fn ready_bytes(&self) -> u64 {
+        self.ready.as_ref().map_or(0, |ready| ready.bytes())
+    }
+
     /// The ready messages, to change them.
-    fn backlog(&mut self) -> &mut Backlog {
+    fn ready(&mut self) -> &mut Ready {
         self.ready.get_or_insert_default()
     }
 
-    /// What the arguments ask for.
-    fn asked(&self) -> QueueArguments {
-        let parsed = self.given.as_ref().map(|given| given.parsed);
-        parsed.unwrap_or_default()
+    /// What arguments and policies ask for.
+    #[inline]
+    fn terms(&self) -> &QueueArguments {
+        self.given
+            .as_ref()
+            .map_or(&NOTHING_ASKED, |given| &given.effective)
+    }
+
+    /// How often a message's delivery has failed.
+    fn failures(&self, entry: &Entry) -> u32 {
+        let ready = self.ready.as_ref().filter(|_| entry.redelivered());
+        let failures = ready.and_then(|ready| ready.failures.get(&entry.seq()));
+        failures.copied().unwrap_or_default()
+    }
+
+    /// When the first ready message expires, if it is in memory.
+    fn head_deadline(&self) -> Option<Time> {
+        let head = self.ready.as_ref()?.head()?;
+        Queue::deadline(self, head)
     }
 }
+
+/// What a queue without arguments is asked for.
+static NOTHING_ASKED: QueueArguments = QueueArguments::NOTHING;
 
 /// An idle queue; with two reference counts it fills an allocation of 192 bytes.
 const _: () = assert!(size_of::<Queue>() <= 176);
@@ -154,7 +183,7 @@ pub struct QueueView {
     pub auto_delete: bool,
     /// The connection that owns it.
     pub exclusive: Option<u64>,
-    /// `classic`, or `MQTT QoS 0` for a direct queue.
+    /// `classic`, `quorum` or `stream`; `MQTT QoS 0` for a direct queue.
     pub kind: &'static str,
     /// As declared.
     pub arguments: Table,
@@ -192,7 +221,7 @@ impl Queue {
             exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
             journaled: AtomicBool::new(properties.journaled && properties.durable),
-            door: door.filter(|_| properties.durable).cloned(),
+            door: door.cloned(),
             record: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
@@ -218,6 +247,12 @@ impl Queue {
     #[must_use]
     pub fn is_direct(&self) -> bool {
         self.direct
+    }
+
+    /// How it keeps and gives its messages.
+    #[must_use]
+    pub fn kind(&self) -> QueueKind {
+        self.state.lock().terms().kind
     }
 
     /// Listed as durable.
@@ -298,11 +333,15 @@ impl Queue {
             durable: self.durable,
             auto_delete: self.auto_delete,
             exclusive: self.exclusive_owner(),
-            kind: if self.direct { "MQTT QoS 0" } else { "classic" },
+            kind: if self.direct {
+                "MQTT QoS 0"
+            } else {
+                state.terms().kind.name()
+            },
             arguments: state.table(),
             ready: state.waiting() as u64,
             unacked: u64::from(state.unacked),
-            ready_bytes: state.ready.as_ref().map_or(0, |ready| ready.bytes()),
+            ready_bytes: state.ready_bytes(),
             paged: state.ready.as_ref().map_or(0, |ready| ready.paged()) as u64,
             consumers: state.consumers.len() as u64,
             losses: state.losses.clone(),
@@ -320,7 +359,7 @@ impl Queue {
     pub(crate) fn purge(&self) -> u32 {
         let mut state = self.state.lock();
         let dropped = clamp(state.waiting());
-        let seqs = state.backlog().clear(self);
+        let seqs = state.ready().clear(self);
         self.forget(&seqs);
         dropped
     }
@@ -345,11 +384,30 @@ impl Queue {
         }
     }
 
+    /// A dead letter has entered other queues: this one's journal need not keep it any more.
+    pub(crate) fn leave(&self, seq: u64) {
+        let _state = self.state.lock();
+        self.forget(&[seq]);
+    }
+
+    /// Where it is, unless that was deleted.
+    pub(crate) fn vhost(&self) -> Option<Arc<VHost>> {
+        self.door.as_ref()?.vhost.upgrade()
+    }
+
+    /// One more message is lost.
+    pub(crate) fn count_loss(&self, loss: Loss) {
+        self.state.lock().losses.count(loss);
+    }
+
     /// What the journal had when the broker started: each counts as delivered before.
     pub(crate) fn restore(&self, messages: Vec<Stretch>) {
         let mut state = self.state.lock();
         state.next_seq = messages.last().map_or(0, Stretch::end);
-        state.ready = (!messages.is_empty()).then(|| Box::new(Backlog::restored(messages)));
+        if !messages.is_empty() {
+            let max = state.terms().max_priority.unwrap_or_default();
+            state.ready = Some(Box::new(Ready::restored(messages, max, self)));
+        }
     }
 
     /// Remembers the binding that `make` makes, unless an equal one leads here.
@@ -421,14 +479,14 @@ impl Queue {
             consumers: state.consumers.len(),
             unused_since: state.unused_since,
             bindings: state.bindings.len(),
-            expires_ms: state.asked().expires_ms,
+            expires_ms: state.terms().expires_ms,
         };
         if state.deleted || !when(&conditions) {
             return None;
         }
         state.deleted = true;
         Some(Retired {
-            expiry_armed: state.expiry_armed.is_some(),
+            armed: state.armed.is_some(),
             ready: clamp(state.ready.take().map_or(0, |ready| ready.len())),
             losses: std::mem::take(&mut state.losses),
             consumers: std::mem::take(&mut state.consumers).into_list(),
@@ -436,32 +494,45 @@ impl Queue {
         })
     }
 
-    /// When the queue expires if nobody uses it from now on, if no timer was set for that yet.
-    pub(crate) fn arm_expiry(&self) -> Option<Time> {
+    /// Sets the timer for when the queue expires, if nobody uses it from now on.
+    pub(crate) fn arm_expiry(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if state.deleted || !state.consumers.is_empty() {
-            return None;
+            return;
         }
-        let expires_ms = state.asked().expires_ms?;
-        let at = state.unused_since.after_ms(expires_ms);
-        if state.expiry_armed.is_some_and(|armed| armed.get() <= at.0) {
-            return None;
+        if let Some(expires_ms) = state.terms().expires_ms {
+            let at = state.unused_since.after_ms(expires_ms);
+            self.arm(&mut state, at);
         }
-        state.expiry_armed = NonZeroU64::new(at.0);
-        Some(at)
+    }
+
+    /// Sees to it that the queue is looked at then, if not before.
+    fn arm(self: &Arc<Self>, state: &mut State, at: Time) {
+        if state.armed.is_some_and(|armed| armed.get() <= at.0) {
+            return;
+        }
+        if let Some(door) = &self.door {
+            state.armed = NonZeroU64::new(at.0);
+            let due = Due::Queue(Weak::clone(&door.vhost), Arc::downgrade(self));
+            door.timers.add(at, due);
+        }
+    }
+
+    /// A timer has rung: messages that have expired go.
+    pub(crate) fn ring(self: &Arc<Self>, turn: &mut Turn) {
+        let mut state = self.state.lock();
+        if state.armed.is_some_and(|armed| armed.get() <= turn.now.0) {
+            state.armed = None;
+        }
+        self.watch_head(&mut state, turn);
     }
 
     /// Since when nobody uses it, and for how long it stays then, if it outlives the process.
     pub(crate) fn idle(&self) -> Option<(Time, u64)> {
         let state = self.state.lock();
         let idle = self.journaled() && !state.deleted && state.consumers.is_empty();
-        let ttl_ms = state.asked().expires_ms.filter(|_| idle)?;
+        let ttl_ms = state.terms().expires_ms.filter(|_| idle)?;
         Some((state.unused_since, ttl_ms))
-    }
-
-    /// A timer has rung.
-    pub(crate) fn disarm_expiry(&self) {
-        self.state.lock().expiry_armed = None;
     }
 
     /// Counts as a use for `x-expires`.
@@ -483,7 +554,7 @@ pub(crate) struct Conditions {
 /// What a retired queue leaves behind.
 pub(crate) struct Retired {
     /// A timer still points to it.
-    pub(crate) expiry_armed: bool,
+    pub(crate) armed: bool,
     pub(crate) ready: u32,
     pub(crate) losses: Losses,
     pub(crate) consumers: Vec<Consumer>,

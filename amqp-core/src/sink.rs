@@ -21,6 +21,10 @@ pub struct Delivery<'a> {
     pub seq: u64,
     /// It was delivered before, to this consumer or another.
     pub redelivered: bool,
+    /// How many deliveries of it have failed; only quorum queues count.
+    pub failures: u32,
+    /// Its place in a stream.
+    pub offset: Option<u64>,
     /// The time of the turn.
     pub now: Time,
     /// The message.
@@ -74,11 +78,15 @@ pub enum Loss {
     Unaddressable,
     /// It was on disk, and cannot be read any more.
     Unreadable,
+    /// Too many deliveries of it have failed.
+    DeliveryLimit,
+    /// It was to be dead-lettered, and no queue has taken it.
+    DeadLetter,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -86,6 +94,8 @@ impl Loss {
         Self::TooLarge,
         Self::Unaddressable,
         Self::Unreadable,
+        Self::DeliveryLimit,
+        Self::DeadLetter,
     ];
 
     /// The reason's name in listings.
@@ -100,6 +110,8 @@ impl Loss {
             Self::TooLarge => "too_large",
             Self::Unaddressable => "unaddressable",
             Self::Unreadable => "unreadable",
+            Self::DeliveryLimit => "delivery_limit",
+            Self::DeadLetter => "dead_letter",
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::watermark::Wake;
 
 /// What is due.
 pub(crate) enum Due {
-    /// A queue may have been unused for long enough.
-    QueueExpiry(Weak<VHost>, Weak<Queue>),
+    /// A queue is to be looked at: a message may have expired, or the queue itself.
+    Queue(Weak<VHost>, Weak<Queue>),
     /// A publication was scheduled for now.
     Publish(Arc<Scheduled>),
     /// A client that left packet identifiers before the restart has not come back.
@@ -28,7 +28,7 @@ pub(crate) enum Due {
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
 }
 
-/// A queue that may expire: every persistent session has one, and all else is rare.
+/// A queue to look at: every persistent session has one, and all else is rare.
 struct Expiry {
     at: Time,
     vhost: Weak<VHost>,
@@ -103,7 +103,7 @@ impl State {
     }
 
     fn add(&mut self, at: Time, due: Due) {
-        if let Due::QueueExpiry(vhost, queue) = due {
+        if let Due::Queue(vhost, queue) = due {
             self.expiries.push(Expiry { at, vhost, queue });
             return;
         }
@@ -131,7 +131,7 @@ impl State {
         let next = self.next().filter(|at| *at <= now)?;
         if self.heap.peek().is_none_or(|Reverse(head)| head.at > next) {
             let Expiry { vhost, queue, .. } = self.expiries.pop()?;
-            return Some(Due::QueueExpiry(vhost, queue));
+            return Some(Due::Queue(vhost, queue));
         }
         let Reverse(Timer { due, .. }) = self.heap.pop()?;
         self.scheduled -= usize::from(matches!(due, Due::Publish(_)));
@@ -217,7 +217,7 @@ mod tests {
     fn expiries_and_the_rest_come_in_one_order() {
         let timers = Timers::default();
         let held = queue(1);
-        let expiry = || Due::QueueExpiry(Weak::new(), Arc::downgrade(&held));
+        let expiry = || Due::Queue(Weak::new(), Arc::downgrade(&held));
         let nobody: Weak<dyn Leftover> = Weak::<Nothing>::new();
         let forget = || Due::Forget(Weak::new(), "id".into(), nobody.clone());
         for (at, due) in [(5, expiry()), (3, forget()), (1, expiry()), (4, forget())] {
@@ -227,7 +227,7 @@ mod tests {
         while let Some(at) = timers.next() {
             assert!(timers.take(Time(at.0 - 1)).is_none());
             let due = timers.take(at);
-            seen.push((at.0, matches!(due, Some(Due::QueueExpiry(..)))));
+            seen.push((at.0, matches!(due, Some(Due::Queue(..)))));
         }
         assert_eq!(seen, [(1, true), (3, false), (4, false), (5, true)]);
     }
@@ -238,10 +238,7 @@ mod tests {
         let count = 4 * SWEPT_FROM;
         let mut queues: Vec<_> = (0..count as u64).map(queue).collect();
         for queue in &queues {
-            timers.add(
-                Time(9),
-                Due::QueueExpiry(Weak::new(), Arc::downgrade(queue)),
-            );
+            timers.add(Time(9), Due::Queue(Weak::new(), Arc::downgrade(queue)));
         }
         while queues.pop().is_some() {
             timers.lost_queue();

@@ -3,8 +3,10 @@
 //! A worker has one `Turn` for all its connections. Everything that happens on behalf of one read
 //! batch shares it, so that each connection that got something is woken once per batch.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::dead_letter::Letter;
 use crate::exchange::RouteCache;
 use crate::sink::Sink;
 use crate::time::Time;
@@ -17,6 +19,8 @@ pub struct Turn {
     pub(crate) routes: RouteCache,
     pub(crate) scratch: Vec<u8>,
     pub(crate) dotted: Vec<u8>,
+    /// What queues have given up, to be published when no lock is held.
+    pub(crate) letters: VecDeque<Letter>,
     wakes: Vec<Arc<dyn Sink>>,
     wakes_rung: u64,
     /// Deliveries offered since the turn began.
@@ -79,6 +83,7 @@ impl Turn {
 
     /// Wakes everybody who got something. Call it once, at the end of a read batch.
     pub fn ring(&mut self) {
+        self.post();
         self.wakes_rung += self.wakes.len() as u64;
         for sink in self.wakes.drain(..) {
             sink.wake();

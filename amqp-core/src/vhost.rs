@@ -5,17 +5,18 @@
 //! does.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
-use crate::exchange::epochs::{Epochs, Part, Topology};
-use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties};
+use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
+use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties, Route, TooFar};
 use crate::field::Table;
 use crate::journal::{Door, Durability};
 use crate::limits;
+use crate::message::MessageRef;
 use crate::names::Queues;
 use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
@@ -60,9 +61,9 @@ impl VHost {
         name: &str,
         next_id: &AtomicU64,
         epochs: &Arc<Epochs>,
-        door: Arc<Door>,
+        door: impl FnOnce(&Weak<Self>) -> Arc<Door>,
         shelves: u64,
-    ) -> Self {
+    ) -> Arc<Self> {
         let mut exchanges = HashMap::new();
         for (name, kind, internal) in BUILT_IN {
             let properties = ExchangeProperties {
@@ -75,21 +76,24 @@ impl VHost {
             let id = next_id.fetch_add(1, Ordering::Relaxed);
             exchanges.insert(name.into(), Arc::new(Exchange::new(id, name, properties)));
         }
-        Self {
-            name: name.into(),
-            deleted: AtomicBool::new(false),
-            topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
-            shelves: Shelves::new(&door, shelves),
-            door,
-            exchanges: RwLock::new(exchanges),
-            queues: Queues::default(),
-            alike: Alike::default(),
-            recording: Mutex::default(),
-            claims: Claims::default(),
-            retained: Retained::default(),
-            replies: Replies::default(),
-            losses: Mutex::default(),
-        }
+        Arc::new_cyclic(|me| {
+            let door = door(me);
+            Self {
+                name: name.into(),
+                deleted: AtomicBool::new(false),
+                topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
+                shelves: Shelves::new(&door, shelves),
+                door,
+                exchanges: RwLock::new(exchanges),
+                queues: Queues::default(),
+                alike: Alike::default(),
+                recording: Mutex::default(),
+                claims: Claims::default(),
+                retained: Retained::default(),
+                replies: Replies::default(),
+                losses: Mutex::default(),
+            }
+        })
     }
 
     /// The journal, as this vhost uses it.
@@ -167,6 +171,27 @@ impl VHost {
         let mut all: Vec<_> = self.exchanges.read().values().cloned().collect();
         all.sort_by(|a, b| a.name().cmp(b.name()));
         all
+    }
+
+    /// The queues that a message finds through an exchange, each once.
+    pub(crate) fn resolve(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: &MessageRef<'_>,
+        dotted: &[u8],
+    ) -> Result<Route, TooFar> {
+        let topology = self.topology();
+        if !exchange.is_default() {
+            return exchange.resolve(message, dotted, topology);
+        }
+        let mut watch = Watch::new(topology);
+        watch.key(dotted);
+        let name = std::str::from_utf8(dotted).ok();
+        let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
+        Ok(Route {
+            queues: queue.into_iter().collect(),
+            stamp: Some(watch.stamp()),
+        })
     }
 
     /// The queue with this name.

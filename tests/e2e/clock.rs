@@ -86,7 +86,7 @@ fn d2_clock_jumps_of_a_day() {
         assert_eq!(vhost.queue("left").is_some(), is_there, "at {now:?}");
         let link = broker.owner_link(&vhost);
         let mut bodies = Vec::new();
-        while let Some(got) = link.get(&turn, "brief", false).expect("may be") {
+        while let Some(got) = link.get(&mut turn, "brief", false).expect("may be") {
             bodies.push(got.taken.message.view().payload.to_vec());
         }
         assert_eq!(bodies.len(), messages, "at {now:?}: {bodies:?}");

@@ -108,9 +108,10 @@ impl Broker {
             return Err(Refusal::precondition("too many virtual hosts"));
         }
         let shelves = self.next_queues(Shelves::COUNT);
-        let made = VHost::new(name, &self.next_id, &self.epochs, self.door(name), shelves);
+        let door = |vhost: &_| self.door(name, vhost);
+        let made = VHost::new(name, &self.next_id, &self.epochs, door, shelves);
         let record = super::load::record_vhost(&made);
-        vhosts.insert(name.into(), Arc::new(made));
+        vhosts.insert(name.into(), made);
         Ok(record)
     }
 

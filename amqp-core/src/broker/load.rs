@@ -233,16 +233,14 @@ fn load_one(
             let known = journal_number(value);
             let shelves = known.unwrap_or_else(|| broker.next_queues(Shelves::COUNT));
             let (next_id, epochs) = (&broker.next_id, &broker.epochs);
-            let vhost = VHost::new(name, next_id, epochs, broker.door(name), shelves);
+            let door = |vhost: &_| broker.door(name, vhost);
+            let vhost = VHost::new(name, next_id, epochs, door, shelves);
             if known.is_none() {
                 // Recorded before vhosts had numbers.
                 let record = broker.submit(vec![record_vhost(&vhost)]);
                 vhost.shelves.set_record(record);
             }
-            broker
-                .vhosts
-                .write()
-                .insert((*name).into(), Arc::new(vhost));
+            broker.vhosts.write().insert((*name).into(), vhost);
         }
         (Kind::User, [name]) => {
             let tags = match value.lookup("tags") {

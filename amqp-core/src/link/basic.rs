@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Link;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
-use crate::exchange::epochs::Watch;
 use crate::exchange::{Exchange, ExchangeKind, Known, Memo, Route};
 use crate::journal::Appended;
 use crate::key::{self, Form};
@@ -29,6 +28,8 @@ pub struct Published {
     pub routed: u32,
     /// The journal's number that an acknowledgement waits for; 0 for none.
     pub journaled: u64,
+    /// A full queue has refused it (`x-overflow`): it is not to be acknowledged.
+    pub rejected: bool,
 }
 
 /// A message fetched by basic.get.
@@ -88,18 +89,19 @@ impl Link {
         kept: Appended,
     ) -> Published {
         let mut publication = Publication {
-            message: *message,
-            held: None,
             body: kept.body,
             journaled: kept.number,
+            ..Publication::new(*message)
         };
         turn.count_offered(queues.len());
         for queue in queues.iter() {
             queue.offer(turn, &mut publication);
         }
+        turn.post();
         Published {
             routed: queues.len() as u32,
             journaled: publication.journaled,
+            rejected: publication.rejected,
         }
     }
 
@@ -182,20 +184,8 @@ impl Link {
         message: &MessageRef<'_>,
         dotted: &[u8],
     ) -> Result<Route, Refusal> {
-        let topology = self.vhost.topology();
-        if exchange.is_default() {
-            let mut watch = Watch::new(topology);
-            watch.key(dotted);
-            let queue = std::str::from_utf8(dotted)
-                .ok()
-                .and_then(|name| self.vhost.queue(name).or_else(|| self.vhost.replies.find(name)));
-            return Ok(Route {
-                queues: queue.into_iter().collect(),
-                stamp: Some(watch.stamp()),
-            });
-        }
-        exchange
-            .resolve(message, dotted, topology)
+        self.vhost
+            .resolve(exchange, message, dotted)
             .map_err(|too_far| Refusal::new(ReplyCode::ResourceError, too_far.to_string()))
     }
 
@@ -314,7 +304,11 @@ impl Link {
     /// Stops a consumer; its unsettled messages are not touched. An auto-delete queue goes with its
     /// last one.
     pub fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64) {
-        if queue.remove_consumer(self.connection, key, turn.now) {
+        let removed = queue.remove_consumer(self.connection, key, turn.now);
+        if let Some((connection, key)) = removed.promoted {
+            queue.pull(turn, connection, key);
+        }
+        if removed.ends_queue {
             self.broker
                 .delete_queue_when(&self.vhost, queue, |held| held.consumers == 0);
         } else {
@@ -326,10 +320,11 @@ impl Link {
     ///
     /// # Errors
     /// 403, 404, 405.
-    pub fn get(&self, turn: &Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
+    pub fn get(&self, turn: &mut Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
         let taken = queue.take_first(turn, no_ack);
+        turn.post();
         Broker::note_idle(&self.vhost, &queue);
         Ok(taken.map(|taken| Got { queue, taken }))
     }
@@ -343,6 +338,7 @@ impl Link {
         how: Settle,
     ) {
         queue.settle(turn, unacked, how);
+        turn.post();
     }
 
     /// A QoS 2 publish with this identifier was routed: it is not to be routed again before it is

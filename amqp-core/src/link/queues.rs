@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::field::{Table, Value};
 use crate::limits;
 use crate::permission::Permission;
-use crate::queue::{Queue, QueueArguments, QueueProperties};
+use crate::queue::{Queue, QueueArguments, QueueKind, QueueProperties};
 use crate::refusal::{Refusal, Resource};
 use crate::turn::Turn;
 
@@ -68,9 +68,11 @@ impl Link {
         self.check(Permission::Configure, Resource::Queue, name)?;
         crate::records::check_arguments(&wish.properties.arguments)?;
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
+        self.check_dead_letters(name, &parsed)?;
         if let Some(held) = self.vhost.queue(name) {
-            return self.declared_before(turn, held, wish);
+            return self.declared_before(turn, held, wish, parsed.kind);
         }
+        self.check_kind(name, wish, parsed.kind)?;
         if name.starts_with("amq.") && !wish.name.is_empty() {
             return Err(Refusal::reserved_name(Resource::Queue, name));
         }
@@ -94,6 +96,7 @@ impl Link {
         name: &str,
         parsed: QueueArguments,
     ) -> Result<Declared, Refusal> {
+        let kind = parsed.kind;
         let exclusive = wish.exclusive.then_some(self.connection);
         let properties = QueueProperties {
             // Exclusive queues go with their connection: never durable, whatever was asked.
@@ -117,7 +120,7 @@ impl Link {
         // Queues are added with the lock held: nobody comes in between.
         if let Some(held) = self.vhost.queue(name) {
             drop(recording);
-            return self.declared_before(turn, held, wish);
+            return self.declared_before(turn, held, wish, kind);
         }
         if queue.journaled() {
             // Before anybody finds it: what is published to it waits for this record.
@@ -126,7 +129,7 @@ impl Link {
         match self.vhost.add_queue(queue) {
             Err(held) => {
                 drop(recording);
-                self.declared_before(turn, held, wish)
+                self.declared_before(turn, held, wish, kind)
             }
             Ok(queue) => {
                 drop(recording);
@@ -142,11 +145,52 @@ impl Link {
         }
     }
 
+    /// A queue's dead letters go where the user may publish, and come from where it may read.
+    fn check_dead_letters(&self, name: &str, asked: &QueueArguments) -> Result<(), Refusal> {
+        let Some(exchange) = &asked.dead_letter_exchange else {
+            return Ok(());
+        };
+        self.check(Permission::Read, Resource::Queue, name)?;
+        self.check(Permission::Write, Resource::Exchange, exchange)
+    }
+
+    /// Whether there can be such a queue: what is replicated in RabbitMQ is durable and nobody's
+    /// own.
+    fn check_kind(
+        &self,
+        name: &str,
+        wish: &DeclareQueue<'_>,
+        kind: QueueKind,
+    ) -> Result<(), Refusal> {
+        if kind == QueueKind::Classic {
+            return Ok(());
+        }
+        if wish.name.is_empty() {
+            return Err(Refusal::precondition(format!(
+                "Cannot declare a server-named queue for type {}",
+                kind.module()
+            )));
+        }
+        let wrong = [
+            (wish.properties.auto_delete, "auto-delete"),
+            (wish.exclusive, "exclusive-owner"),
+            (!wish.properties.durable, "non-durable"),
+        ];
+        match wrong.into_iter().find(|(is_so, _)| *is_so) {
+            None => Ok(()),
+            Some((_, property)) => Err(Refusal::precondition(format!(
+                "invalid property '{property}' for queue '{name}' in vhost '{}'",
+                self.vhost.name()
+            ))),
+        }
+    }
+
     fn declared_before(
         &self,
         turn: &Turn,
         queue: Arc<Queue>,
         wish: &DeclareQueue<'_>,
+        kind: QueueKind,
     ) -> Result<Declared, Refusal> {
         let (name, vhost) = (queue.name(), self.vhost.name());
         let mine = queue.exclusive_owner() == Some(self.connection);
@@ -170,9 +214,15 @@ impl Link {
             let (received, current) = (quoted(wanted.auto_delete), quoted(current.auto_delete));
             return Err(differs("auto_delete", received, current));
         }
-        for key in ["x-expires", "x-message-ttl", "x-max-length", "x-overflow"] {
+        let held_kind = queue.kind();
+        for key in QueueArguments::compared(held_kind) {
             let (wanted, held) = (wanted.arguments.lookup(key), current.arguments.lookup(key));
-            if !same(wanted, held) {
+            // Who does not say which kind means any classic one.
+            let same = match key {
+                "x-queue-type" => kind == held_kind,
+                _ => same(wanted, held),
+            };
+            if !same {
                 return Err(differs(key, describe(wanted, held), describe(held, wanted)));
             }
         }
@@ -322,26 +372,13 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::LongString(_) => "longstr",
-        Value::I8(_) => "byte",
-        Value::U8(_) => "unsignedbyte",
-        Value::I16(_) => "short",
-        Value::U16(_) => "unsignedshort",
-        Value::I32(_) => "signedint",
-        Value::U32(_) => "unsignedint",
-        Value::I64(_) => "long",
-        Value::Bool(_) => "bool",
-        _ => "other",
-    }
-}
-
 /// RabbitMQ names the type only where the other side has no value.
 fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
     match (value, other) {
         (None, _) => "none".to_owned(),
-        (Some(value), None) => format!("the value {} of type '{}'", plain(value), kind(value)),
+        (Some(value), None) => {
+            format!("the value {} of type '{}'", plain(value), value.type_name())
+        }
         (Some(value), Some(_)) => plain(value),
     }
 }

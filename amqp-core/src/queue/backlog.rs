@@ -178,6 +178,11 @@ impl Backlog {
         self.head.iter().chain(cold).chain(fresh)
     }
 
+    /// The first message, if it is in memory.
+    pub(super) fn head(&self) -> Option<&Entry> {
+        self.head.front()
+    }
+
     pub(super) fn push_back(&mut self, entry: Entry) {
         self.bytes += body_bytes(&entry);
         match &mut self.rest {

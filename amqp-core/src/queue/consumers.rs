@@ -2,6 +2,8 @@
 //!
 //! Those with credit are a ring, linked through their entries: whose turn it is, who blocks, who
 //! has credit again and who leaves are found without a look at the others, however many wait.
+//! Each priority has a ring of its own; a lower one's turn comes while nobody above has credit. Of
+//! a queue with a single active consumer, all others have no credit.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -32,8 +34,12 @@ pub struct Consumer {
     pub exclusive: bool,
     /// Unacknowledged deliveries it may have, 0 for any number; for listings, the sink enforces it.
     pub prefetch: u32,
+    /// `x-priority`: who has a higher one comes first.
+    pub priority: i32,
     /// Who takes the deliveries.
     pub sink: Arc<dyn Sink>,
+    /// The place in the order of arrival.
+    joined: u32,
     blocked: bool,
     /// The places of its neighbours in the ring, while it is not blocked.
     next: u32,
@@ -51,7 +57,9 @@ impl Consumer {
             no_ack: false,
             exclusive: false,
             prefetch: 0,
+            priority: 0,
             sink,
+            joined: 0,
             blocked: true,
             next: 0,
             previous: 0,
@@ -74,22 +82,48 @@ pub struct ConsumerView {
     pub prefetch: u32,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Gets deliveries: not one that stands by for a single active one.
+    pub active: bool,
+    /// `x-priority`.
+    pub priority: i32,
 }
 
 /// The consumers of one queue: nothing but a pointer while there are none.
 #[derive(Default)]
 pub(super) struct Consumers(Option<Box<Ring>>);
 
-/// One consumer or more. The first stands in it: nearly all queues have no other.
+/// One consumer or more, of one priority. The first stands in it: nearly all queues have no other.
 #[derive(Default)]
 struct Ring {
     list: SmallVec<[Consumer; 1]>,
     /// Places by connection and key, once there are many.
     index: Option<Box<Index>>,
+    /// What few queues have.
+    more: Option<Box<More>>,
     /// The place of the one whose turn it is, while any has credit.
     turn: u32,
     /// How many have credit.
     open: u32,
+}
+
+/// Priorities, and the choice of a single active consumer. The queue's first ring has it all, the
+/// others their priority.
+#[derive(Default)]
+struct More {
+    priority: i32,
+    /// The rings below, highest priority first; none of them is empty.
+    lower: Vec<Ring>,
+    /// The one that alone gets deliveries, by connection and key.
+    single: Option<(u64, u64)>,
+    /// How many have joined.
+    joined: u32,
+}
+
+/// Where a consumer stands: which ring, and where in it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Place {
+    ring: u32,
+    place: u32,
 }
 
 #[derive(Default)]
@@ -121,75 +155,231 @@ impl Index {
 }
 
 impl Consumers {
+    fn rings(&self) -> impl Iterator<Item = &Ring> {
+        let first = self.0.as_deref();
+        let lower = first.and_then(|first| first.more.as_deref());
+        let lower = lower.map_or(&[][..], |more| &more.lower);
+        first.into_iter().chain(lower)
+    }
+
+    fn ring_mut(&mut self, ring: usize) -> Option<&mut Ring> {
+        let first = self.0.as_deref_mut()?;
+        match ring {
+            0 => Some(first),
+            _ => first.more.as_deref_mut()?.lower.get_mut(ring - 1),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.list().len()
+        self.rings().map(|ring| ring.list.len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    fn list(&self) -> &[Consumer] {
-        self.0.as_deref().map_or(&[], |ring| &ring.list)
+    fn all(&self) -> impl Iterator<Item = &Consumer> {
+        self.rings().flat_map(|ring| &ring.list)
     }
 
     /// How many have credit.
     pub(super) fn open(&self) -> usize {
-        self.0.as_deref().map_or(0, |ring| ring.open as usize)
+        self.rings().map(|ring| ring.open as usize).sum()
     }
 
-    pub(super) fn at(&self, place: usize) -> Option<&Consumer> {
-        self.list().get(place)
+    pub(super) fn at(&self, place: Place) -> Option<&Consumer> {
+        let ring = self.rings().nth(place.ring as usize)?;
+        ring.list.get(place.place as usize)
     }
 
     /// All of them, as the queue ends.
     pub(super) fn into_list(self) -> Vec<Consumer> {
-        self.0.map(|ring| ring.list.into_vec()).unwrap_or_default()
+        let Some(mut ring) = self.0 else {
+            return Vec::new();
+        };
+        let lower = ring.more.take().map_or(Vec::new(), |more| more.lower);
+        let mut list = ring.list.into_vec();
+        lower.into_iter().for_each(|ring| list.extend(ring.list));
+        list
     }
 
     /// Nobody else may consume. Who is exclusive is alone.
     fn is_exclusive(&self) -> bool {
-        self.list().first().is_some_and(|held| held.exclusive)
+        self.all().next().is_some_and(|held| held.exclusive)
     }
 
-    /// Adds one without credit.
-    fn add(&mut self, consumer: Consumer) {
-        self.0.get_or_insert_default().add(consumer);
+    /// How many priorities there are.
+    fn priorities(&self) -> usize {
+        self.rings().count()
     }
 
-    /// Removes a connection's consumer; says whether it was there.
-    fn remove(&mut self, connection: u64, key: u64) -> bool {
-        let Some(ring) = &mut self.0 else {
-            return false;
+    fn has_priority(&self, priority: i32) -> bool {
+        self.rings().any(|ring| ring.priority() == priority)
+    }
+
+    /// The one that alone gets deliveries.
+    fn single(&self) -> Option<(u64, u64)> {
+        self.0.as_ref()?.more.as_ref()?.single
+    }
+
+    /// Adds one without credit; the first of a queue with a single active consumer is that.
+    fn add(&mut self, mut consumer: Consumer, single: bool) {
+        let priority = consumer.priority;
+        let Some(first) = &mut self.0 else {
+            let mut ring = Box::new(Ring::of(priority));
+            if single {
+                let more = ring.more.get_or_insert_default();
+                more.single = Some((consumer.connection, consumer.key));
+                more.joined = 1;
+            }
+            ring.add(consumer);
+            self.0 = Some(ring);
+            return;
         };
-        let removed = ring.remove(connection, key);
-        if ring.list.is_empty() {
-            self.0 = None;
+        if let Some(more) = &mut first.more {
+            consumer.joined = more.joined;
+            more.joined = more.joined.wrapping_add(1);
         }
-        removed
+        if first.priority() == priority {
+            return first.add(consumer);
+        }
+        if first.priority() < priority {
+            // It comes first: what belongs to all goes with the place.
+            let mut below = std::mem::replace(&mut **first, Ring::of(priority));
+            let mut former = below.more.take().unwrap_or_default();
+            let own = std::mem::replace(&mut former.priority, priority);
+            below.more = (own != 0).then(|| Box::new(More::of(own)));
+            former.lower.insert(0, below);
+            first.more = Some(former);
+            return first.add(consumer);
+        }
+        let lower = &mut first.more.get_or_insert_default().lower;
+        let place = lower.partition_point(|ring| ring.priority() > priority);
+        if lower
+            .get(place)
+            .is_none_or(|ring| ring.priority() != priority)
+        {
+            lower.insert(place, Ring::of(priority));
+        }
+        lower[place].add(consumer);
+    }
+
+    /// Removes a connection's consumer; says whether it was there, and who is active in its place.
+    fn remove(&mut self, connection: u64, key: u64) -> (bool, Option<(u64, u64)>) {
+        let rings = self.priorities();
+        let removed = (0..rings).find(|ring| {
+            self.ring_mut(*ring)
+                .is_some_and(|ring| ring.remove(connection, key))
+        });
+        let Some(ring) = removed else {
+            return (false, None);
+        };
+        self.drop_empty(ring);
+        if self.single() != Some((connection, key)) {
+            return (true, None);
+        }
+        let next = self.rings().find(|ring| !ring.list.is_empty());
+        let next = next.and_then(|ring| ring.list.iter().min_by_key(|held| held.joined));
+        let next = next.map(|held| (held.connection, held.key));
+        if let Some(more) = self.0.as_mut().and_then(|first| first.more.as_mut()) {
+            more.single = next;
+        }
+        (true, next)
+    }
+
+    /// A ring without consumers goes.
+    fn drop_empty(&mut self, ring: usize) {
+        let Some(first) = &mut self.0 else { return };
+        if ring > 0 {
+            if let Some(more) = &mut first.more
+                && more
+                    .lower
+                    .get(ring - 1)
+                    .is_some_and(|ring| ring.list.is_empty())
+            {
+                more.lower.remove(ring - 1);
+            }
+            return;
+        }
+        if !first.list.is_empty() {
+            return;
+        }
+        let former = first.more.take().unwrap_or_default();
+        let More {
+            mut lower,
+            single,
+            joined,
+            ..
+        } = *former;
+        if lower.is_empty() {
+            self.0 = None;
+            return;
+        }
+        **first = lower.remove(0);
+        let more = first.more.get_or_insert_default();
+        (more.lower, more.single, more.joined) = (lower, single, joined);
     }
 
     /// It has no credit: it leaves the ring.
-    pub(super) fn block(&mut self, place: usize) {
-        if let Some(ring) = &mut self.0 {
-            ring.block(place);
+    pub(super) fn block(&mut self, place: Place) {
+        if let Some(ring) = self.ring_mut(place.ring as usize) {
+            ring.block(place.place as usize);
         }
     }
 
-    /// It has credit: its turn comes after all others.
+    /// It has credit: its turn comes after all others. `false`: nothing is for it.
     pub(super) fn unblock(&mut self, connection: u64, key: u64) -> bool {
-        self.0
-            .as_mut()
-            .is_some_and(|ring| ring.unblock(connection, key))
+        if self
+            .single()
+            .is_some_and(|single| single != (connection, key))
+        {
+            return false;
+        }
+        (0..self.priorities()).any(|ring| {
+            self.ring_mut(ring)
+                .is_some_and(|ring| ring.unblock(connection, key))
+        })
     }
 
     /// The place of the consumer whose turn it is, among those that have credit.
-    pub(super) fn next_open(&mut self) -> Option<usize> {
-        self.0.as_mut()?.next_open()
+    pub(super) fn next_open(&mut self) -> Option<Place> {
+        let first = self.0.as_deref_mut()?;
+        if first.open > 0 || first.more.is_none() {
+            let place = first.next_open()? as u32;
+            return Some(Place { ring: 0, place });
+        }
+        let lower = &mut first.more.as_deref_mut()?.lower;
+        let found = lower.iter_mut().enumerate().find(|(_, ring)| ring.open > 0);
+        let (below, ring) = found?;
+        let place = ring.next_open()? as u32;
+        Some(Place {
+            ring: below as u32 + 1,
+            place,
+        })
+    }
+}
+
+impl More {
+    fn of(priority: i32) -> Self {
+        Self {
+            priority,
+            ..Self::default()
+        }
     }
 }
 
 impl Ring {
+    fn of(priority: i32) -> Self {
+        Self {
+            more: (priority != 0).then(|| Box::new(More::of(priority))),
+            ..Self::default()
+        }
+    }
+
+    fn priority(&self) -> i32 {
+        self.more.as_ref().map_or(0, |more| more.priority)
+    }
+
     /// Adds one without credit.
     fn add(&mut self, consumer: Consumer) {
         let place = self.list.len() as u32;
@@ -311,7 +501,9 @@ impl Queue {
                 vhost,
             ));
         }
-        if state.consumers.is_exclusive() || (consumer.exclusive && !state.consumers.is_empty()) {
+        let single = state.terms().single_active_consumer;
+        let alone = state.consumers.is_empty() && !single;
+        if state.consumers.is_exclusive() || (consumer.exclusive && !alone) {
             return Err(Refusal::new(
                 ReplyCode::AccessRefused,
                 format!(
@@ -327,26 +519,41 @@ impl Queue {
                 limits::CONSUMERS_PER_QUEUE_MAX
             )));
         }
+        if state.consumers.priorities() >= limits::CONSUMER_PRIORITIES_MAX
+            && !state.consumers.has_priority(consumer.priority)
+        {
+            return Err(Refusal::precondition(format!(
+                "cannot consume from queue '{}' in vhost '{vhost}': its consumers have {} \
+                 priorities already",
+                self.name(),
+                limits::CONSUMER_PRIORITIES_MAX
+            )));
+        }
         state.had_consumer = true;
         state.unused_since = now;
-        state.consumers.add(consumer);
+        state.consumers.add(consumer, single);
         Ok(())
     }
 
-    /// Removes a connection's consumer. Says whether the queue should now go as well (auto-delete).
-    pub(crate) fn remove_consumer(&self, connection: u64, key: u64, now: Time) -> bool {
+    /// Removes a connection's consumer.
+    pub(crate) fn remove_consumer(&self, connection: u64, key: u64, now: Time) -> Removed {
         let mut state = self.state.lock();
-        if !state.consumers.remove(connection, key) {
-            return false;
+        let (removed, promoted) = state.consumers.remove(connection, key);
+        if removed {
+            state.unused_since = now;
         }
-        state.unused_since = now;
-        self.auto_delete && state.consumers.is_empty() && state.had_consumer
+        let last = removed && state.consumers.is_empty() && state.had_consumer;
+        Removed {
+            ends_queue: self.auto_delete && last,
+            promoted,
+        }
     }
 
     /// The consumers, for listings.
     #[must_use]
     pub fn consumers(&self) -> Vec<ConsumerView> {
         let state = self.state.lock();
+        let single = state.consumers.single();
         let view = |held: &Consumer| ConsumerView {
             queue: self.name().to_owned(),
             connection: held.connection,
@@ -354,9 +561,19 @@ impl Queue {
             ack_required: !held.no_ack,
             prefetch: held.prefetch,
             exclusive: held.exclusive,
+            active: single.is_none_or(|single| single == (held.connection, held.key)),
+            priority: held.priority,
         };
-        state.consumers.list().iter().map(view).collect()
+        state.consumers.all().map(view).collect()
     }
+}
+
+/// What follows from a consumer's end.
+pub(crate) struct Removed {
+    /// The queue should go as well (auto-delete).
+    pub(crate) ends_queue: bool,
+    /// Who is the single active consumer now, by connection and key: it has credit.
+    pub(crate) promoted: Option<(u64, u64)>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Entry, Queue, State};
+use super::{Entry, Overflow, Queue, State};
+use crate::dead_letter::{Death, Letter};
 use crate::journal::{Appended, Body, Slot};
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
@@ -19,6 +20,28 @@ pub(crate) struct Publication<'a> {
     pub(crate) body: Option<Body>,
     /// The highest number that an acknowledgement must wait for.
     pub(crate) journaled: u64,
+    /// A full queue has refused it.
+    pub(crate) rejected: bool,
+}
+
+impl<'a> Publication<'a> {
+    pub(crate) fn new(message: MessageRef<'a>) -> Self {
+        Self {
+            message,
+            held: None,
+            body: None,
+            journaled: 0,
+            rejected: false,
+        }
+    }
+
+    /// The message as something to keep: made once for all who want it.
+    fn share(&mut self, turn: &mut Turn) -> Message {
+        let message = &self.message;
+        self.held
+            .get_or_insert_with(|| message.to_message(&mut turn.scratch))
+            .clone()
+    }
 }
 
 impl Queue {
@@ -28,14 +51,17 @@ impl Queue {
         if state.deleted {
             return;
         }
+        if state.given.is_some() && self.refuses(&state, turn, what) {
+            return;
+        }
         let seq = state.next_seq;
         state.next_seq += 1;
         if state.waiting() == 0 {
-            let message = what.message;
             let mut offer = Offer {
                 seq,
                 redelivered: false,
-                message,
+                failures: 0,
+                message: what.message,
                 held: &mut what.held,
             };
             match self.try_consumers(&mut state, turn, &mut offer) {
@@ -55,14 +81,40 @@ impl Queue {
             return;
         }
         self.keep(seq, what);
-        let scratch = &mut turn.scratch;
-        let message = what
-            .held
-            .get_or_insert_with(|| what.message.to_message(scratch))
-            .clone();
-        state.backlog().push_back(Entry::new(message, seq, false));
-        self.enforce_length(&mut state);
-        state.backlog().look(self.as_ref());
+        let entry = Entry::new(what.share(turn), seq, false);
+        let max = state.terms().max_priority.unwrap_or_default();
+        state.ready().push_back(entry, max, self.as_ref());
+        if state.given.is_some() {
+            self.enforce_length(&mut state, turn);
+        }
+        self.watch_head(&mut state, turn);
+    }
+
+    /// Whether the queue is full and refuses what is published (`x-overflow`).
+    fn refuses(
+        self: &Arc<Self>,
+        state: &State,
+        turn: &mut Turn,
+        what: &mut Publication<'_>,
+    ) -> bool {
+        let terms = state.terms();
+        if terms.overflow == Overflow::DropHead {
+            return false;
+        }
+        let bytes = state.ready_bytes() + what.message.payload.len() as u64;
+        let too_many = terms
+            .max_length
+            .is_some_and(|max| state.waiting() as u64 >= max);
+        let too_much = terms.max_length_bytes.is_some_and(|max| bytes > max);
+        if !too_many && !too_much {
+            return false;
+        }
+        what.rejected = true;
+        if terms.overflow == Overflow::RejectPublishDlx {
+            let message = what.share(turn);
+            self.bury(state, turn, message, None, Death::MaxLen);
+        }
+        true
     }
 
     /// Writes a message to the journal, if it is one of those that are. With the lock held: nobody
@@ -98,6 +150,8 @@ impl Queue {
                 queue: self,
                 seq: offer.seq,
                 redelivered: offer.redelivered,
+                failures: offer.failures,
+                offset: None,
                 now: turn.now,
                 message: offer.message,
                 held: offer.held,
@@ -136,16 +190,18 @@ impl Queue {
     /// Hands ready messages on while anybody has credit.
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        while let Some(entry) = self.next_ready(state) {
+        while state.consumers.open() > 0
+            && let Some(entry) = self.next_ready(state)
+        {
             if self.has_expired(state, &entry, turn) {
-                state.losses.count(Loss::Expired);
-                self.note(&mut gone, &entry);
+                self.give_up(state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
             let mut held = Some(entry.message.clone());
             let mut offer = Offer {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
+                failures: state.failures(&entry),
                 message: entry.message.view(),
                 held: &mut held,
             };
@@ -153,12 +209,14 @@ impl Queue {
                 Tried::Done => self.note(&mut gone, &entry),
                 Tried::Out => {}
                 Tried::Nobody => {
-                    state.backlog().push_front(entry);
+                    let max = state.terms().max_priority.unwrap_or_default();
+                    state.ready().push_front(entry, max);
                     break;
                 }
             }
         }
         self.forget(&gone);
+        self.watch_head(state, turn);
     }
 
     /// Takes the first ready message; reads it back if it must.
@@ -184,18 +242,19 @@ impl Queue {
         if state.consumers.unblock(connection, key) {
             self.dispatch(&mut state, turn);
         }
+        drop(state);
+        turn.post();
     }
 
     /// Takes the first ready message that has not expired, for basic.get.
-    pub(crate) fn take_first(&self, turn: &Turn, no_ack: bool) -> Option<Taken> {
+    pub(crate) fn take_first(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
         let mut state = self.state.lock();
         state.unused_since = turn.now;
         let mut gone = Gone::new();
         let mut taken = None;
         while let Some(entry) = self.next_ready(&mut state) {
             if self.has_expired(&state, &entry, turn) {
-                state.losses.count(Loss::Expired);
-                self.note(&mut gone, &entry);
+                self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
             if no_ack {
@@ -207,46 +266,118 @@ impl Queue {
             taken = Some(Taken {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
+                failures: state.failures(&entry),
                 remaining: super::clamp(state.waiting()),
                 message: entry.message,
             });
             break;
         }
         self.forget(&gone);
+        self.watch_head(&mut state, turn);
         taken
     }
 
-    fn has_expired(&self, state: &State, entry: &Entry, turn: &Turn) -> bool {
-        let message = entry.message.view();
-        if message.expired(turn.now) {
-            return true;
+    /// When a ready message is worth nothing any more.
+    pub(super) fn deadline(state: &State, entry: &Entry) -> Option<crate::time::Time> {
+        let head = entry.message.view().head;
+        let ttl_ms = state.terms().message_ttl_ms;
+        let by_queue = ttl_ms.map(|ttl_ms| head.received.after_ms(ttl_ms));
+        match (head.expires, by_queue) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
         }
-        let ttl_ms = state
-            .given
-            .as_ref()
-            .and_then(|given| given.parsed.message_ttl_ms);
-        ttl_ms.is_some_and(|ttl_ms| message.head.received.after_ms(ttl_ms) <= turn.now)
     }
 
-    /// Drops from the head what exceeds `x-max-length`.
-    pub(super) fn enforce_length(&self, state: &mut State) {
-        let Some(max) = state
-            .given
-            .as_ref()
-            .and_then(|given| given.parsed.max_length)
-        else {
-            return;
-        };
+    fn has_expired(&self, state: &State, entry: &Entry, turn: &Turn) -> bool {
+        Self::deadline(state, entry).is_some_and(|at| at <= turn.now)
+    }
+
+    /// Drops from the head what has expired, and sees to it that somebody looks when the next one
+    /// does. RabbitMQ: messages expire at the head of the queue only.
+    pub(super) fn watch_head(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        while state.waiting() as u64 > max
-            && let Some(dropped) = state.backlog().drop_front(self)
+        while let Some(at) = state.head_deadline() {
+            if at > turn.now {
+                self.arm(state, at);
+                break;
+            }
+            let Some(entry) = self.next_ready(state) else {
+                break;
+            };
+            self.give_up(state, turn, entry, Death::Expired, &mut gone);
+        }
+        self.forget(&gone);
+    }
+
+    /// Drops from the head what exceeds `x-max-length` or `x-max-length-bytes`.
+    pub(super) fn enforce_length(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
+        let terms = state.terms();
+        let (length, bytes) = (terms.max_length, terms.max_length_bytes);
+        if length.is_none() && bytes.is_none() {
+            return;
+        }
+        let read = terms.dead_letter_exchange.is_some();
+        let mut gone = Gone::new();
+        while state.waiting() > 0
+            && (length.is_some_and(|max| state.waiting() as u64 > max)
+                || bytes.is_some_and(|max| state.ready_bytes() > max))
         {
-            state.losses.count(Loss::Length);
-            if dropped.kept {
-                gone.push(dropped.seq);
+            if read {
+                let Some(entry) = self.next_ready(state) else {
+                    break;
+                };
+                self.give_up(state, turn, entry, Death::MaxLen, &mut gone);
+            } else if let Some(dropped) = state.ready().drop_front(self.as_ref()) {
+                state.losses.count(Loss::Length);
+                if dropped.kept {
+                    gone.push(dropped.seq);
+                }
             }
         }
         self.forget(&gone);
+    }
+
+    /// A message of this queue is given up: dropped and counted, or dead-lettered.
+    fn give_up(
+        self: &Arc<Self>,
+        state: &mut State,
+        turn: &mut Turn,
+        entry: Entry,
+        why: Death,
+        gone: &mut Gone,
+    ) {
+        if let Some(ready) = &mut state.ready {
+            ready.failures.remove(&entry.seq());
+        }
+        if state.terms().dead_letter_exchange.is_none() {
+            why.loss().iter().for_each(|loss| state.losses.count(*loss));
+            return self.note(gone, &entry);
+        }
+        let kept = self.keeps(&entry.message.view()).then(|| entry.seq());
+        self.bury(state, turn, entry.message, kept, why);
+    }
+
+    /// Hands a message on to be dead-lettered once no lock is held.
+    pub(super) fn bury(
+        self: &Arc<Self>,
+        state: &State,
+        turn: &mut Turn,
+        message: Message,
+        kept: Option<u64>,
+        why: Death,
+    ) {
+        let terms = state.terms();
+        let Some(exchange) = &terms.dead_letter_exchange else {
+            return;
+        };
+        turn.letters.push_back(Letter {
+            queue: Arc::clone(self),
+            message,
+            kept,
+            why,
+            exchange: exchange.clone(),
+            key: terms.dead_letter_routing_key.clone(),
+        });
     }
 }
 
@@ -261,11 +392,12 @@ enum Tried {
 }
 
 /// Numbers of messages that the journal may forget.
-type Gone = SmallVec<[u64; 16]>;
+pub(super) type Gone = SmallVec<[u64; 16]>;
 
 struct Offer<'a> {
     seq: u64,
     redelivered: bool,
+    failures: u32,
     message: MessageRef<'a>,
     held: &'a mut Option<Message>,
 }
@@ -277,6 +409,8 @@ pub struct Taken {
     pub seq: u64,
     /// It was delivered before.
     pub redelivered: bool,
+    /// How many deliveries of it have failed; only quorum queues count.
+    pub failures: u32,
     /// Ready messages that remain.
     pub remaining: u32,
     /// The message.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::{Entry, Queue};
+use super::dispatch::Gone;
+use super::{Entry, Queue, State};
+use crate::dead_letter::Death;
 use crate::message::Message;
 use crate::turn::Turn;
 
@@ -24,9 +24,12 @@ pub struct Unacked {
 pub enum Settle {
     /// Done: the queue forgets it.
     Ack,
-    /// Back to its place in the queue, marked as redelivered.
+    /// Back to its place in the queue, marked as redelivered. It was not tried.
     Requeue,
-    /// Given up. (There is no dead-letter exchange yet: it is dropped.)
+    /// The same, but it was tried: a quorum queue counts it, and gives the message up when that
+    /// was too often.
+    Failed,
+    /// Given up: dead-lettered, or dropped.
     Reject,
 }
 
@@ -40,15 +43,23 @@ impl Queue {
     ) {
         let mut state = self.state.lock();
         let mut back = Vec::new();
-        let mut gone = SmallVec::<[u64; 16]>::new();
+        let mut gone = Gone::new();
         for (seq, message) in unacked {
             state.unacked = state.unacked.saturating_sub(1);
-            if how != Settle::Requeue {
-                if self.keeps(&message.view()) {
-                    gone.push(seq);
+            match self.verdict(&mut state, seq, how) {
+                Verdict::Back => back.push(Entry::new(message, seq, true)),
+                Verdict::Dead(why) if state.terms().dead_letter_exchange.is_some() => {
+                    let kept = self.keeps(&message.view()).then_some(seq);
+                    self.bury(&state, turn, message, kept, why);
                 }
-            } else if !state.deleted {
-                back.push(Entry::new(message, seq, true));
+                verdict => {
+                    if let Verdict::Dead(why) = verdict {
+                        why.loss().iter().for_each(|loss| state.losses.count(*loss));
+                    }
+                    if self.keeps(&message.view()) {
+                        gone.push(seq);
+                    }
+                }
             }
         }
         self.forget(&gone);
@@ -56,8 +67,49 @@ impl Queue {
             return;
         }
         back.sort_by_key(Entry::seq);
-        state.backlog().put_back(back);
+        let max = state.terms().max_priority.unwrap_or_default();
+        state.ready().put_back(back, max);
         self.dispatch(&mut state, turn);
-        self.enforce_length(&mut state);
+        if state.given.is_some() {
+            self.enforce_length(&mut state, turn);
+        }
     }
+
+    /// What follows from a consumer's word.
+    fn verdict(&self, state: &mut State, seq: u64, how: Settle) -> Verdict {
+        if state.deleted {
+            return Verdict::Gone;
+        }
+        match how {
+            Settle::Requeue => return Verdict::Back,
+            Settle::Failed => {
+                let Some(max) = state.terms().failures_max() else {
+                    return Verdict::Back;
+                };
+                let failures = state.ready().failures.entry(seq).or_default();
+                *failures = failures.saturating_add(1);
+                if u64::from(*failures) <= max {
+                    return Verdict::Back;
+                }
+            }
+            Settle::Ack | Settle::Reject => {}
+        }
+        if let Some(ready) = &mut state.ready {
+            ready.failures.remove(&seq);
+        }
+        match how {
+            Settle::Ack => Verdict::Gone,
+            Settle::Reject => Verdict::Dead(Death::Rejected),
+            Settle::Requeue | Settle::Failed => Verdict::Dead(Death::DeliveryLimit),
+        }
+    }
+}
+
+enum Verdict {
+    /// It is ready again.
+    Back,
+    /// It is settled.
+    Gone,
+    /// It is given up.
+    Dead(Death),
 }

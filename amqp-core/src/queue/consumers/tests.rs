@@ -43,12 +43,12 @@ fn turns_are_taken_by_those_with_credit() {
             let some = roll(held.len().max(1) as u64) as usize;
             match (roll(6), held.get(some).copied()) {
                 (0, _) if held.len() < most => {
-                    consumers.add(consumer(number));
+                    consumers.add(consumer(number), false);
                     held.push(number);
                 }
                 (1, Some(gone)) if roll(3) == 0 => {
-                    assert!(consumers.remove(gone % 3, gone));
-                    assert!(!consumers.remove(gone % 3, gone));
+                    assert!(consumers.remove(gone % 3, gone).0);
+                    assert!(!consumers.remove(gone % 3, gone).0);
                     held.swap_remove(some);
                     ring.retain(|other| *other != gone);
                 }

@@ -1,0 +1,286 @@
+//! Dead letters: messages that a queue gives up and publishes to its dead-letter exchange.
+//!
+//! Queues hand them to the [`Turn`] while they hold their locks; [`Turn::post`] publishes them
+//! afterwards. A message leaves the journal of its first queue after it has entered those that
+//! take it: a crash in between repeats it, none loses it.
+//!
+//! | Deviation from RabbitMQ | Why | Test |
+//! |---|---|---|
+//! | at most [`DEATHS_MAX`] entries in `x-death`; a message with more is dropped | bounded work | `a4_deaths_are_bounded` |
+
+use std::sync::Arc;
+
+use crate::field::{RawTable, Table, Value};
+use crate::key::Form;
+use crate::limits::DEATHS_MAX;
+use crate::message::{AmqpOrigin, Head, Message, MessageRef};
+use crate::properties::BasicProperties;
+use crate::queue::{Publication, Queue};
+use crate::records;
+use crate::sink::Loss;
+use crate::turn::Turn;
+use crate::vhost::VHost;
+
+/// Why a queue gave a message up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Death {
+    /// A consumer rejected it.
+    Rejected,
+    /// Its time was over.
+    Expired,
+    /// The queue was full.
+    MaxLen,
+    /// Too many deliveries of it have failed.
+    DeliveryLimit,
+}
+
+impl Death {
+    /// The word in `x-death`.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+
+    /// What is counted where there is no dead-letter exchange; a rejected message is no loss.
+    pub(crate) fn loss(self) -> Option<Loss> {
+        match self {
+            Self::Rejected => None,
+            Self::Expired => Some(Loss::Expired),
+            Self::MaxLen => Some(Loss::Length),
+            Self::DeliveryLimit => Some(Loss::DeliveryLimit),
+        }
+    }
+}
+
+/// A message on its way out of a queue.
+pub(crate) struct Letter {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) message: Message,
+    /// Its number there, if the journal has it.
+    pub(crate) kept: Option<u64>,
+    pub(crate) why: Death,
+    pub(crate) exchange: Box<str>,
+    pub(crate) key: Option<Box<str>>,
+}
+
+impl Turn {
+    /// Publishes what queues gave up. With no lock held.
+    pub fn post(&mut self) {
+        while let Some(letter) = self.letters.pop_front() {
+            if let Some(vhost) = letter.queue.vhost() {
+                letter.publish(self, &vhost);
+            }
+        }
+    }
+}
+
+impl Letter {
+    fn publish(&self, turn: &mut Turn, vhost: &VHost) {
+        let delivered = self
+            .compose(turn)
+            .is_some_and(|composed| self.route(turn, vhost, &composed));
+        if !delivered {
+            self.queue.count_loss(Loss::DeadLetter);
+        }
+        if let Some(seq) = self.kept {
+            self.queue.leave(seq);
+        }
+    }
+
+    /// Publishes it to the queues that it finds; `false` if none has taken it.
+    fn route(&self, turn: &mut Turn, vhost: &VHost, composed: &Composed) -> bool {
+        let Some(exchange) = vhost.exchange(&self.exchange) else {
+            return false;
+        };
+        let mut queues: Vec<Arc<Queue>> = Vec::new();
+        for key in &composed.keys {
+            let message = composed.message(key, turn, &self.exchange);
+            if let Ok(route) = vhost.resolve(&exchange, &message, key) {
+                queues.extend(route.queues.iter().cloned());
+            }
+        }
+        queues.sort_unstable_by_key(|queue| queue.id());
+        queues.dedup_by_key(|queue| queue.id());
+        queues.retain(|queue| !composed.is_cycle(queue.name()));
+        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
+        let mut publication = Publication::new(composed.message(key, turn, &self.exchange));
+        turn.count_offered(queues.len());
+        for queue in &queues {
+            queue.offer(turn, &mut publication);
+        }
+        !queues.is_empty() && !publication.rejected
+    }
+
+    /// The message as it goes on: with the story of its death, and without its time to live.
+    fn compose(&self, turn: &Turn) -> Option<Composed> {
+        let view = self.message.view();
+        let mut raw = Vec::new();
+        view.head.origin.append_basic_properties(&view, &mut raw);
+        let properties = BasicProperties::parse(&raw).ok()?;
+        let mut key = Vec::new();
+        view.append_routing_key(&mut key);
+        let mut headers = properties
+            .headers
+            .map_or_else(Table::new, |headers| headers.to_table());
+        let mut keys = vec![key];
+        keys.extend(carbon_copies(&headers));
+        let deaths = self.deaths(turn, &headers, &keys, properties.expiration)?;
+        if let Some(own) = &self.key {
+            keys = vec![own.as_bytes().to_vec()];
+            headers.remove("CC");
+        }
+        let (queue, exchange) = (self.queue.name(), view.exchange);
+        let facts = [
+            ("reason", self.why.reason()),
+            ("queue", queue),
+            ("exchange", exchange),
+        ];
+        for (fact, value) in facts {
+            let first = format!("x-first-death-{fact}");
+            if headers.lookup(&first).is_none() {
+                let _ = headers.insert(&first, Value::from(value));
+            }
+            let last = format!("x-last-death-{fact}");
+            headers.remove(&last);
+            let _ = headers.insert(&last, Value::from(value));
+        }
+        headers.remove("x-death");
+        let story = deaths.iter().cloned().map(Value::Table).collect();
+        // Our own names are far below the limit of 255 bytes.
+        let _ = headers.insert("x-death", Value::Array(story));
+        let mut encoded = Vec::new();
+        headers.encode(&mut encoded).ok()?;
+        let properties = BasicProperties {
+            headers: Some(RawTable::parse(&encoded).ok()?),
+            expiration: None,
+            ..properties
+        };
+        let mut out = Vec::new();
+        properties.encode(&mut out).ok()?;
+        Some(Composed {
+            keys,
+            properties: out,
+            deaths,
+            source: self.message.clone(),
+        })
+    }
+
+    /// `x-death` with this death in it, newest first.
+    fn deaths(
+        &self,
+        turn: &Turn,
+        headers: &Table,
+        keys: &[Vec<u8>],
+        expiration: Option<&[u8]>,
+    ) -> Option<Vec<Table>> {
+        let mut deaths: Vec<Table> = match headers.lookup("x-death") {
+            Some(Value::Array(entries)) => entries
+                .iter()
+                .filter_map(|entry| match entry {
+                    Value::Table(death) => Some(death.clone()),
+                    _ => None,
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        let (queue, reason) = (self.queue.name(), self.why.reason());
+        let before = deaths.iter().position(|death| {
+            text(death, "queue") == Some(queue) && text(death, "reason") == Some(reason)
+        });
+        if let Some(place) = before {
+            let mut death = deaths.remove(place);
+            let count = death.lookup("count").and_then(Value::as_integer);
+            death.remove("count");
+            let mut newer = records::table([("count", Value::I64(count.unwrap_or(0) + 1))]);
+            for (name, value) in death.iter() {
+                let _ = newer.insert(&String::from_utf8_lossy(name), value.clone());
+            }
+            deaths.insert(0, newer);
+            return Some(deaths);
+        }
+        if deaths.len() >= DEATHS_MAX {
+            return None;
+        }
+        let view = self.message.view();
+        let keys = keys
+            .iter()
+            .map(|key| Value::LongString(key.as_slice().into()));
+        let mut death = records::table([
+            ("count", Value::I64(1)),
+            ("reason", Value::from(reason)),
+            ("queue", Value::from(queue)),
+            ("time", Value::Timestamp(turn.now.0 / 1_000)),
+            ("exchange", Value::from(view.exchange)),
+            ("routing-keys", Value::Array(keys.collect())),
+        ]);
+        if let Some(expiration) = expiration {
+            let text = Value::LongString(expiration.into());
+            let _ = death.insert("original-expiration", text);
+        }
+        deaths.insert(0, death);
+        Some(deaths)
+    }
+}
+
+fn text<'a>(table: &'a Table, name: &str) -> Option<&'a str> {
+    table.lookup(name).and_then(Value::as_str)
+}
+
+/// The keys of the header `CC`, which a message keeps.
+fn carbon_copies(headers: &Table) -> Vec<Vec<u8>> {
+    match headers.lookup("CC") {
+        Some(Value::Array(keys)) => keys
+            .iter()
+            .filter_map(|key| match key {
+                Value::LongString(key) => Some(key.to_vec()),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A dead letter, ready to be published.
+struct Composed {
+    keys: Vec<Vec<u8>>,
+    properties: Vec<u8>,
+    deaths: Vec<Table>,
+    source: Message,
+}
+
+impl Composed {
+    fn message<'a>(&'a self, key: &'a [u8], turn: &Turn, exchange: &'a str) -> MessageRef<'a> {
+        let view = self.source.view();
+        MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Dotted,
+                retain: false,
+                received: turn.now,
+                expires: None,
+                ..view.head
+            },
+            exchange,
+            key,
+            properties: &self.properties,
+            payload: view.payload,
+        }
+    }
+
+    /// It has been in this queue before, and no consumer's rejection lies between: it would go
+    /// round for ever.
+    fn is_cycle(&self, queue: &str) -> bool {
+        let here = |death: &Table| text(death, "queue") == Some(queue);
+        let Some(last) = self.deaths.iter().position(here) else {
+            return false;
+        };
+        self.deaths[..=last]
+            .iter()
+            .all(|death| text(death, "reason") != Some(Death::Rejected.reason()))
+    }
+}

@@ -1,0 +1,99 @@
+//! FEATURES A4: every argument with good and bad values, in RabbitMQ's words.
+
+use super::*;
+
+fn parse(name: &str, value: Value) -> Result<QueueArguments, String> {
+    parse_all(&[(name, value)])
+}
+
+fn parse_all(entries: &[(&str, Value)]) -> Result<QueueArguments, String> {
+    let mut table = Table::new();
+    for (name, value) in entries {
+        table.insert(name, value.clone()).expect("a short name");
+    }
+    QueueArguments::parse(&table, "q", "/").map_err(|refusal| refusal.text.into())
+}
+
+#[test]
+fn a4_arguments_are_read() {
+    let asked = parse_all(&[
+        ("x-message-ttl", Value::U8(5)),
+        ("x-max-length", Value::I64(0)),
+        ("x-overflow", "reject-publish-dlx".into()),
+        ("x-dead-letter-exchange", "".into()),
+        ("x-dead-letter-routing-key", "dead".into()),
+        ("x-max-priority", Value::I32(255)),
+        ("x-single-active-consumer", Value::Bool(true)),
+        ("x-whatever", Value::Void),
+    ]);
+    let asked = asked.expect("all are good");
+    assert_eq!(asked.message_ttl_ms, Some(5));
+    assert_eq!(asked.max_length, Some(0));
+    assert_eq!(asked.overflow, Overflow::RejectPublishDlx);
+    assert_eq!(asked.dead_letter_exchange.as_deref(), Some(""));
+    assert_eq!(asked.dead_letter_routing_key.as_deref(), Some("dead"));
+    assert_eq!(asked.max_priority, Some(255));
+    assert!(asked.single_active_consumer);
+    let stream = parse_all(&[
+        ("x-queue-type", "stream".into()),
+        ("x-max-age", "7D".into()),
+    ]);
+    let stream = stream.expect("all are good");
+    assert_eq!(stream.kind, QueueKind::Stream);
+    assert_eq!(stream.max_age_ms, Some(7 * 24 * 60 * 60 * 1_000));
+}
+
+#[test]
+fn a4_bad_arguments_are_refused_in_rabbitmqs_words() {
+    let rows: &[(&str, Value, &str)] = &[
+        ("x-expires", Value::I32(0), "{value_zero,0}"),
+        ("x-expires", Value::I64(-1), "{value_negative,-1}"),
+        ("x-message-ttl", "a".into(), "{unacceptable_type,longstr}"),
+        (
+            "x-message-ttl",
+            Value::I64(i64::MAX),
+            "{value_too_large,9223372036854775807}",
+        ),
+        (
+            "x-max-length",
+            Value::F64(1.0),
+            "{unacceptable_type,double}",
+        ),
+        (
+            "x-max-priority",
+            Value::I32(256),
+            "{max_value_exceeded,256}",
+        ),
+        ("x-overflow", "drop-tail".into(), "invalid_overflow"),
+        ("x-queue-mode", "eager".into(), "invalid_queue_mode"),
+        (
+            "x-dead-letter-exchange",
+            Value::I32(1),
+            "{unacceptable_type,signedint}",
+        ),
+        (
+            "x-dead-letter-routing-key",
+            "k".into(),
+            "routing_key_but_no_dlx_defined",
+        ),
+        (
+            "x-single-active-consumer",
+            "yes".into(),
+            "{unacceptable_type,longstr}",
+        ),
+    ];
+    for (name, value, why) in rows {
+        let expected = format!("invalid arg '{name}' for queue 'q' in vhost '/': {why}");
+        assert_eq!(parse(name, value.clone()), Err(expected));
+    }
+}
+
+#[test]
+fn a4_arguments_of_other_kinds_are_refused() {
+    let quorum = ("x-queue-type", Value::from("quorum"));
+    let refused = parse_all(&[quorum, ("x-max-priority", Value::I32(5))]);
+    let expected = "invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type \
+                    rabbit_quorum_queue";
+    assert_eq!(refused, Err(expected.to_owned()));
+    assert!(parse("x-delivery-limit", Value::I32(5)).is_err());
+}

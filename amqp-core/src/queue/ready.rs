@@ -1,0 +1,210 @@
+//! A queue's ready messages: one list, or one for each priority that occurs.
+//!
+//! The head of the queue is the head of the list with the highest priority; what expires or is
+//! dropped goes from there, as in RabbitMQ.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::Entry;
+use super::backlog::{Backlog, Dropped, Keep, Pager};
+use crate::journal::Stretch;
+use crate::message::MessageRef;
+use crate::properties::BasicProperties;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Ready {
+    /// Messages without a priority: all of them, in most queues.
+    plain: Backlog,
+    /// The rest, highest priority first; none of them is 0.
+    lanes: Vec<(u8, Backlog)>,
+    /// Messages whose delivery has failed, ready or not, and how often.
+    pub(super) failures: HashMap<u64, u32, RandomState>,
+}
+
+/// Priorities that messages of a queue may have: its `x-max-priority`, 0 for none.
+pub(super) type MaxPriority = u8;
+
+/// The priority of a message in a queue.
+fn priority(message: &MessageRef<'_>, max: MaxPriority) -> u8 {
+    if max == 0 {
+        return 0;
+    }
+    let mut raw = Vec::new();
+    message
+        .head
+        .origin
+        .append_basic_properties(message, &mut raw);
+    let parsed = BasicProperties::parse(&raw).ok();
+    let priority = parsed.and_then(|properties| properties.priority);
+    priority.unwrap_or_default().min(max)
+}
+
+impl Ready {
+    /// Messages that a restart found, in order. Where there are priorities, each is read for its
+    /// own.
+    pub(super) fn restored(stretches: Vec<Stretch>, max: MaxPriority, pager: &dyn Pager) -> Self {
+        let mut ready = Self::default();
+        if max == 0 {
+            ready.plain = Backlog::restored(stretches);
+            return ready;
+        }
+        let mut found: Vec<(u8, Vec<Stretch>)> = Vec::new();
+        for stretch in &stretches {
+            for (seq, message) in pager.fetch(stretch) {
+                let message = message.view();
+                let bytes = message.payload.len() as u64;
+                let level = priority(&message, max);
+                let lane = match found.iter_mut().find(|(held, _)| *held == level) {
+                    Some((_, lane)) => lane,
+                    None => {
+                        found.push((level, Vec::new()));
+                        let last = found.len() - 1;
+                        &mut found[last].1
+                    }
+                };
+                match lane.last_mut().filter(|last| last.takes(seq, bytes)) {
+                    Some(last) => {
+                        last.count += 1;
+                        last.bytes += bytes;
+                    }
+                    None => lane.push(Stretch {
+                        first: seq,
+                        count: 1,
+                        bytes,
+                    }),
+                }
+            }
+        }
+        for (level, lane) in found {
+            *ready.lane(level) = Backlog::restored(lane);
+        }
+        ready
+    }
+
+    /// The list of a priority.
+    fn lane(&mut self, level: u8) -> &mut Backlog {
+        if level == 0 {
+            return &mut self.plain;
+        }
+        let place = self.lanes.partition_point(|(held, _)| *held > level);
+        if self.lanes.get(place).is_none_or(|(held, _)| *held != level) {
+            self.lanes.insert(place, (level, Backlog::default()));
+        }
+        &mut self.lanes[place].1
+    }
+
+    /// The list at whose head the queue's is.
+    fn first(&mut self) -> &mut Backlog {
+        let place = self.lanes.iter().position(|(_, lane)| lane.len() > 0);
+        match place {
+            Some(place) => &mut self.lanes[place].1,
+            None => &mut self.plain,
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Backlog> {
+        self.lanes
+            .iter()
+            .map(|(_, lane)| lane)
+            .chain(std::iter::once(&self.plain))
+    }
+
+    fn each_mut(&mut self) -> impl Iterator<Item = &mut Backlog> {
+        self.lanes
+            .iter_mut()
+            .map(|(_, lane)| lane)
+            .chain(std::iter::once(&mut self.plain))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.each().map(Backlog::len).sum()
+    }
+
+    /// Bytes of all bodies; of those that a restart found, with their properties.
+    pub(super) fn bytes(&self) -> u64 {
+        self.each().map(Backlog::bytes).sum()
+    }
+
+    /// Messages on disk only.
+    pub(super) fn paged(&self) -> usize {
+        self.each().map(Backlog::paged).sum()
+    }
+
+    /// Messages in memory.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Entry> {
+        self.each().flat_map(Backlog::held)
+    }
+
+    /// The first message, if it is in memory.
+    pub(super) fn head(&self) -> Option<&Entry> {
+        self.each()
+            .find(|lane| lane.len() > 0)
+            .and_then(Backlog::head)
+    }
+
+    pub(super) fn push_back(&mut self, entry: Entry, max: MaxPriority, pager: &dyn Pager) {
+        let level = priority(&entry.message.view(), max);
+        let lane = self.lane(level);
+        lane.push_back(entry);
+        lane.look(pager);
+    }
+
+    /// Puts one back that was taken from the front.
+    pub(super) fn push_front(&mut self, entry: Entry, max: MaxPriority) {
+        let level = priority(&entry.message.view(), max);
+        self.lane(level).push_front(entry);
+    }
+
+    /// Takes the first; reads it back if it must. `lost` counts what could not be read.
+    pub(super) fn pop_front(&mut self, pager: &dyn Pager, lost: &mut u64) -> Option<Entry> {
+        loop {
+            let first = self.first();
+            if first.len() == 0 {
+                return None;
+            }
+            // Nothing of a list may be left that can be read: the next one's turn.
+            if let Some(entry) = first.pop_front(pager, lost) {
+                return Some(entry);
+            }
+        }
+    }
+
+    /// Drops the first without reading it.
+    pub(super) fn drop_front(&mut self, pager: &dyn Pager) -> Option<Dropped> {
+        self.first().drop_front(pager)
+    }
+
+    /// Empties it; gives the numbers of those that the journal has.
+    pub(super) fn clear(&mut self, pager: &dyn Pager) -> Vec<u64> {
+        let mut all = std::mem::take(self);
+        // Those that are out for acknowledgement are not cleared.
+        self.failures = std::mem::take(&mut all.failures);
+        all.each_mut().flat_map(|lane| lane.clear(pager)).collect()
+    }
+
+    /// Puts messages back where they were, sorted by number.
+    pub(super) fn put_back(&mut self, entries: Vec<Entry>, max: MaxPriority) {
+        if max == 0 {
+            return self.plain.put_back(entries);
+        }
+        let mut lanes: Vec<(u8, Vec<Entry>)> = Vec::new();
+        for entry in entries {
+            let level = priority(&entry.message.view(), max);
+            match lanes.iter_mut().find(|(held, _)| *held == level) {
+                Some((_, lane)) => lane.push(entry),
+                None => lanes.push((level, vec![entry])),
+            }
+        }
+        for (level, entries) in lanes {
+            self.lane(level).put_back(entries);
+        }
+    }
+
+    /// Pages out some of what can be; says how many messages.
+    pub(super) fn page_out(&mut self, pager: &dyn Pager, keep: Keep) -> usize {
+        self.each_mut().map(|lane| lane.page_out(pager, keep)).sum()
+    }
+}
