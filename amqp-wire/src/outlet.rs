@@ -208,6 +208,13 @@ impl Outlet {
         self.state.lock().consumers.insert(key, consumer);
     }
 
+    /// The consumer gets replies.
+    pub(crate) fn expect_replies(&self, key: u64) {
+        if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
+            consumer.replies = true;
+        }
+    }
+
     /// Says from which queue a consumer is to be pulled for.
     pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>) {
         if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
