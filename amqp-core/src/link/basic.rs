@@ -323,6 +323,17 @@ impl Link {
     pub fn get(&self, turn: &mut Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
+        if queue.has_single_active_quorum() {
+            return Err(Refusal::new(
+                ReplyCode::ResourceLocked,
+                format!(
+                    "cannot obtain access to locked queue '{}' in vhost '{}'. basic.get \
+                     operations are not supported by quorum queues with single active consumer",
+                    queue.name(),
+                    self.vhost.name()
+                ),
+            ));
+        }
         let taken = queue.take_first(turn, no_ack);
         turn.post();
         Broker::note_idle(&self.vhost, &queue);
