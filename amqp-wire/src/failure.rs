@@ -8,7 +8,7 @@ use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::{ReplyCode, Scope};
 
 use crate::content::ContentError;
-use crate::frame::{FRAME_HEAD_BYTES, Frame, FrameError, FrameKind};
+use crate::frame::{FRAME_END, FRAME_HEAD_BYTES, Frame, FrameError, FrameKind};
 use crate::limits::SHORT_STRING_BYTES_MAX;
 use crate::method::{BasicPublish, Malformation, MethodError, MethodId};
 
@@ -42,7 +42,7 @@ impl Failure {
     pub(crate) fn bad_frame(error: FrameError, input: &[u8]) -> Self {
         let kind = input.first().copied().unwrap_or_default();
         let (octets, reason) = match error {
-            FrameError::UnknownType { .. } => (payload(input), "unknown_frame".to_owned()),
+            FrameError::UnknownType { .. } => (whole_payload(input), "unknown_frame".to_owned()),
             FrameError::TooLarge { size, size_max } => {
                 (&[][..], format!("{{frame_too_large,{size},{size_max}}}"))
             }
@@ -109,6 +109,17 @@ impl Failure {
     /// A known method that has no place here.
     pub(crate) fn unimplemented(method: MethodId) -> Self {
         Self::new(ReplyCode::CommandInvalid, "unimplemented method", method)
+    }
+}
+
+/// The payload of a frame of an unknown type, if it is there as a whole.
+fn whole_payload(input: &[u8]) -> &[u8] {
+    let octets = payload(input);
+    let end = input.get(FRAME_HEAD_BYTES + octets.len());
+    if end == Some(&FRAME_END) {
+        octets
+    } else {
+        &[]
     }
 }
 

@@ -214,26 +214,28 @@ mod tests {
         }
     }
 
+    const ACK: bool = false;
+    const NACK: bool = true;
+
     /// FEATURES A5: no acknowledgement of several stands for one that was rejected.
     #[test]
     fn a5_rejected_publications_are_told_apart() {
         // (record and whether it was rejected, (durable, said) in turn)
         type Row = (&'static [(u64, bool)], &'static [(u64, &'static str)]);
-        let (ack, nack) = (false, true);
         let rows: &[Row] = &[
-            (&[(0, nack)], &[(0, "-1")]),
-            (&[(0, ack), (0, nack), (0, ack)], &[(0, "+1 -2 +3")]),
+            (&[(0, NACK)], &[(0, "-1")]),
+            (&[(0, ACK), (0, NACK), (0, ACK)], &[(0, "+1 -2 +3")]),
             (
-                &[(0, ack), (0, ack), (0, nack), (0, nack), (0, ack)],
+                &[(0, ACK), (0, ACK), (0, NACK), (0, NACK), (0, ACK)],
                 &[(0, "+2* -4* +5")],
             ),
             // One that was rejected waits for those before it, and those behind it for them too.
             (
-                &[(5, ack), (0, nack), (0, ack), (7, ack)],
+                &[(5, ACK), (0, NACK), (0, ACK), (7, ACK)],
                 &[(4, ""), (5, "+1 -2 +3"), (7, "+4")],
             ),
             (
-                &[(5, ack), (6, nack), (5, ack)],
+                &[(5, ACK), (6, NACK), (5, ACK)],
                 &[(5, "+1"), (6, "-2 +3")],
             ),
         ];
