@@ -46,6 +46,9 @@ impl Channel {
             session.credit(self.id);
         } else {
             self.prefetch = method.prefetch_count;
+            // RabbitMQ: it replaces a limit of all of them together.
+            session.outlet.set_limit(self.id, 0);
+            session.credit(self.id);
         }
         session.reply(self.id, ServerMethod::BasicQosOk(BasicQosOk {}));
         Ok(())
