@@ -42,6 +42,9 @@ pub const BINDINGS_PER_DESTINATION_MAX: usize = 1_000_000;
 /// Consumers of one queue.
 pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
 
+/// Pseudo queues of direct reply-to in one vhost; a channel has one at most.
+pub const REPLY_QUEUES_MAX: usize = 1_000_000;
+
 /// Priorities of the consumers of one queue: each delivery may look at all of them.
 pub const CONSUMER_PRIORITIES_MAX: usize = 256;
 

@@ -20,6 +20,7 @@ use crate::message::MessageRef;
 use crate::names::Queues;
 use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
+use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
 use crate::watermark::Watermark;
@@ -50,6 +51,7 @@ pub struct VHost {
     pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
     pub(crate) retained: Retained,
+    pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
     losses: Mutex<Losses>,
 }
@@ -88,6 +90,7 @@ impl VHost {
                 recording: Mutex::default(),
                 claims: Claims::default(),
                 retained: Retained::default(),
+                replies: Replies::default(),
                 losses: Mutex::default(),
             }
         })
@@ -184,7 +187,7 @@ impl VHost {
         let mut watch = Watch::new(topology);
         watch.key(dotted);
         let name = std::str::from_utf8(dotted).ok();
-        let queue = name.and_then(|name| self.queue(name));
+        let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
         Ok(Route {
             queues: queue.into_iter().collect(),
             stamp: Some(watch.stamp()),

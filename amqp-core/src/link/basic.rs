@@ -58,13 +58,36 @@ impl Link {
             // Kept before it is routed: who subscribes in between gets it either way.
             kept = self.retain(turn, message)?;
         }
+        let queues = self.find_route(turn, memo, message)?;
+        Ok(self.offer(turn, message, &queues, kept))
+    }
+
+    /// The queues of a message: from the publisher's memo, or the slow way.
+    #[inline]
+    pub(super) fn find_route(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+    ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
+        let form = message.head.form;
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
-        let known = memo.find(message.exchange, form, message.key, topology, authority);
-        let queues = match known {
-            Some(queues) => Arc::clone(queues),
-            None => self.route(turn, memo, message, authority)?,
-        };
+        match memo.find(message.exchange, form, message.key, topology, authority) {
+            Some(queues) => Ok(Arc::clone(queues)),
+            None => self.route(turn, memo, message, authority),
+        }
+    }
+
+    /// Gives a message to these queues.
+    #[inline]
+    pub(super) fn offer(
+        &self,
+        turn: &mut Turn,
+        message: &MessageRef<'_>,
+        queues: &[Arc<Queue>],
+        kept: Appended,
+    ) -> Published {
         let mut publication = Publication {
             body: kept.body,
             journaled: kept.number,
@@ -75,11 +98,11 @@ impl Link {
             queue.offer(turn, &mut publication);
         }
         turn.post();
-        Ok(Published {
+        Published {
             routed: queues.len() as u32,
             journaled: publication.journaled,
             rejected: publication.rejected,
-        })
+        }
     }
 
     /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.
