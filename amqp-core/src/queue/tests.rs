@@ -3,6 +3,7 @@
 mod consumers;
 mod dead_letters;
 mod limits;
+mod restart;
 mod rig;
 
 use rig::{Rig, long, text};

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
-use crate::definitions::Volatile;
+use crate::definitions::{Definitions, Volatile};
 use crate::exchange::Memo;
 use crate::field::{RawTable, Table, Value};
-use crate::journal::MemoryJournal;
+use crate::journal::{Journal, MemoryJournal};
 use crate::key::Form;
 use crate::link::{DeclareQueue, Link, Published};
 use crate::message::{AmqpOrigin, Head, Message, MessageRef};
@@ -145,10 +145,18 @@ impl Wake for Reader {
 
 impl Rig {
     pub(super) fn new() -> Self {
-        let broker = Broker::open(
-            Options::default(),
+        Self::over(
             Arc::new(Volatile::default()),
             Arc::new(MemoryJournal::default()),
+        )
+    }
+
+    /// A broker over what an earlier one left.
+    pub(super) fn over(definitions: Arc<dyn Definitions>, journal: Arc<dyn Journal>) -> Self {
+        let broker = Broker::open(
+            Options::default(),
+            definitions,
+            journal,
             Time(1_000_000),
             || "hash".to_owned(),
         );
