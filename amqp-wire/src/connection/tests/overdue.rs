@@ -153,3 +153,67 @@ fn a5_a_rollback_brings_the_deadline_back() {
     assert_eq!(client.lines(), ["1 tx.rollback-ok"]);
     assert_eq!(client.wait_until(Time(12_000)), [late(1, 10_000)]);
 }
+
+/// FEATURES A5: a queue may say how long its deliveries wait, also those that are fetched.
+#[test]
+fn a5_queues_have_timeouts_of_their_own() {
+    for fetched in [false, true] {
+        let mut client = Client::open(&impatient());
+        let mut table = Table::new();
+        let kind = Value::from("quorum");
+        table.insert("x-queue-type", kind).expect("short");
+        let timeout = Value::I32(3_000);
+        table.insert("x-consumer-timeout", timeout).expect("short");
+        let mut encoded = Vec::new();
+        table.encode(&mut encoded).expect("short");
+        let queue = QueueDeclare {
+            queue: "q",
+            durable: true,
+            arguments: RawTable::parse(&encoded).expect("legal"),
+            ..QueueDeclare::default()
+        };
+        client.send(1, ClientMethod::QueueDeclare(queue));
+        client.publish("", "q", "m");
+        assert_eq!(client.lines().len(), 1);
+        if fetched {
+            assert_eq!(client.get("q", false).len(), 1);
+        } else {
+            assert_eq!(client.consume("q", false).len(), 2);
+        }
+        assert!(client.wait_until(Time(3_999)).is_empty());
+        assert_eq!(client.wait_until(Time(4_000)), [late(1, 3_000)]);
+    }
+}
+
+/// FEATURES A4: a quorum queue tells how many deliveries of a message have failed.
+#[test]
+fn a4_failed_deliveries_are_counted_in_a_header() {
+    let mut client = Client::open(&node());
+    let mut table = Table::new();
+    let kind = Value::from("quorum");
+    table.insert("x-queue-type", kind).expect("short");
+    let mut encoded = Vec::new();
+    table.encode(&mut encoded).expect("short");
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        arguments: RawTable::parse(&encoded).expect("legal"),
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.publish("", "q", "m");
+    client.lines();
+    assert_eq!(client.get("q", false), ["1 basic.get-ok 1 '' q left=0 m"]);
+    for failed in 1..=2 {
+        let reject = BasicReject {
+            delivery_tag: failed,
+            requeue: true,
+        };
+        client.send(1, ClientMethod::BasicReject(reject));
+        let tag = failed + 1;
+        let expected = format!("1 basic.get-ok {tag} again '' q left=0 headers=1 m");
+        assert_eq!(client.get("q", false), [expected]);
+        let count = client.headers.lookup("x-delivery-count");
+        assert_eq!(count, Some(&Value::I64(failed as i64)));
+    }
+}
