@@ -28,3 +28,4 @@ mod sessions;
 mod start;
 mod store;
 mod survive;
+mod transactions;

@@ -190,10 +190,6 @@ fn a2_every_method_in_the_middle_of_a_message() {
     ];
     for (with_header, expected) in rows {
         for method in methods() {
-            // RabbitMQ has the second 'channel.open' wait for its turn.
-            if method.id() == ChannelOpen::ID {
-                continue;
-            }
             let mut client = Client::open(&node());
             client.send(1, begin);
             if with_header {
