@@ -389,3 +389,20 @@ fn a8_transactions_are_bounded() {
     assert_eq!(client.lines(), [format!("1 channel.close 406 60.40 {why}")]);
     assert_eq!(counts(&client), (0, 0));
 }
+
+/// FEATURES A8: words on nothing take no memory.
+#[test]
+fn a8_words_on_nothing_are_not_kept() {
+    let mut client = selected();
+    for _ in 0..100 {
+        assert!(client.ack(0, true).is_empty());
+        let nack = BasicNack {
+            delivery_tag: 0,
+            multiple: true,
+            requeue: true,
+        };
+        assert!(client.ask(1, ClientMethod::BasicNack(nack)).is_empty());
+    }
+    assert_eq!(client.machine.channels[&1].tx_words(), 0);
+    assert_eq!(client.ask(1, COMMIT), ["1 tx.commit-ok"]);
+}
