@@ -165,7 +165,8 @@ impl Channel {
         self.tx_end(session);
         let mut held = Vec::new();
         session.outlet.remove_channel(self.id, &mut held);
-        session.settle(turn, &mut held, Settle::Requeue);
+        // Whoever leaves has tried them.
+        session.settle(turn, &mut held, Settle::Failed);
         if let Some(assembly) = self.assembly.take() {
             session.assembling_bytes -= assembly.body_bytes();
         }

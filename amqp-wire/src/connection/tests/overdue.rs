@@ -204,16 +204,37 @@ fn a4_failed_deliveries_are_counted_in_a_header() {
     client.publish("", "q", "m");
     client.lines();
     assert_eq!(client.get("q", false), ["1 basic.get-ok 1 '' q left=0 m"]);
+    let give_back = |delivery_tag, rejected| {
+        let requeue = true;
+        if rejected {
+            return ClientMethod::BasicReject(BasicReject {
+                delivery_tag,
+                requeue,
+            });
+        }
+        ClientMethod::BasicNack(BasicNack {
+            delivery_tag,
+            multiple: false,
+            requeue,
+        })
+    };
+    // basic.nack says that the message was not tried.
+    client.send(1, give_back(1, false));
+    let expected = "1 basic.get-ok 2 again '' q left=0 m";
+    assert_eq!(client.get("q", false), [expected]);
     for failed in 1..=2 {
-        let reject = BasicReject {
-            delivery_tag: failed,
-            requeue: true,
-        };
-        client.send(1, ClientMethod::BasicReject(reject));
-        let tag = failed + 1;
+        client.send(1, give_back(failed + 1, true));
+        let tag = failed + 2;
         let expected = format!("1 basic.get-ok {tag} again '' q left=0 headers=1 m");
         assert_eq!(client.get("q", false), [expected]);
         let count = client.headers.lookup("x-delivery-count");
         assert_eq!(count, Some(&Value::I64(failed as i64)));
     }
+    // What a channel leaves behind was tried too.
+    client.send(1, ClientMethod::ChannelClose(ChannelClose::default()));
+    client.send(1, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.lines();
+    client.get("q", false);
+    let count = client.headers.lookup("x-delivery-count");
+    assert_eq!(count, Some(&Value::I64(3)));
 }
