@@ -19,6 +19,21 @@ pub(crate) struct Route {
     pub(crate) queues: Arc<[Arc<Queue>]>,
     /// What it was made from; `None` if it depends on headers and cannot be remembered.
     pub(crate) stamp: Option<Stamp>,
+    /// Exchanges at which the message waits for its time.
+    pub(crate) delayed: u32,
+    /// The journal's number at which all those waiting are durable; 0 for none.
+    pub(crate) journaled: u64,
+}
+
+impl Route {
+    pub(crate) fn new(queues: Arc<[Arc<Queue>]>, stamp: Option<Stamp>) -> Self {
+        Self {
+            queues,
+            stamp,
+            delayed: 0,
+            journaled: 0,
+        }
+    }
 }
 
 struct Entry {
@@ -57,10 +72,8 @@ impl RouteCache {
         let hash = self.hash(exchange, form, key);
         let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
         let entry = self.entries.find_mut(hash, same)?;
-        entry.stamp.holds(topology, || true).then(|| Route {
-            queues: Arc::clone(&entry.queues),
-            stamp: Some(entry.stamp),
-        })
+        let holds = entry.stamp.holds(topology, || true);
+        holds.then(|| Route::new(Arc::clone(&entry.queues), Some(entry.stamp)))
     }
 
     pub(crate) fn remember(

@@ -61,13 +61,14 @@ impl Link {
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
         let known = memo.find(message.exchange, form, message.key, topology, authority);
-        let queues = match known {
-            Some(queues) => Arc::clone(queues),
+        let route = match known {
+            Some(queues) => Route::new(Arc::clone(queues), None),
             None => self.route(turn, memo, message, authority)?,
         };
+        let queues = &route.queues;
         let mut publication = Publication {
             body: kept.body,
-            journaled: kept.number,
+            journaled: kept.number.max(route.journaled),
             ..Publication::new(*message)
         };
         turn.count_offered(queues.len());
@@ -76,7 +77,7 @@ impl Link {
         }
         turn.post();
         Ok(Published {
-            routed: queues.len() as u32,
+            routed: queues.len() as u32 + route.delayed,
             journaled: publication.journaled,
             rejected: publication.rejected,
         })
@@ -89,7 +90,7 @@ impl Link {
         memo: &mut Memo,
         message: &MessageRef<'_>,
         authority: u64,
-    ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
+    ) -> Result<Route, Refusal> {
         self.check(Permission::Write, Resource::Exchange, message.exchange)?;
         let exchange = self.vhost.find_exchange(message.exchange)?;
         let mut dotted = std::mem::take(&mut turn.dotted);
@@ -100,23 +101,24 @@ impl Link {
         let topology = self.vhost.topology();
         let cached = turn.routes.find(exchange.id, form, message.key, topology);
         let known = cached.is_some();
-        let route = match cached {
+        // Only who may publish leaves anything behind on the way.
+        let route = checked.and_then(|()| match cached {
             Some(route) => Ok(route),
             None => self.resolve(&exchange, message, &dotted),
-        };
+        });
         turn.dotted = dotted;
-        checked?;
-        let Route { queues, stamp } = route?;
+        let route = route?;
         if exchange.is_deleted() {
             // Since it was found. Asked after the stamp was taken: a memo that is made now meets
             // a later deletion as a later version.
             let (name, vhost) = (message.exchange, self.vhost.name());
             return Err(Refusal::not_found(Resource::Exchange, name, vhost));
         }
-        if let Some(stamp) = stamp {
+        if let Some(stamp) = route.stamp {
+            let queues = &route.queues;
             if !known {
                 turn.routes
-                    .remember(exchange.id, form, message.key, stamp, &queues);
+                    .remember(exchange.id, form, message.key, stamp, queues);
             }
             memo.remember(Known {
                 exchange,
@@ -124,10 +126,10 @@ impl Link {
                 key: message.key.to_vec(),
                 stamp,
                 authority,
-                queues: Arc::clone(&queues),
+                queues: Arc::clone(queues),
             });
         }
-        Ok(queues)
+        Ok(route)
     }
 
     fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
@@ -163,7 +165,7 @@ impl Link {
     ) -> Result<Route, Refusal> {
         self.vhost
             .resolve(exchange, message, dotted)
-            .map_err(|too_far| Refusal::new(ReplyCode::ResourceError, too_far.to_string()))
+            .map_err(|why| Refusal::new(ReplyCode::ResourceError, why.to_string()))
     }
 
     fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<Appended, Refusal> {
