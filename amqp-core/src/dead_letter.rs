@@ -68,6 +68,16 @@ pub(crate) struct Letter {
     pub(crate) key: Option<Box<str>>,
 }
 
+/// What became of a dead letter.
+enum Routed {
+    /// All queues that it found have it.
+    Taken,
+    /// There is no exchange, no queue, or no room in one.
+    Nowhere,
+    /// It would go round for ever, or its story is too long.
+    Endless,
+}
+
 impl Turn {
     /// Publishes what queues gave up. With no lock held.
     pub fn post(&mut self) {
@@ -80,40 +90,54 @@ impl Turn {
 }
 
 impl Letter {
-    fn publish(&self, turn: &mut Turn, vhost: &VHost) {
-        let delivered = self
-            .compose(turn)
-            .is_some_and(|composed| self.route(turn, vhost, &composed));
-        if !delivered {
-            self.queue.count_loss(Loss::DeadLetter);
-        }
-        if let Some(seq) = self.kept {
-            self.queue.leave(seq);
+    fn publish(self, turn: &mut Turn, vhost: &VHost) {
+        let routed = match self.compose(turn) {
+            Some(composed) => self.route(turn, vhost, &composed),
+            None => Routed::Endless,
+        };
+        let queue = Arc::clone(&self.queue);
+        match routed {
+            Routed::Taken => self.kept.iter().for_each(|seq| queue.leave(*seq)),
+            Routed::Nowhere => queue.keep_undelivered(turn, self),
+            Routed::Endless => queue.lose(self.kept),
         }
     }
 
-    /// Publishes it to the queues that it finds; `false` if none has taken it.
-    fn route(&self, turn: &mut Turn, vhost: &VHost, composed: &Composed) -> bool {
+    /// Publishes it to the queues that it finds.
+    fn route(&self, turn: &mut Turn, vhost: &VHost, composed: &Composed) -> Routed {
         let Some(exchange) = vhost.exchange(&self.exchange) else {
-            return false;
+            return Routed::Nowhere;
         };
         let mut queues: Vec<Arc<Queue>> = Vec::new();
+        let mut waits = false;
         for key in &composed.keys {
             let message = composed.message(key, turn, &self.exchange);
             if let Ok(route) = vhost.resolve(&exchange, &message, key) {
-                queues.extend(route.queues.iter().cloned());
+                queues.extend(route.found.queues.iter().cloned());
+                for stop in &route.found.stops {
+                    vhost.hold_back(stop, &message);
+                    waits = true;
+                }
             }
         }
         queues.sort_unstable_by_key(|queue| queue.id());
         queues.dedup_by_key(|queue| queue.id());
+        let found = queues.len();
         queues.retain(|queue| !composed.is_cycle(queue.name()));
+        if queues.is_empty() && found > 0 && !waits {
+            return Routed::Endless;
+        }
         let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
         let mut publication = Publication::new(composed.message(key, turn, &self.exchange));
         turn.count_offered(queues.len());
         for queue in &queues {
             queue.offer(turn, &mut publication);
         }
-        !queues.is_empty() && !publication.rejected
+        if queues.is_empty() && !waits || publication.rejected {
+            Routed::Nowhere
+        } else {
+            Routed::Taken
+        }
     }
 
     /// The message as it goes on: with the story of its death, and without its time to live.

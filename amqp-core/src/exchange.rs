@@ -41,7 +41,7 @@ use crate::message::{Message, MessageRef};
 pub use binding::{Binding, BindingView, Destination};
 pub(crate) use binding::{Bound, End, Terms};
 pub use cache::Memo;
-pub(crate) use cache::{Known, Route, RouteCache};
+pub(crate) use cache::{Found, Known, Route, RouteCache};
 pub(crate) use delayed::Delayed;
 pub use kind::ExchangeKind;
 pub(crate) use route::NoWay;

@@ -32,6 +32,7 @@ pub mod quantity;
 pub mod queue;
 mod records;
 pub mod refusal;
+pub mod replies;
 pub mod reply_code;
 mod retained;
 pub mod schedule;

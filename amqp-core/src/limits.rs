@@ -42,6 +42,9 @@ pub const BINDINGS_PER_DESTINATION_MAX: usize = 1_000_000;
 /// Consumers of one queue.
 pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
 
+/// Pseudo queues of direct reply-to in one vhost; a channel has one at most.
+pub const REPLY_QUEUES_MAX: usize = 1_000_000;
+
 /// Priorities of the consumers of one queue: each delivery may look at all of them.
 pub const CONSUMER_PRIORITIES_MAX: usize = 256;
 
@@ -90,6 +93,12 @@ pub const TTL_MS_MAX: u64 = 315_360_000_000;
 
 /// Queues and reasons that one dead letter's `x-death` names: one that would have more is dropped.
 pub const DEATHS_MAX: usize = 256;
+
+/// Dead letters of one queue that wait for another queue to take them; more are dropped and counted.
+pub const UNDELIVERED_MAX: usize = 10_000;
+
+/// Milliseconds until a dead letter that nobody has taken is tried again.
+pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
 
 /// Bytes that a permission's compiled pattern may take.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;

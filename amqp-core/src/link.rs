@@ -9,6 +9,8 @@ mod basic;
 mod bindings;
 mod exchanges;
 mod queues;
+mod replies;
+mod routed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -28,6 +30,7 @@ pub use basic::{Got, Published};
 pub use bindings::{BindQueue, BindingMade, ExchangesBound};
 pub use exchanges::DeclareExchange;
 pub use queues::{DeclareQueue, Declared};
+pub use routed::Routed;
 
 /// One connection's way into one vhost.
 pub struct Link {

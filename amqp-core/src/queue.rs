@@ -26,7 +26,6 @@ use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms
 use crate::field::Table;
 use crate::journal::{Door, Slot, Stretch};
 use crate::message::{Message, MessageRef};
-use crate::sink::Loss;
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -255,6 +254,13 @@ impl Queue {
         self.state.lock().terms().kind
     }
 
+    /// It is a quorum queue with a single active consumer: RabbitMQ lets nobody fetch from it.
+    pub(crate) fn has_single_active_quorum(&self) -> bool {
+        let state = self.state.lock();
+        let terms = state.terms();
+        terms.kind == QueueKind::Quorum && terms.single_active_consumer
+    }
+
     /// Listed as durable.
     #[must_use]
     pub fn durable(&self) -> bool {
@@ -395,11 +401,6 @@ impl Queue {
         self.door.as_ref()?.vhost.upgrade()
     }
 
-    /// One more message is lost.
-    pub(crate) fn count_loss(&self, loss: Loss) {
-        self.state.lock().losses.count(loss);
-    }
-
     /// What the journal had when the broker started: each counts as delivered before.
     pub(crate) fn restore(&self, messages: Vec<Stretch>) {
         let mut state = self.state.lock();
@@ -524,7 +525,16 @@ impl Queue {
         if state.armed.is_some_and(|armed| armed.get() <= turn.now.0) {
             state.armed = None;
         }
+        self.retry_undelivered(&mut state, turn);
         self.watch_head(&mut state, turn);
+    }
+
+    /// Its messages have a time to live: those that a restart found are looked at soon.
+    pub(crate) fn watch_restored(self: &Arc<Self>, now: Time) {
+        let mut state = self.state.lock();
+        if state.waiting() > 0 && state.terms().message_ttl_ms.is_some() {
+            self.arm(&mut state, now);
+        }
     }
 
     /// Since when nobody uses it, and for how long it stays then, if it outlives the process.
@@ -573,3 +583,6 @@ impl std::fmt::Debug for Queue {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use crate::message::MessageRef;
 use crate::names::Queues;
 use crate::queue::{Alike, Losses, Queue};
 use crate::refusal::{Refusal, Resource};
+use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
 use crate::watermark::Watermark;
@@ -51,6 +52,7 @@ pub struct VHost {
     pub(crate) claims: Claims,
     pub(crate) delayed: Delayed,
     pub(crate) retained: Retained,
+    pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
     losses: Mutex<Losses>,
 }
@@ -90,6 +92,7 @@ impl VHost {
                 claims: Claims::default(),
                 delayed: Delayed::default(),
                 retained: Retained::default(),
+                replies: Replies::default(),
                 losses: Mutex::default(),
             }
         })
@@ -191,21 +194,15 @@ impl VHost {
         dotted: &[u8],
         released: bool,
     ) -> Result<Route, NoWay> {
-        if exchange.is_default() {
-            let mut watch = Watch::new(self.topology());
-            watch.key(dotted);
-            let name = std::str::from_utf8(dotted).ok();
-            let queue = name.and_then(|name| self.queue(name));
-            return Ok(Route::new(queue.into_iter().collect(), Some(watch.stamp())));
+        if !exchange.is_default() {
+            return exchange.resolve(self, message, dotted, released);
         }
-        let ways = exchange.resolve(self, message, dotted, released)?;
-        let mut route = ways.route;
-        for stop in &ways.stops {
-            let number = self.hold_back(stop, message)?;
-            route.delayed += 1;
-            route.journaled = route.journaled.max(number);
-        }
-        Ok(route)
+        let mut watch = Watch::new(self.topology());
+        watch.key(dotted);
+        let name = std::str::from_utf8(dotted).ok();
+        let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
+        let queues = queue.into_iter().collect();
+        Ok(Route::new(queues, Some(watch.stamp())))
     }
 
     /// A policy says, or no longer says, where an exchange sends messages that match nothing.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `publish KEY BODY mode=2 ct= cid= ttl= h:NAME=TEXT n:NAME=NUMBER x=EXCHANGE vhost=` | |
 //! | `burst TOPIC N` | publishes bodies `1` to `N` with mode 2 before anybody is woken |
-//! | `queue NAME`, `bind NAME KEY x=EXCHANGE`, `delete NAME`, `purge NAME` | owner's rights |
+//! | `queue NAME ARGUMENT=WORD ARGUMENT=NUMBER`, `bind NAME KEY x=EXCHANGE`, `delete NAME`, `purge NAME` | owner's rights |
 //! | `exchange NAME KIND`, `unexchange NAME` | |
 //! | `get NAME` | shows key, body and properties of the first message, or nothing |
 //! | `user NAME PASSWORD`, `permit USER VHOST C W R`, `permit-topic USER VHOST X W R` | |
@@ -80,13 +80,27 @@ fn unquoted(word: &str) -> &str {
     if word == "''" { "" } else { word }
 }
 
+fn argument_table(words: &[&str]) -> Table {
+    let mut table = Table::new();
+    for word in words {
+        let (name, value) = word.split_once('=').expect("an argument's value");
+        let value = match value.parse() {
+            Ok(number) => Value::I64(number),
+            Err(_) => Value::from(value),
+        };
+        table.insert(name, value).expect("a short name");
+    }
+    table
+}
+
 fn declare(world: &mut World, vhost: &str, exchange: &str, words: &[&str]) {
     let (link, turn) = world.owner(vhost);
     let done = match words {
-        ["queue", name] => {
+        ["queue", name, arguments @ ..] => {
             let properties = QueueProperties {
                 durable: true,
                 journaled: true,
+                arguments: argument_table(arguments),
                 ..QueueProperties::default()
             };
             let wish = DeclareQueue {

@@ -70,6 +70,14 @@ pub(crate) fn handle<C: Core>(
         .core
         .publish(turn, &mut context.active.memo, &message)
     {
+        Ok(published) if published.rejected => {
+            // R§2.13: a full queue refuses it. Only MQTT 5.0 has a word for that; others get none,
+            // and publish again when they come back.
+            if context.version.is_v5() {
+                acknowledge(context, publish, ReasonCode::QuotaExceeded, 0);
+            }
+            Ok(Next::Continue)
+        }
         Ok(published) => {
             let reason = match (published.routed, context.version.is_v5()) {
                 // §3.4.2.1: there are no matching subscribers.

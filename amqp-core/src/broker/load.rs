@@ -195,6 +195,7 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
     for vhost in broker.vhosts() {
         for queue in vhost.queues() {
             broker.arm_expiry(&vhost, &queue);
+            queue.watch_restored(now);
         }
     }
     Ok(())

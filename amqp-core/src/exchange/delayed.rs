@@ -7,9 +7,8 @@ use std::sync::{Arc, Weak};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::route::{NoWay, Stop};
+use super::route::Stop;
 use crate::field::{RawTable, Value, ValueRef};
-use crate::limits::SCHEDULED_MAX;
 use crate::message::{AmqpOrigin, Head, Message, MessageRef};
 use crate::properties::BasicProperties;
 use crate::queue::Publication;
@@ -110,21 +109,19 @@ fn released(message: &MessageRef<'_>) -> Option<Vec<u8>> {
 
 impl VHost {
     /// Has a message wait. Gives the journal's number to wait for: from then on a restart finds it.
-    pub(crate) fn hold_back(&self, stop: &Stop, message: &MessageRef<'_>) -> Result<u64, NoWay> {
-        let timers = &self.door().timers;
-        if timers.scheduled() >= SCHEDULED_MAX {
-            return Err(NoWay::TooManyDelayed);
-        }
+    pub(crate) fn hold_back(&self, stop: &Stop, message: &MessageRef<'_>) -> u64 {
+        let key = &stop.key[..];
+        let message = MessageRef { key, ..*message };
         let at = message.head.received.after_ms(stop.ms);
         let exchange = stop.exchange.name();
         let later = Later::at_exchange(at, exchange, message.payload).encode();
         let (place, appended) = self.shelves.hold_back(&MessageRef {
             payload: &later,
-            ..*message
+            ..message
         });
         let message = message.to_message(&mut Vec::new());
         self.wait(at, exchange, message, place);
-        Ok(appended.number)
+        appended.number
     }
 
     /// A message waits until then.
@@ -175,9 +172,13 @@ impl VHost {
         match self.resolve_from(exchange, &due, &dotted, true) {
             Ok(route) => {
                 let mut publication = Publication::new(due);
-                turn.count_offered(route.queues.len());
-                for queue in route.queues.iter() {
+                turn.count_offered(route.found.queues.len());
+                for queue in route.found.queues.iter() {
                     queue.offer(turn, &mut publication);
+                }
+                // Others on the way may delay it as well, if the header was not below zero.
+                for stop in &route.found.stops {
+                    self.hold_back(stop, &due);
                 }
                 turn.post();
             }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::delayed::delay_ms;
 use super::epochs::Watch;
-use super::{Destination, Exchange, ExchangeKind, Route};
+use super::{Destination, Exchange, ExchangeKind, Found, Route};
 use crate::limits;
 use crate::message::MessageRef;
 use crate::queue::Queue;
@@ -25,30 +25,26 @@ pub(crate) enum NoWay {
     TooManyDelayed,
 }
 
-/// A message is to wait at this exchange for so long.
+/// A message is to wait at this exchange for so long, and goes on under this key.
+#[derive(Clone, Debug)]
 pub(crate) struct Stop {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) ms: u64,
-}
-
-/// Where a message goes at once, and where it is to wait.
-pub(crate) struct Ways {
-    pub(crate) route: Route,
-    pub(crate) stops: Vec<Stop>,
+    pub(crate) key: Box<[u8]>,
 }
 
 impl Exchange {
     /// Resolves a message to its queues, each once. `released`: it has waited here already.
     ///
     /// # Errors
-    /// The message would pass too many exchanges.
+    /// The message would pass too many exchanges, or too many are delayed.
     pub(crate) fn resolve(
         self: &Arc<Self>,
         vhost: &VHost,
         message: &MessageRef<'_>,
         dotted: &[u8],
         released: bool,
-    ) -> Result<Ways, NoWay> {
+    ) -> Result<Route, NoWay> {
         let mut queues: Vec<Arc<Queue>> = Vec::new();
         let mut stops = Vec::new();
         let mut exchanges: SmallVec<[Arc<Self>; 1]> = SmallVec::from_buf([Arc::clone(self)]);
@@ -67,7 +63,8 @@ impl Exchange {
                 && !waited
                 && let Some(ms) = delay_ms(message)
             {
-                stops.push(Stop { exchange, ms });
+                let key = message.key.into();
+                stops.push(Stop { exchange, ms, key });
                 continue;
             }
             watch.exchange(exchange.rules.matching, exchange.id, dotted);
@@ -101,8 +98,13 @@ impl Exchange {
             queues.sort_unstable_by_key(|queue| queue.id());
             queues.dedup_by_key(|queue| queue.id());
         }
-        let stamp = cacheable.then(|| watch.stamp());
-        let route = Route::new(queues.into(), stamp);
-        Ok(Ways { route, stops })
+        if !stops.is_empty() && vhost.door().timers.scheduled() >= limits::SCHEDULED_MAX {
+            return Err(NoWay::TooManyDelayed);
+        }
+        let queues = queues.into();
+        Ok(Route {
+            found: Found { queues, stops },
+            stamp: cacheable.then(|| watch.stamp()),
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Link;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
-use crate::exchange::{Exchange, ExchangeKind, Known, Memo, Route};
+use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route};
 use crate::journal::Appended;
 use crate::key::{self, Form};
 use crate::limits;
@@ -58,29 +58,55 @@ impl Link {
             // Kept before it is routed: who subscribes in between gets it either way.
             kept = self.retain(turn, message)?;
         }
+        let found = self.find_route(turn, memo, message)?;
+        Ok(self.offer(turn, message, &found, kept))
+    }
+
+    /// Where a message goes: from the publisher's memo, or the slow way.
+    #[inline]
+    pub(super) fn find_route(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+    ) -> Result<Found, Refusal> {
+        let form = message.head.form;
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
-        let known = memo.find(message.exchange, form, message.key, topology, authority);
-        let route = match known {
-            Some(queues) => Route::new(Arc::clone(queues), None),
-            None => self.route(turn, memo, message, authority)?,
-        };
-        let queues = &route.queues;
+        match memo.find(message.exchange, form, message.key, topology, authority) {
+            Some(queues) => Ok(Found::at_once(queues)),
+            None => self.route(turn, memo, message, authority),
+        }
+    }
+
+    /// Gives a message to queues, and to the exchanges at which it is to wait.
+    #[inline]
+    pub(super) fn offer(
+        &self,
+        turn: &mut Turn,
+        message: &MessageRef<'_>,
+        found: &Found,
+        kept: Appended,
+    ) -> Published {
         let mut publication = Publication {
             body: kept.body,
-            journaled: kept.number.max(route.journaled),
+            journaled: kept.number,
             ..Publication::new(*message)
         };
-        turn.count_offered(queues.len());
-        for queue in queues.iter() {
+        turn.count_offered(found.queues.len());
+        for queue in found.queues.iter() {
             queue.offer(turn, &mut publication);
         }
+        for stop in &found.stops {
+            let number = self.vhost.hold_back(stop, message);
+            publication.journaled = publication.journaled.max(number);
+        }
         turn.post();
-        Ok(Published {
-            routed: queues.len() as u32 + route.delayed,
+        Published {
+            routed: (found.queues.len() + found.stops.len()) as u32,
             journaled: publication.journaled,
             rejected: publication.rejected,
-        })
+        }
     }
 
     /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.
@@ -90,7 +116,7 @@ impl Link {
         memo: &mut Memo,
         message: &MessageRef<'_>,
         authority: u64,
-    ) -> Result<Route, Refusal> {
+    ) -> Result<Found, Refusal> {
         self.check(Permission::Write, Resource::Exchange, message.exchange)?;
         let exchange = self.vhost.find_exchange(message.exchange)?;
         let mut dotted = std::mem::take(&mut turn.dotted);
@@ -101,7 +127,7 @@ impl Link {
         let topology = self.vhost.topology();
         let cached = turn.routes.find(exchange.id, form, message.key, topology);
         let known = cached.is_some();
-        // Only who may publish leaves anything behind on the way.
+        // Only who may publish is remembered by exchanges on the way.
         let route = checked.and_then(|()| match cached {
             Some(route) => Ok(route),
             None => self.resolve(&exchange, message, &dotted),
@@ -115,7 +141,7 @@ impl Link {
             return Err(Refusal::not_found(Resource::Exchange, name, vhost));
         }
         if let Some(stamp) = route.stamp {
-            let queues = &route.queues;
+            let queues = &route.found.queues;
             if !known {
                 turn.routes
                     .remember(exchange.id, form, message.key, stamp, queues);
@@ -129,7 +155,7 @@ impl Link {
                 queues: Arc::clone(queues),
             });
         }
-        Ok(route)
+        Ok(route.found)
     }
 
     fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
@@ -302,6 +328,17 @@ impl Link {
     pub fn get(&self, turn: &mut Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
+        if queue.has_single_active_quorum() {
+            return Err(Refusal::new(
+                ReplyCode::ResourceLocked,
+                format!(
+                    "cannot obtain access to locked queue '{}' in vhost '{}'. basic.get \
+                     operations are not supported by quorum queues with single active consumer",
+                    queue.name(),
+                    self.vhost.name()
+                ),
+            ));
+        }
         let taken = queue.take_first(turn, no_ack);
         turn.post();
         Broker::note_idle(&self.vhost, &queue);

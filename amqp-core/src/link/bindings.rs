@@ -100,7 +100,12 @@ impl Link {
             let mut dotted = Vec::new();
             view.append_routing_key(&mut dotted);
             match self.vhost.resolve(&made.to, &view, &dotted) {
-                Ok(route) => deliver(turn, &route.queues, message),
+                Ok(route) => {
+                    deliver(turn, &route.found.queues, message);
+                    for stop in &route.found.stops {
+                        self.vhost.hold_back(stop, &view);
+                    }
+                }
                 Err(why) => tracing::warn!(%why, exchange = made.to.name(), "not replayed"),
             }
         }

@@ -252,10 +252,10 @@ impl Link {
         let queue = self.usable_queue(name)?;
         let mut refused = None;
         let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
-            if if_unused && held.consumers > 0 {
-                refused = Some("in use");
-            } else if if_empty && held.ready > 0 {
+            if if_empty && held.ready > 0 {
                 refused = Some("not empty");
+            } else if if_unused && held.consumers > 0 {
+                refused = Some("in use");
             }
             refused.is_none()
         });

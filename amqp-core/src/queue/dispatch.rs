@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::ready::Undelivered;
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::{Death, Letter};
 use crate::journal::{Appended, Body, Slot};
+use crate::limits::{UNDELIVERED_AGAIN_MS, UNDELIVERED_MAX};
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
 use crate::turn::Turn;
@@ -296,7 +298,13 @@ impl Queue {
     /// does. RabbitMQ: messages expire at the head of the queue only.
     pub(super) fn watch_head(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        while let Some(at) = state.head_deadline() {
+        loop {
+            if state.terms().message_ttl_ms.is_some() {
+                self.bring_head(state);
+            }
+            let Some(at) = state.head_deadline() else {
+                break;
+            };
             if at > turn.now {
                 self.arm(state, at);
                 break;
@@ -307,6 +315,18 @@ impl Queue {
             self.give_up(state, turn, entry, Death::Expired, &mut gone);
         }
         self.forget(&gone);
+    }
+
+    /// Brings the first ready message into memory.
+    fn bring_head(&self, state: &mut State) {
+        let max = state.terms().max_priority.unwrap_or_default();
+        let mut lost = 0;
+        if let Some(ready) = &mut state.ready {
+            ready.bring_head(max, self, &mut lost);
+        }
+        for _ in 0..lost {
+            state.losses.count(Loss::Unreadable);
+        }
     }
 
     /// Drops from the head what exceeds `x-max-length` or `x-max-length-bytes`.
@@ -378,6 +398,49 @@ impl Queue {
             exchange: exchange.clone(),
             key: terms.dead_letter_routing_key.clone(),
         });
+    }
+
+    /// No queue has taken a dead letter. One of a queue that is to lose none waits, and is tried
+    /// again; all others are dropped.
+    pub(crate) fn keep_undelivered(self: &Arc<Self>, turn: &Turn, letter: Letter) {
+        let mut state = self.state.lock();
+        let terms = state.terms();
+        let again = terms.at_least_once && terms.overflow != Overflow::DropHead && !state.deleted;
+        let Letter {
+            message, kept, why, ..
+        } = letter;
+        if !again || state.ready().undelivered.len() >= UNDELIVERED_MAX {
+            state.losses.count(Loss::DeadLetter);
+            self.forget(kept.as_slice());
+            return;
+        }
+        state
+            .ready()
+            .undelivered
+            .push(Undelivered { message, kept, why });
+        self.arm(&mut state, turn.now.after_ms(UNDELIVERED_AGAIN_MS));
+    }
+
+    /// A dead letter is dropped.
+    pub(crate) fn lose(&self, kept: Option<u64>) {
+        let mut state = self.state.lock();
+        state.losses.count(Loss::DeadLetter);
+        self.forget(kept.as_slice());
+    }
+
+    /// Tries again to deliver dead letters that nobody has taken.
+    pub(super) fn retry_undelivered(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
+        let Some(ready) = &mut state.ready else {
+            return;
+        };
+        let letters = std::mem::take(&mut ready.undelivered);
+        for Undelivered { message, kept, why } in letters {
+            if state.terms().dead_letter_exchange.is_some() {
+                self.bury(state, turn, message, kept, why);
+            } else {
+                self.forget(kept.as_slice());
+            }
+        }
     }
 }
 

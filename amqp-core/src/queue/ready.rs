@@ -9,8 +9,9 @@ use foldhash::fast::RandomState;
 
 use super::Entry;
 use super::backlog::{Backlog, Dropped, Keep, Pager};
+use crate::dead_letter::Death;
 use crate::journal::Stretch;
-use crate::message::MessageRef;
+use crate::message::{Message, MessageRef};
 use crate::properties::BasicProperties;
 
 /// See the module.
@@ -22,6 +23,16 @@ pub(super) struct Ready {
     lanes: Vec<(u8, Backlog)>,
     /// Messages whose delivery has failed, ready or not, and how often.
     pub(super) failures: HashMap<u64, u32, RandomState>,
+    /// Dead letters that no queue has taken yet, to be tried again.
+    pub(super) undelivered: Vec<Undelivered>,
+}
+
+/// A dead letter that waits for somebody to take it.
+pub(super) struct Undelivered {
+    pub(super) message: Message,
+    /// Its number, if the journal has it.
+    pub(super) kept: Option<u64>,
+    pub(super) why: Death,
 }
 
 /// Priorities that messages of a queue may have: its `x-max-priority`, 0 for none.
@@ -145,6 +156,15 @@ impl Ready {
             .and_then(Backlog::head)
     }
 
+    /// Brings the first message into memory, if it is not there.
+    pub(super) fn bring_head(&mut self, max: MaxPriority, pager: &dyn Pager, lost: &mut u64) {
+        if self.head().is_none()
+            && let Some(entry) = self.pop_front(pager, lost)
+        {
+            self.push_front(entry, max);
+        }
+    }
+
     pub(super) fn push_back(&mut self, entry: Entry, max: MaxPriority, pager: &dyn Pager) {
         let level = priority(&entry.message.view(), max);
         let lane = self.lane(level);
@@ -182,6 +202,7 @@ impl Ready {
         let mut all = std::mem::take(self);
         // Those that are out for acknowledgement are not cleared.
         self.failures = std::mem::take(&mut all.failures);
+        self.undelivered = std::mem::take(&mut all.undelivered);
         all.each_mut().flat_map(|lane| lane.clear(pager)).collect()
     }
 

@@ -12,6 +12,7 @@ use leveret_core::refusal::Refusal;
 use leveret_core::turn::Turn;
 
 use super::Channel;
+use super::reply::{check_binding, is_reply_to};
 use crate::method::{
     ExchangeBind, ExchangeBindOk, ExchangeDeclare, ExchangeDeclareOk, ExchangeDelete,
     ExchangeDeleteOk, ExchangeUnbind, ExchangeUnbindOk, QueueBind, QueueBindOk, QueueDeclare,
@@ -99,10 +100,14 @@ impl Channel {
         turn: &mut Turn,
         method: &QueueDeclare<'_>,
     ) -> Result<(), Refusal> {
+        let name = one_line(method.queue);
+        if is_reply_to(&name) {
+            return self.reply_declare(session, &name, method);
+        }
         let declared = session.link.queue_declare(
             turn,
             &DeclareQueue {
-                name: &one_line(method.queue),
+                name: &name,
                 passive: method.passive,
                 exclusive: method.exclusive,
                 properties: QueueProperties {
@@ -133,6 +138,7 @@ impl Channel {
         method: &QueueBind<'_>,
     ) -> Result<(), Refusal> {
         let (queue, key) = self.queue_and_key(method.queue, method.routing_key)?;
+        check_binding(&queue)?;
         let made = session.link.queue_bind(&BindQueue {
             queue: &queue,
             exchange: &one_line(method.exchange),
@@ -155,6 +161,7 @@ impl Channel {
         method: &QueueUnbind<'_>,
     ) -> Result<(), Refusal> {
         let (queue, key) = self.queue_and_key(method.queue, method.routing_key)?;
+        check_binding(&queue)?;
         session.link.queue_unbind(&BindQueue {
             queue: &queue,
             exchange: &one_line(method.exchange),
@@ -176,6 +183,9 @@ impl Channel {
         method: &QueuePurge<'_>,
     ) -> Result<(), Refusal> {
         let name = one_line(self.queue_or_last(method.queue)?);
+        if is_reply_to(&name) {
+            return self.reply_purge(session, &name, method.no_wait);
+        }
         let message_count = session.link.queue_purge(&name)?;
         let answer = ServerMethod::QueuePurgeOk(QueuePurgeOk { message_count });
         self.done(session, method.no_wait, answer);

@@ -18,11 +18,13 @@ impl Channel {
         session: &mut Session,
         method: &BasicAck,
     ) -> Result<(), Refusal> {
-        if session.ack(self.id, method.delivery_tag, method.multiple) {
-            Ok(())
+        let (tag, multiple) = (method.delivery_tag, method.multiple);
+        let known = if self.tx.is_none() {
+            session.ack(self.id, tag, multiple)
         } else {
-            Err(unknown_tag(method.delivery_tag))
-        }
+            self.tx_settle(session, tag, multiple, Settle::Ack)
+        };
+        known.then_some(()).ok_or_else(|| unknown_tag(tag))
     }
 
     pub(super) fn basic_nack(
@@ -36,12 +38,14 @@ impl Channel {
         } else {
             Settle::Reject
         };
+        let (tag, multiple) = (method.delivery_tag, method.multiple);
+        if self.tx.is_some() {
+            let known = self.tx_settle(session, tag, multiple, how);
+            return known.then_some(()).ok_or_else(|| unknown_tag(tag));
+        }
         let mut held = Vec::new();
-        if !session
-            .outlet
-            .take(self.id, method.delivery_tag, method.multiple, &mut held)
-        {
-            return Err(unknown_tag(method.delivery_tag));
+        if !session.outlet.take(self.id, tag, multiple, &mut held) {
+            return Err(unknown_tag(tag));
         }
         session.credit(self.id);
         session.settle(turn, &mut held, how);

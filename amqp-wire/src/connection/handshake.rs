@@ -198,7 +198,8 @@ impl Connection {
             .open_vhost(self.id, &self.user, vhost, None, self.peer_ip())
             .map_err(|refusal| Failure::of(ConnectionOpen::ID, refusal))?;
         let (outlet, bell) = (self.outlet.clone(), self.bell.clone());
-        let mut session = Session::new(link, outlet, bell, self.frame_max);
+        let timeout_ms = self.node.options.consumer_timeout_ms;
+        let mut session = Session::new(link, outlet, bell, self.frame_max, timeout_ms);
         session.reply(
             0,
             ServerMethod::ConnectionOpenOk(ConnectionOpenOk::default()),
@@ -298,14 +299,16 @@ const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 const HEADERS: [[u8; 8]; 2] = [HEADER, *b"AMQP\x01\x01\x00\x09"];
 
 /// What clients may rely on.
-const CAPABILITIES: [&str; 7] = [
+const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
     "consumer_cancel_notify",
     "connection.blocked",
-    "per_consumer_qos",
+    "consumer_priorities",
     "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
 ];
 
 /// The rest of the server-properties.
