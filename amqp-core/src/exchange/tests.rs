@@ -161,21 +161,7 @@ impl Publisher {
         (key, form): (&str, Form),
         properties: &[u8],
     ) -> Result<u32, Refusal> {
-        let message = MessageRef {
-            head: Head {
-                origin: &AmqpOrigin,
-                form,
-                persistent: false,
-                retain: false,
-                publisher: 0,
-                received: Time(1),
-                expires: None,
-            },
-            exchange,
-            key: key.as_bytes(),
-            properties,
-            payload: b"",
-        };
+        let message = message(exchange, (key, form), properties);
         let published = link.publish(&mut self.turn, &mut self.memo, &message)?;
         Ok(published.routed)
     }
@@ -183,5 +169,28 @@ impl Publisher {
     fn routed(&mut self, link: &Link, exchange: &str, key: &str, form: Form) -> u32 {
         self.publish(link, exchange, (key, form), &[0, 0])
             .expect("the message can be published")
+    }
+}
+
+/// An empty message, published at 1 ms.
+fn message<'a>(
+    exchange: &'a str,
+    (key, form): (&'a str, Form),
+    properties: &'a [u8],
+) -> MessageRef<'a> {
+    MessageRef {
+        head: Head {
+            origin: &AmqpOrigin,
+            form,
+            persistent: false,
+            retain: false,
+            publisher: 0,
+            received: Time(1),
+            expires: None,
+        },
+        exchange,
+        key: key.as_bytes(),
+        properties,
+        payload: b"",
     }
 }

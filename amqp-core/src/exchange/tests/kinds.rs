@@ -1,13 +1,15 @@
 //! The kinds that RabbitMQ has as plugins, as their users meet them.
 
+use std::sync::Arc;
+
 use super::{Publisher, bind, declare, declare_with, link, properties_of, table, unbind, wish};
 use crate::exchange::kind::ALTERNATE;
 use crate::field::{Table, Value};
 use crate::key::Form;
+use crate::limits::HASHED_BINDINGS_MAX;
 use crate::link::{BindQueue, Link};
 use crate::properties::BasicProperties;
 use crate::queue::Queue;
-use std::sync::Arc;
 
 fn lost(queues: &[Arc<Queue>]) -> Vec<u64> {
     queues.iter().map(|queue| queue.losses().total()).collect()
@@ -382,4 +384,24 @@ fn a3_every_kind_has_an_alternate() {
             "{kind:?}"
         );
     }
+}
+
+/// Each is looked at for each message.
+#[test]
+fn a3_an_exchange_that_hashes_has_so_many_bindings() {
+    let link = link();
+    declare_with(&link, "ch", "x-consistent-hash", table(&[])).expect("declared");
+    declare(&link, "q");
+    for weight in 1..=HASHED_BINDINGS_MAX {
+        assert!(bind(&link, "q", "ch", &weight.to_string(), Form::Dotted));
+    }
+    let one_more = (HASHED_BINDINGS_MAX + 1).to_string();
+    let refused = link.queue_bind(&wish("q", "ch", &one_more, Form::Dotted));
+    assert_eq!(
+        &*refused.expect_err("too many").text,
+        "exchange 'ch' has 10000 bindings already"
+    );
+    // The heaviest of them counts, once.
+    let mut publisher = Publisher::default();
+    assert_eq!(publisher.routed(&link, "ch", "k", Form::Dotted), 1);
 }
