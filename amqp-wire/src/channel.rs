@@ -211,3 +211,6 @@ pub(crate) fn decode_method<'a>(frame: &Frame<'a>) -> Result<ClientMethod<'a>, F
 pub(crate) fn not_open(method: MethodId) -> Failure {
     Failure::new(ReplyCode::ChannelError, "expected 'channel.open'", method)
 }
+
+/// An idle channel, beside its place in two tables.
+const _: () = assert!(size_of::<Channel>() <= 128);

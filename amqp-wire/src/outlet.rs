@@ -215,6 +215,20 @@ impl Outlet {
         }
     }
 
+    /// The consumer's deliveries may wait that long, unlike others of its channel.
+    pub(crate) fn set_timeout(&self, key: u64, timeout_ms: u32) {
+        let mut state = self.state.lock();
+        let State {
+            windows, consumers, ..
+        } = &mut *state;
+        if let Some(consumer) = consumers.get_mut(&key)
+            && let Some(window) = windows.get_mut(&consumer.channel)
+        {
+            consumer.timeout_ms = timeout_ms;
+            window.watch_all();
+        }
+    }
+
     /// Says from which queue a consumer is to be pulled for.
     pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>) {
         if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {

@@ -29,3 +29,4 @@ mod sessions;
 mod start;
 mod store;
 mod survive;
+mod transactions;

@@ -101,7 +101,7 @@ impl Connection {
         if frame.kind == FrameKind::Method
             && let Some(id) = frame.payload.first_chunk()
         {
-            if *id == ChannelOpen::ID.to_be_bytes() {
+            if !channel.is_assembling() && *id == ChannelOpen::ID.to_be_bytes() {
                 let text = "second 'channel.open' seen";
                 return Err(Failure::new(ReplyCode::ChannelError, text, ChannelOpen::ID));
             }
