@@ -27,7 +27,7 @@ use crate::vhost::VHost;
 use crate::watermark::Watermark;
 
 pub use basic::{Got, Published};
-pub use bindings::{BindQueue, BindingMade};
+pub use bindings::{BindQueue, BindingMade, ExchangesBound};
 pub use exchanges::DeclareExchange;
 pub use queues::{DeclareQueue, Declared};
 pub use routed::Routed;

@@ -120,10 +120,10 @@ impl Channel {
             }
             M::ExchangeDeclare(method) => self.exchange_declare(session, &method),
             M::ExchangeDelete(method) => self.exchange_delete(session, &method),
-            M::ExchangeBind(method) => self.exchange_bind(session, &method),
+            M::ExchangeBind(method) => self.exchange_bind(session, turn, &method),
             M::ExchangeUnbind(method) => self.exchange_unbind(session, &method),
             M::QueueDeclare(method) => self.queue_declare(session, turn, &method),
-            M::QueueBind(method) => self.queue_bind(session, &method),
+            M::QueueBind(method) => self.queue_bind(session, turn, &method),
             M::QueueUnbind(method) => self.queue_unbind(session, &method),
             M::QueuePurge(method) => self.queue_purge(session, &method),
             M::QueueDelete(method) => self.queue_delete(session, &method),

@@ -353,7 +353,7 @@ impl Link {
 }
 
 /// Integers compare by value, whatever their type.
-fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+pub(super) fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => match (one.as_integer(), other.as_integer()) {
             (Some(one), Some(other)) => one == other,
@@ -373,7 +373,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// RabbitMQ names the type only where the other side has no value.
-fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
+pub(super) fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
     match (value, other) {
         (None, _) => "none".to_owned(),
         (Some(value), None) => {
