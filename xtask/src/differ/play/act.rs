@@ -59,7 +59,7 @@ impl Player<'_> {
             "wait" => return self.wait_step(step).map(|()| false),
             "ctl" => {
                 let words = step.words.pop().map(|(words, _)| words).unwrap_or_default();
-                let words = self.names.to_wire(words.as_bytes());
+                let words = self.names.wire(words.as_bytes());
                 let line = self.peer.ctl(&String::from_utf8(words)?)?;
                 self.remark('a', 0, &line);
             }
@@ -315,7 +315,7 @@ impl Player<'_> {
             Some(length) => vec![b'x'; usize::try_from(length)?],
             None => step.take_word("body")?.unwrap_or_else(|| b"m".to_vec()),
         };
-        let body = self.names.to_wire(&body);
+        let body = self.names.wire(&body);
         let mut header = self.header(step)?;
         header.size = body.len() as u64;
         let method = method::by_name("basic.publish").context("it is in the table")?;
@@ -369,11 +369,11 @@ impl Player<'_> {
             (Kind::Bit, Some(Given::Word(word))) => Argument::Bit(word == b"true"),
             (Kind::Table, Some(Given::Table(table))) => {
                 Argument::Table(value::map_texts(&table, &mut |octets| {
-                    self.names.to_wire(octets)
+                    self.names.wire(octets)
                 }))
             }
             (Kind::ShortString | Kind::LongString, Some(Given::Word(word))) => {
-                Argument::Text(self.names.to_wire(&word))
+                Argument::Text(self.names.wire(&word))
             }
             (Kind::Octet | Kind::Short | Kind::Long | Kind::LongLong, Some(Given::Word(word))) => {
                 let word = String::from_utf8(word)?;
@@ -403,7 +403,7 @@ impl Wish {
         let line = |step: &Step, name: &str| {
             let word = step.words.iter().find(|(known, _)| known == name);
             match word {
-                Some((_, Some(Given::Word(word)))) => Some(names.to_wire(word)),
+                Some((_, Some(Given::Word(word)))) => Some(names.wire(word)),
                 _ => None,
             }
         };
