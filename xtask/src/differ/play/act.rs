@@ -109,9 +109,6 @@ impl Player<'_> {
         }
         let own = method.name == "channel.open" || method.class == 10;
         target.as_is |= own;
-        if own && !bare && !step.target.as_is {
-            self.connected(target.connection)?;
-        }
         let channel = self.ready(target, bare)?;
         let values = self.arguments(step, method)?;
         let client = self.client(target.connection)?;
@@ -142,10 +139,13 @@ impl Player<'_> {
             self.channel_top += 1;
             self.channel_top
         });
-        if bare || target.as_is {
+        if bare {
             return Ok(channel);
         }
         self.connected(target.connection)?;
+        if target.as_is {
+            return Ok(channel);
+        }
         let client = self.client(target.connection)?;
         if channel != 0 && !client.channel(channel).open {
             let method = method::by_name("channel.open").context("it is in the table")?;
@@ -283,9 +283,6 @@ impl Player<'_> {
         if let Some(channel) = given {
             target.channel = Some(u16::try_from(channel)?);
             target.as_is = true;
-            if !bare && !step.target.as_is {
-                self.connected(target.connection)?;
-            }
         }
         let channel = self.ready(target, bare)?;
         let kind = step.take_number("type")?.unwrap_or(1);
