@@ -75,7 +75,7 @@ impl Step {
             words.push((name, value));
         }
         // `connect b` is `@b connect`.
-        if ["close", "connect", "drop", "tcp"].contains(&verb.as_str())
+        if ["close", "connect", "drop", "hello", "tcp"].contains(&verb.as_str())
             && let Some((name, None)) = words.first()
             && let Some(connection) = name.chars().next()
         {

@@ -40,9 +40,12 @@ impl Player<'_> {
         let connection = step.target.connection;
         match step.verb.as_str() {
             "connect" => self.connect_step(step)?,
-            "tcp" => {
+            "tcp" | "hello" => {
                 let client = Client::connect(self.peer.port(), self.manual)?;
                 self.clients.insert(connection, client);
+                if step.verb == "hello" {
+                    self.hello(step.target)?;
+                }
             }
             "drop" => {
                 self.clients.remove(&connection);
@@ -196,17 +199,26 @@ impl Player<'_> {
         Ok(self.shake_hands(step)?.is_some())
     }
 
-    fn shake_hands(&mut self, step: &mut Step) -> Result<Option<()>> {
-        let target = step.target;
-        let wish = Wish::take(step, &self.names)?;
+    /// The protocol header, and the server's first words, which are told if they are others.
+    fn hello(&mut self, target: Target) -> Result<bool> {
         let begin = self.pending.len();
         self.client(target.connection)?
             .wire
             .send(b"AMQP\x00\x00\x09\x01");
-        if !self.wait_answer(target, 0, "connection.start") {
+        let greeted = self.wait_answer(target, 0, "connection.start");
+        if greeted {
+            self.pending.truncate(begin);
+        }
+        Ok(greeted)
+    }
+
+    fn shake_hands(&mut self, step: &mut Step) -> Result<Option<()>> {
+        let target = step.target;
+        let wish = Wish::take(step, &self.names)?;
+        if !self.hello(target)? {
             return Ok(None);
         }
-        self.pending.truncate(begin);
+        let begin = self.pending.len();
         self.tell(target, "connection.start-ok", &wish.start_ok)?;
         if !self.wait_answer(target, 0, "connection.tune") {
             return Ok(None);
