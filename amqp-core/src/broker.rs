@@ -359,6 +359,7 @@ impl Broker {
         self.timers.clear();
         for vhost in self.vhosts() {
             vhost.claims.clear();
+            vhost.delayed.clear();
         }
     }
 
@@ -381,6 +382,11 @@ impl Broker {
                     }
                 }
                 Due::Publish(scheduled) => scheduled.publish(turn),
+                Due::Delayed(vhost, number) => {
+                    if let Some(vhost) = vhost.upgrade() {
+                        vhost.let_go(turn, number);
+                    }
+                }
                 Due::Recall(vhost, client_id) => {
                     if let Some(vhost) = vhost.upgrade() {
                         vhost.shelves.forget_client(&client_id);

@@ -34,6 +34,7 @@ pub mod queue;
 pub mod quota;
 mod records;
 pub mod refusal;
+pub mod replies;
 pub mod reply_code;
 mod retained;
 pub mod schedule;

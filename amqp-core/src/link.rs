@@ -10,6 +10,8 @@ mod bindings;
 mod exchanges;
 mod places;
 mod queues;
+mod replies;
+mod routed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,9 +28,10 @@ use crate::vhost::VHost;
 use crate::watermark::Watermark;
 
 pub use basic::{Got, Published};
-pub use bindings::{BindQueue, BindingMade};
+pub use bindings::{BindQueue, BindingMade, ExchangesBound};
 pub use exchanges::DeclareExchange;
 pub use queues::{DeclareQueue, Declared};
+pub use routed::Routed;
 
 /// One connection's way into one vhost.
 pub struct Link {

@@ -331,6 +331,16 @@ impl Queue {
         self.state.lock().table()
     }
 
+    /// How long a delivery may wait for its acknowledgement, in milliseconds, if the queue says so
+    /// (`x-consumer-timeout`).
+    #[must_use]
+    pub fn consumer_timeout_ms(&self) -> Option<u32> {
+        let asked = self.state.lock().terms().consumer_timeout_ms;
+        let asked = asked.filter(|ms| *ms > 0);
+        // Seven weeks are the longest.
+        asked.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX))
+    }
+
     /// Ready messages and consumers: what declare-ok tells.
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {

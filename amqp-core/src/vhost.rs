@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
-use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties, Route, TooFar};
+use crate::exchange::{Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route};
 use crate::field::Table;
 use crate::journal::{Door, Durability};
 use crate::limits;
@@ -22,6 +22,7 @@ use crate::policy::{Applied, Policies, Policy, Scope};
 use crate::queue::{Alike, Losses, Queue, QueueKind};
 use crate::quota::{Limits, Used};
 use crate::refusal::{Refusal, Resource};
+use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
 use crate::watermark::Watermark;
@@ -76,7 +77,9 @@ pub struct VHost {
     /// order.
     pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
+    pub(crate) delayed: Delayed,
     pub(crate) retained: Retained,
+    pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
     losses: Mutex<Losses>,
 }
@@ -117,7 +120,9 @@ impl VHost {
                 connections: Used::default(),
                 recording: Mutex::default(),
                 claims: Claims::default(),
+                delayed: Delayed::default(),
                 retained: Retained::default(),
+                replies: Replies::default(),
                 losses: Mutex::default(),
             }
         })
@@ -172,9 +177,6 @@ impl VHost {
         self.set_alternate(exchange, settings.alternate_exchange.as_deref());
     }
 
-    /// TO CONNECT: branch `exchanges` has a method of this name, which takes the place of this one.
-    fn set_alternate(&self, _exchange: &Exchange, _alternate: Option<&str>) {}
-
     /// How many retained messages it holds.
     #[must_use]
     pub fn retained_count(&self) -> usize {
@@ -203,6 +205,7 @@ impl VHost {
 
     pub(crate) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
+        self.delayed.clear();
     }
 
     /// What routes of this vhost depend on.
@@ -239,19 +242,32 @@ impl VHost {
         exchange: &Arc<Exchange>,
         message: &MessageRef<'_>,
         dotted: &[u8],
-    ) -> Result<Route, TooFar> {
-        let topology = self.topology();
+    ) -> Result<Route, NoWay> {
+        self.resolve_from(exchange, message, dotted, false)
+    }
+
+    /// The same; `released`: it has waited at this exchange already.
+    pub(crate) fn resolve_from(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: &MessageRef<'_>,
+        dotted: &[u8],
+        released: bool,
+    ) -> Result<Route, NoWay> {
         if !exchange.is_default() {
-            return exchange.resolve(message, dotted, topology);
+            return exchange.resolve(self, message, dotted, released);
         }
-        let mut watch = Watch::new(topology);
+        let mut watch = Watch::new(self.topology());
         watch.key(dotted);
         let name = std::str::from_utf8(dotted).ok();
-        let queue = name.and_then(|name| self.queue(name));
-        Ok(Route {
-            queues: queue.into_iter().collect(),
-            stamp: Some(watch.stamp()),
-        })
+        let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
+        let queues = queue.into_iter().collect();
+        Ok(Route::new(queues, Some(watch.stamp())))
+    }
+
+    /// A policy says, or no longer says, where an exchange sends messages that match nothing.
+    pub fn set_alternate(&self, exchange: &Exchange, alternate: Option<&str>) {
+        exchange.set_alternate(&self.topology, alternate);
     }
 
     /// The queue with this name.

@@ -13,7 +13,10 @@ mod confirm;
 mod consume;
 mod declare;
 mod publish;
+mod reply;
+mod rewrite;
 mod settle;
+mod tx;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -26,6 +29,8 @@ use leveret_core::turn::Turn;
 use self::assembly::Assembly;
 use self::confirm::Confirms;
 use self::consume::Consuming;
+use self::reply::Replying;
+use self::tx::Tx;
 use crate::failure::Failure;
 use crate::frame::{Frame, FrameKind};
 use crate::method::{
@@ -47,6 +52,8 @@ pub(crate) struct Channel {
     memo: Memo,
     assembly: Option<Box<Assembly>>,
     confirms: Option<Box<Confirms>>,
+    tx: Option<Box<Tx>>,
+    reply: Option<Box<Replying>>,
 }
 
 impl Channel {
@@ -74,11 +81,9 @@ impl Channel {
             return Err(Failure::unexpected_frame(frame));
         }
         if frame.kind != FrameKind::Method {
-            return Err(Failure::out_of_sequence(
-                "expected method frame, got non method frame instead",
-            ));
+            return Err(Failure::no_method());
         }
-        match ClientMethod::decode(frame.payload).map_err(Failure::bad_method)? {
+        match decode_method(frame)? {
             ClientMethod::BasicPublish(method) => self.basic_publish(session, turn, &method, rest),
             method => {
                 let done = self.handle_method(session, turn, method);
@@ -115,10 +120,10 @@ impl Channel {
             }
             M::ExchangeDeclare(method) => self.exchange_declare(session, &method),
             M::ExchangeDelete(method) => self.exchange_delete(session, &method),
-            M::ExchangeBind(method) => self.exchange_bind(session, &method),
+            M::ExchangeBind(method) => self.exchange_bind(session, turn, &method),
             M::ExchangeUnbind(method) => self.exchange_unbind(session, &method),
             M::QueueDeclare(method) => self.queue_declare(session, turn, &method),
-            M::QueueBind(method) => self.queue_bind(session, &method),
+            M::QueueBind(method) => self.queue_bind(session, turn, &method),
             M::QueueUnbind(method) => self.queue_unbind(session, &method),
             M::QueuePurge(method) => self.queue_purge(session, &method),
             M::QueueDelete(method) => self.queue_delete(session, &method),
@@ -131,12 +136,9 @@ impl Channel {
             M::BasicRecover(method) => self.basic_recover(session, turn, method),
             M::BasicRecoverAsync(method) => self.recover(session, turn, method.requeue),
             M::ConfirmSelect(method) => self.confirm_select(session, method),
-            M::TxSelect(_) | M::TxCommit(_) | M::TxRollback(_) => {
-                let text = format!("{} is not served by this version", method.name());
-                Err(Refusal::not_implemented(text))
-            }
-            // Answers to a basic.cancel that asked for none.
-            M::BasicCancelOk(_) => Ok(()),
+            M::TxSelect(_) => self.tx_select(session),
+            M::TxCommit(_) => self.tx_commit(session, turn),
+            M::TxRollback(_) => self.tx_rollback(session),
             other => Err(Failure::unimplemented(other.id()).refusal),
         }
     }
@@ -159,9 +161,12 @@ impl Channel {
         for (_, consuming) in std::mem::take(&mut self.consumers) {
             session.link.cancel(turn, &consuming.queue, consuming.key);
         }
+        self.reply_cancel(session, None);
+        self.tx_end(session);
         let mut held = Vec::new();
         session.outlet.remove_channel(self.id, &mut held);
-        session.settle(turn, &mut held, Settle::Requeue);
+        // Whoever leaves has tried them.
+        session.settle(turn, &mut held, Settle::Failed);
         if let Some(assembly) = self.assembly.take() {
             session.assembling_bytes -= assembly.body_bytes();
         }
@@ -191,7 +196,22 @@ impl Channel {
     }
 }
 
+pub(crate) use tx::look_at_commit;
+
+/// The method in a frame of that kind.
+#[inline]
+pub(crate) fn decode_method<'a>(frame: &Frame<'a>) -> Result<ClientMethod<'a>, Failure> {
+    let method = ClientMethod::decode(frame.payload);
+    method.map_err(|error| match frame.payload.len() {
+        0..4 => Failure::unknown_frame(frame),
+        _ => Failure::bad_method(error, frame),
+    })
+}
+
 /// What a method frame on a channel that is not open fails with.
 pub(crate) fn not_open(method: MethodId) -> Failure {
     Failure::new(ReplyCode::ChannelError, "expected 'channel.open'", method)
 }
+
+/// An idle channel, beside its place in two tables.
+const _: () = assert!(size_of::<Channel>() <= 128);

@@ -21,6 +21,7 @@ mod blocked;
 mod closing;
 mod handshake;
 mod input;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -32,14 +33,17 @@ use hashbrown::HashMap;
 use leveret_core::doorbell::Doorbell;
 use leveret_core::login::{Reply, Request};
 use leveret_core::peer::{Accepted, CloseReason, Peer};
+use leveret_core::reply_code::ReplyCode;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, look_at_commit};
+use crate::failure::Failure;
 use crate::frame;
 use crate::heartbeat::Heartbeat;
 use crate::limits::{FRAMES_PER_CALL_MAX, REPLY_BYTES_MAX};
+use crate::method::MethodId;
 use crate::node::Node;
 use crate::outlet::{Bell, Outlet};
 use crate::session::Session;
@@ -66,6 +70,10 @@ pub struct Connection {
     mechanism: &'static str,
     capabilities: Capabilities,
     request: Option<Request>,
+    /// A new secret is being looked at.
+    renewing: bool,
+    /// Not before this has a delivery waited too long.
+    overdue_at: Time,
     session: Option<Box<Session>>,
     channels: HashMap<u16, Box<Channel>, RandomState>,
     /// It has published while an alarm is set, and waits.
@@ -124,6 +132,8 @@ impl Connection {
             mechanism: "",
             capabilities: Capabilities::default(),
             request: None,
+            renewing: false,
+            overdue_at: Time(u64::MAX),
             session: None,
             channels: HashMap::default(),
             blocked: false,
@@ -219,6 +229,9 @@ impl Connection {
             if seen.room {
                 session.pull_all(turn);
             }
+            if let Some((channel, failure)) = look_at_commit(session) {
+                self.fail(turn, channel, &failure);
+            }
         }
         self.look_at_alarms();
         let session = self.session.as_ref();
@@ -236,13 +249,17 @@ impl Connection {
         if self.deadline.is_some_and(|at| at <= turn.now) {
             self.handle_deadline(turn);
         }
+        if self.overdue_at <= turn.now {
+            self.handle_overdue(turn);
+        }
         if !self.is_beating() {
             return;
         }
         // Input that is not read because of a slow disk or an alarm is not the peer's silence. A
         // peer that does not read its answers is another matter.
         if self.session.as_ref().is_some_and(|session| {
-            session.is_held()
+            self.renewing
+                || session.is_held()
                 || session.met_alarm
                 || session.is_ahead()
                 || self.are_confirms_full(session)
@@ -269,10 +286,8 @@ impl Connection {
         } else {
             None
         };
-        match (self.deadline, beat) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let overdue = (self.overdue_at < Time(u64::MAX)).then_some(self.overdue_at);
+        [self.deadline, beat, overdue].into_iter().flatten().min()
     }
 
     fn is_beating(&self) -> bool {
@@ -290,12 +305,16 @@ impl Connection {
         let Reply::Login(verdict) = reply;
         if self.phase == Phase::AwaitLogin {
             self.handle_verdict(turn, verdict);
+        } else if std::mem::take(&mut self.renewing) && self.phase == Phase::Open {
+            self.handle_new_secret(turn, verdict);
         }
     }
 
     /// Moves all pending bytes to the end of `out`.
     pub fn poll_output(&mut self, out: &mut Vec<u8>) {
-        if self.outlet.poll_output(out) > 0 {
+        let (moved, overdue_at) = self.outlet.poll_output(out);
+        self.overdue_at = overdue_at;
+        if moved > 0 {
             self.heart.sent(self.now);
         }
         if let Some(session) = &mut self.session {
@@ -310,7 +329,8 @@ impl Connection {
         match self.phase {
             Phase::AwaitLogin | Phase::Closed => false,
             Phase::Open => self.session.as_ref().is_some_and(|session| {
-                !session.is_held()
+                !self.renewing
+                    && !session.is_held()
                     && !session.met_alarm
                     && session.replied_bytes < REPLY_BYTES_MAX
                     && !session.is_ahead()
@@ -318,6 +338,23 @@ impl Connection {
             }),
             _ => true,
         }
+    }
+
+    /// Closes the channels with a delivery that was not acknowledged in time.
+    fn handle_overdue(&mut self, turn: &mut Turn) {
+        // The next one is known with the next output.
+        self.overdue_at = Time(u64::MAX);
+        for (channel, timeout_ms) in self.outlet.overdue(turn.now) {
+            let text = format!(
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: \
+                 {timeout_ms} ms. This timeout value can be configured, see consumers doc guide \
+                 to learn more"
+            );
+            let code = ReplyCode::PreconditionFailed;
+            let failure = Failure::new(code, text, MethodId::default());
+            self.fail(turn, channel, &failure);
+        }
+        self.finish_batch(turn);
     }
 
     fn are_confirms_full(&self, session: &Session) -> bool {

@@ -8,8 +8,9 @@ use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::{ReplyCode, Scope};
 
 use crate::content::ContentError;
-use crate::frame::{FRAME_HEAD_BYTES, Frame, FrameError, FrameKind};
-use crate::method::{BasicPublish, MethodError, MethodId};
+use crate::frame::{FRAME_END, FRAME_HEAD_BYTES, Frame, FrameError, FrameKind};
+use crate::limits::SHORT_STRING_BYTES_MAX;
+use crate::method::{BasicPublish, Malformation, MethodError, MethodId};
 
 /// A refusal on its way to `channel.close` or `connection.close`.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ impl Failure {
     pub(crate) fn bad_frame(error: FrameError, input: &[u8]) -> Self {
         let kind = input.first().copied().unwrap_or_default();
         let (octets, reason) = match error {
-            FrameError::UnknownType { .. } => (&[][..], "unknown_frame".to_owned()),
+            FrameError::UnknownType { .. } => (whole_payload(input), "unknown_frame".to_owned()),
             FrameError::TooLarge { size, size_max } => {
                 (&[][..], format!("{{frame_too_large,{size},{size_max}}}"))
             }
@@ -52,6 +53,19 @@ impl Failure {
         };
         let text = format!("type {kind}, {}: {reason}", snippet(octets));
         Self::new(ReplyCode::FrameError, text, MethodId::default())
+    }
+
+    /// A frame whose payload does not begin as its kind's does, or a heartbeat with a payload.
+    pub(crate) fn unknown_frame(frame: &Frame<'_>) -> Self {
+        let octets = snippet(frame.payload);
+        let text = format!("type {}, {octets}: unknown_frame", frame.kind as u8);
+        Self::new(ReplyCode::FrameError, text, MethodId::default())
+    }
+
+    /// A frame where a method must come.
+    pub(crate) fn no_method() -> Self {
+        let text = "expected method frame, got non method frame instead";
+        Self::new(ReplyCode::UnexpectedFrame, text, MethodId::default())
     }
 
     /// A frame where no such frame may come.
@@ -65,26 +79,44 @@ impl Failure {
         Self::new(ReplyCode::UnexpectedFrame, text, BasicPublish::ID)
     }
 
-    /// A frame whose payload is no method of a client.
-    pub(crate) fn bad_method(error: MethodError) -> Self {
-        let text = match error {
+    /// A method frame whose payload is no method of a client.
+    pub(crate) fn bad_method(error: MethodError, frame: &Frame<'_>) -> Self {
+        let arguments = frame.payload.get(4..).unwrap_or_default();
+        let (code, text) = match error {
             MethodError::Unknown { .. } | MethodError::WrongDirection { .. } => {
-                "unimplemented method".to_owned()
+                (ReplyCode::CommandInvalid, "unimplemented method".to_owned())
             }
-            MethodError::Malformed { .. } => error.to_string(),
+            MethodError::Malformed {
+                reason: Malformation::Truncated | Malformation::TrailingBytes,
+                ..
+            } => (ReplyCode::FrameError, cannot_decode(arguments)),
+            MethodError::Malformed { .. } => (ReplyCode::SyntaxError, error.to_string()),
         };
-        Self::new(error.reply_code(), text, error.id())
+        Self::new(code, text, error.id())
     }
 
     /// A content header that cannot be read.
-    pub(crate) fn bad_header(error: ContentError) -> Self {
-        Self::new(error.reply_code(), error.to_string(), BasicPublish::ID)
+    pub(crate) fn bad_header(error: ContentError, payload: &[u8]) -> Self {
+        match error {
+            ContentError::Truncated => {
+                let text = format!("type 2, {}: unknown_frame", snippet(payload));
+                Self::new(ReplyCode::FrameError, text, MethodId::default())
+            }
+            ContentError::Weight { .. } => Self::out_of_sequence(NO_HEADER),
+        }
     }
 
     /// A known method that has no place here.
     pub(crate) fn unimplemented(method: MethodId) -> Self {
         Self::new(ReplyCode::CommandInvalid, "unimplemented method", method)
     }
+}
+
+/// The payload of a frame of an unknown type, if it is there as a whole.
+fn whole_payload(input: &[u8]) -> &[u8] {
+    let octets = payload(input);
+    let end = input.get(FRAME_HEAD_BYTES + octets.len());
+    if end == Some(&FRAME_END) { octets } else { &[] }
 }
 
 /// The payload of a frame that is there as a whole.
@@ -107,8 +139,21 @@ fn snippet(octets: &[u8]) -> String {
     } else {
         "all"
     };
-    let mut text = format!("{which} octets = <<");
-    for (place, octet) in shown.iter().enumerate() {
+    format!("{which} octets = {}", term(shown))
+}
+
+/// Octets as Erlang writes them: as text if all of them are.
+fn term(octets: &[u8]) -> String {
+    let is_text = |octet: &u8| matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
+    if !octets.is_empty() && octets.iter().all(is_text) {
+        return format!("<<\"{}\">>", String::from_utf8_lossy(octets));
+    }
+    numbers(octets)
+}
+
+fn numbers(octets: &[u8]) -> String {
+    let mut text = String::from("<<");
+    for (place, octet) in octets.iter().enumerate() {
         let comma = if place == 0 { "" } else { "," };
         // Writing to a string cannot fail.
         let _ = write!(text, "{comma}{octet}");
@@ -117,15 +162,22 @@ fn snippet(octets: &[u8]) -> String {
     text
 }
 
+/// Arguments that are not those of their method; a reply text has no room for more of them.
+fn cannot_decode(arguments: &[u8]) -> String {
+    let shown = &arguments[..arguments.len().min(SHORT_STRING_BYTES_MAX)];
+    format!("cannot decode {}", numbers(shown))
+}
+
 /// What RabbitMQ calls a frame of that kind in its texts for frames out of sequence.
 pub(crate) fn sequence_text(expects_header: bool, kind: FrameKind) -> Option<&'static str> {
     match (expects_header, kind) {
         (true, FrameKind::Header) | (false, FrameKind::Body) => None,
-        (true, _) => {
-            Some("expected content header for class 60, got non content header frame instead")
-        }
+        (true, _) => Some(NO_HEADER),
         (false, _) => Some("expected content body, got non content body frame instead"),
     }
 }
+
+const NO_HEADER: &str =
+    "expected content header for class 60, got non content header frame instead";
 
 const SNIPPET_BYTES: usize = 16;

@@ -77,7 +77,11 @@ pub fn decode(input: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, usize)>
         frame_max
     };
     if size > size_max {
-        return Err(FrameError::TooLarge { size, size_max });
+        return Err(FrameError::TooLarge {
+            size,
+            // What the specification would have taken.
+            size_max: size_max - FRAME_OVERHEAD_BYTES as u32,
+        });
     }
     let size = size as usize;
     let Some(&end) = rest.get(size) else {

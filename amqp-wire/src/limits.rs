@@ -9,6 +9,9 @@ pub const FRAMES_PER_CALL_MAX: usize = 256;
 /// delivery may reach beyond it.
 pub const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes in the out-buffer above which direct replies are dropped: nobody keeps them.
+pub const REPLY_DELIVERY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Bytes of answers to a client's own methods above which its input is not read until they are
 /// flushed. One answer (a fetched or returned message) may reach beyond it.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
@@ -29,6 +32,17 @@ pub const UNACKED_PER_CHANNEL_MAX: u32 = 10_000_000;
 /// Runs of publications on one channel that may wait for the journal; more are not read.
 pub const CONFIRMS_PER_CHANNEL_MAX: usize = 65_536;
 
+/// Publications in all open transactions of a connection: one more fails its channel, and with it
+/// that channel's transaction.
+pub const TX_MESSAGES_MAX: usize = 65_536;
+
+/// Bytes of these publications with what they take beside their bodies; a single one of the largest
+/// allowed size is always taken.
+pub const TX_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Routing keys in the headers CC and BCC of one message together.
+pub const MORE_KEYS_MAX: usize = 1_024;
+
 /// Milliseconds that the server waits for `connection.close-ok`.
 pub const CLOSE_OK_WAIT_MS: u64 = 5_000;
 
@@ -43,4 +57,5 @@ pub const FRAME_MIN_BYTES: u32 = 4_096;
 /// The longest short string in bytes.
 pub const SHORT_STRING_BYTES_MAX: usize = 255;
 
+const _: () = assert!(DELIVERY_BYTES_MAX <= REPLY_DELIVERY_BYTES_MAX);
 const _: () = assert!(BUFFER_KEPT_BYTES_MAX <= DELIVERY_BYTES_MAX);

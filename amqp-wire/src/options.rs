@@ -18,6 +18,8 @@ pub struct Options {
     pub heartbeat_s: u16,
     /// Time from accept to `connection.open`, in milliseconds, at least 1.
     pub handshake_timeout_ms: u64,
+    /// How long a delivery may wait for its acknowledgement, in milliseconds; 0 is for ever.
+    pub consumer_timeout_ms: u32,
     /// Mechanisms that `connection.start` offers, in this order; at least one.
     pub mechanisms: Vec<Mechanism>,
     /// Who a client of the ANONYMOUS mechanism is; `None` refuses it.
@@ -32,6 +34,7 @@ impl Default for Options {
             channel_max: 2_047,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
+            consumer_timeout_ms: 1_800_000,
             mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous],
             anonymous_login: Some(AnonymousLogin::default()),
         }

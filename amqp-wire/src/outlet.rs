@@ -5,8 +5,9 @@
 //! the innermost: nothing here calls the core while holding it. Never blocks, never writes to a
 //! socket. AMQP 0-9-1, class basic: deliver, qos.
 
+pub(crate) mod overdue;
 pub(crate) mod window;
-mod write;
+pub(crate) mod write;
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use leveret_core::time::Time;
 use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
-use self::window::{Held, Window};
-use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX};
+use self::window::{Held, Slot, Window};
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
 pub(crate) struct Outlet {
@@ -41,6 +42,8 @@ pub(crate) struct State {
     consumers: HashMap<u64, Consumer, RandomState>,
     /// A delivery was refused because the out-buffer is full.
     starved_for_room: bool,
+    /// Not before this has a delivery waited too long.
+    due: Time,
     seen: Seen,
     facts: Box<Facts>,
     /// Buffers for what cannot be copied from a message.
@@ -94,6 +97,10 @@ pub(crate) struct Consumer {
     pub(crate) queue: Option<Arc<Queue>>,
     pub(crate) unacked: u32,
     pub(crate) starved: bool,
+    /// It gets replies, which nobody keeps while there is no room.
+    pub(crate) replies: bool,
+    /// How long its deliveries may wait, in milliseconds; 0 is for ever.
+    pub(crate) timeout_ms: u32,
 }
 
 impl Consumer {
@@ -101,6 +108,13 @@ impl Consumer {
     fn has_credit(&self, window: &Window) -> bool {
         let own = self.prefetch == 0 || self.unacked < u32::from(self.prefetch);
         self.no_ack || (own && window.has_credit())
+    }
+
+    /// Whether there is room for another delivery behind so many bytes.
+    #[inline]
+    fn has_room(&self, pending_bytes: usize) -> bool {
+        pending_bytes < DELIVERY_BYTES_MAX
+            || (self.replies && pending_bytes < REPLY_DELIVERY_BYTES_MAX)
     }
 }
 
@@ -111,7 +125,10 @@ impl Outlet {
             doorbell: Doorbell::default(),
             accepted,
             accepted_at: now,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                due: Time(u64::MAX),
+                ..State::default()
+            }),
         })
     }
 
@@ -131,12 +148,13 @@ impl Outlet {
         out.len() - before
     }
 
-    /// Moves all pending bytes to the end of `out`; says how many.
-    pub(crate) fn poll_output(&self, out: &mut Vec<u8>) -> usize {
+    /// Moves all pending bytes to the end of `out`; says how many, and not before when a delivery
+    /// has waited too long.
+    pub(crate) fn poll_output(&self, out: &mut Vec<u8>) -> (usize, Time) {
         let mut state = self.state.lock();
-        let moved = state.out.len();
+        let (moved, due) = (state.out.len(), state.due);
         if moved == 0 {
-            return 0;
+            return (0, due);
         }
         if out.is_empty() {
             std::mem::swap(out, &mut state.out);
@@ -153,7 +171,7 @@ impl Outlet {
             // The owner pulls for them when what it has now is written.
             self.doorbell.press_and_ring();
         }
-        moved
+        (moved, due)
     }
 
     /// What others asked for since the last look.
@@ -188,6 +206,27 @@ impl Outlet {
 
     pub(crate) fn add_consumer(&self, key: u64, consumer: Consumer) {
         self.state.lock().consumers.insert(key, consumer);
+    }
+
+    /// The consumer gets replies.
+    pub(crate) fn expect_replies(&self, key: u64) {
+        if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
+            consumer.replies = true;
+        }
+    }
+
+    /// The consumer's deliveries may wait that long, unlike others of its channel.
+    pub(crate) fn set_timeout(&self, key: u64, timeout_ms: u32) {
+        let mut state = self.state.lock();
+        let State {
+            windows, consumers, ..
+        } = &mut *state;
+        if let Some(consumer) = consumers.get_mut(&key)
+            && let Some(window) = windows.get_mut(&consumer.channel)
+        {
+            consumer.timeout_ms = timeout_ms;
+            window.watch_all();
+        }
     }
 
     /// Says from which queue a consumer is to be pulled for.
@@ -226,12 +265,65 @@ impl Outlet {
         };
         let before = into.len();
         let taken = window.take(tag, multiple, into);
-        for held in &into[before..] {
-            if let Some(consumer) = consumers.get_mut(&held.consumer) {
-                consumer.unacked = consumer.unacked.saturating_sub(1);
+        return_credit(consumers, channel, into[before..].iter());
+        taken
+    }
+
+    /// Takes out deliveries that still count for `basic.qos`, see [`Window::park`].
+    pub(crate) fn park(
+        &self,
+        channel: u16,
+        tag: u64,
+        multiple: bool,
+        into: &mut Vec<Slot>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let window = state.windows.get_mut(&channel);
+        window.is_some_and(|window| window.park(tag, multiple, into))
+    }
+
+    /// Parked deliveries are settled: they count no more.
+    pub(crate) fn forget(&self, channel: u16, parked: &[Slot]) {
+        let mut state = self.state.lock();
+        let State {
+            windows, consumers, ..
+        } = &mut *state;
+        if let Some(window) = windows.get_mut(&channel) {
+            window.forget(parked);
+            return_credit(consumers, channel, parked.iter().filter_map(Slot::held));
+        }
+    }
+
+    /// Parked deliveries wait again.
+    pub(crate) fn put_back(&self, channel: u16, parked: impl Iterator<Item = Slot>) {
+        let mut state = self.state.lock();
+        if let Some(window) = state.windows.get_mut(&channel) {
+            let due = window.put_back(parked);
+            state.due = state.due.min(due);
+        }
+    }
+
+    /// From now on deliveries on a channel may have different timeouts.
+    pub(crate) fn watch_all(&self, channel: u16) {
+        if let Some(window) = self.state.lock().windows.get_mut(&channel) {
+            window.watch_all();
+        }
+    }
+
+    /// The channels with a delivery that has waited too long, and how long it might have.
+    pub(crate) fn overdue(&self, now: Time) -> Vec<(u16, u32)> {
+        let mut state = self.state.lock();
+        let mut late = Vec::new();
+        let mut first = Time(u64::MAX);
+        for (channel, window) in &mut state.windows {
+            match window.due_first() {
+                Some(overdue) if overdue.due <= now => late.push((*channel, overdue.timeout_ms)),
+                Some(overdue) => first = first.min(overdue.due),
+                None => {}
             }
         }
-        taken
+        state.due = first;
+        late
     }
 
     /// The consumers of a channel (`None`: of all) that were refused deliveries and have credit
@@ -270,6 +362,25 @@ impl Outlet {
             None => windows.values_mut().for_each(&mut look),
         }
     }
+}
+
+/// The consumers of these deliveries may have others instead.
+#[inline]
+fn return_credit<'a>(
+    consumers: &mut HashMap<u64, Consumer, RandomState>,
+    channel: u16,
+    settled: impl Iterator<Item = &'a Held>,
+) {
+    for held in settled {
+        if let Some(consumer) = consumers.get_mut(&consumer_key(channel, held.consumer)) {
+            consumer.unacked = consumer.unacked.saturating_sub(1);
+        }
+    }
+}
+
+/// A consumer's key: unique on the connection, with its channel in the upper half.
+pub(crate) fn consumer_key(channel: u16, number: u32) -> u64 {
+    u64::from(channel) << 32 | u64::from(number)
 }
 
 impl Wake for Outlet {

@@ -28,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) assembling_bytes: usize,
     /// The number of the next consumer.
     pub(crate) next_consumer: u32,
+    /// How long a delivery may wait for acknowledgement, in milliseconds; 0 is for ever.
+    pub(crate) consumer_timeout_ms: u32,
     /// How far it is ahead of the disk.
     pub(crate) lead: Lead,
     /// It has published while an alarm is set: nothing more is read until none is.
@@ -36,6 +38,11 @@ pub(crate) struct Session {
     pub(crate) replied_bytes: usize,
     /// An answer that waits for the definitions.
     uncommitted: Option<Uncommitted>,
+    /// A transaction's end that waits for the journal.
+    pub(crate) commit: Option<Commit>,
+    /// Publications in open transactions of all channels, and their bytes.
+    pub(crate) tx_messages: usize,
+    pub(crate) tx_bytes: usize,
     /// Acknowledged in this batch, not yet told to the queues.
     acked: Vec<Held>,
     /// Channels whose consumers may have credit again.
@@ -44,6 +51,15 @@ pub(crate) struct Session {
     pub(crate) confirming: Vec<u16>,
     /// Kept empty, for its memory.
     pulls: Vec<(Arc<Queue>, u64)>,
+}
+
+/// A `tx.commit` that is not answered yet.
+pub(crate) struct Commit {
+    pub(crate) channel: u16,
+    /// The record of the journal that it waits for.
+    pub(crate) number: u64,
+    /// The watermark was asked to wake us.
+    pub(crate) is_watched: bool,
 }
 
 struct Uncommitted {
@@ -58,6 +74,7 @@ impl Session {
         outlet: Arc<Outlet>,
         bell: Arc<dyn Wake>,
         frame_max: u32,
+        consumer_timeout_ms: u32,
     ) -> Self {
         Self {
             link,
@@ -67,9 +84,13 @@ impl Session {
             frame_max,
             assembling_bytes: 0,
             next_consumer: 0,
+            consumer_timeout_ms,
             met_alarm: false,
             replied_bytes: 0,
             uncommitted: None,
+            commit: None,
+            tx_messages: 0,
+            tx_bytes: 0,
             acked: Vec::new(),
             returned: Vec::new(),
             confirming: Vec::new(),
@@ -116,15 +137,15 @@ impl Session {
         self.uncommitted = Some(Uncommitted { number, answer });
     }
 
-    /// Whether an answer waits for the definitions: nothing may overtake it.
+    /// Whether an answer waits for the disk: nothing may overtake it.
     pub(crate) fn is_held(&self) -> bool {
-        self.uncommitted.is_some()
+        self.uncommitted.is_some() || self.commit.is_some()
     }
 
     /// The answer that waits will never be true: the disk has failed.
     pub(crate) fn waits_in_vain(&self) -> bool {
         let definitions = self.link.broker().definitions();
-        self.is_held() && definitions.watermark().has_failed()
+        self.uncommitted.is_some() && definitions.watermark().has_failed()
     }
 
     /// Lets the answer go that waited, if it need not wait any longer.

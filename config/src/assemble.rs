@@ -141,6 +141,10 @@ fn amqp(values: &Values) -> leveret_amqp::options::Options {
         },
         heartbeat_s: u16::try_from(number(values, "heartbeat") / 1_000).unwrap_or(u16::MAX),
         handshake_timeout_ms: number(values, "handshake_timeout"),
+        consumer_timeout_ms: match quantity(values, "consumer_timeout") {
+            None => 0,
+            Some(limit) => u32::try_from(limit).unwrap_or(u32::MAX),
+        },
         mechanisms: offered,
         anonymous_login: anonymous_login(values),
     }

@@ -44,7 +44,6 @@ const EXACT: &[&str] = &[
     "collect_statistics_interval",
     "connection_max",
     "consumer_max_per_channel",
-    "consumer_timeout",
     "default_queue_type",
     "load_definitions",
     "memory_monitor_interval",

@@ -528,6 +528,17 @@ const AMQP: &[Setting] = &[
         "Time from accept to connection.open.",
     ),
     setting(
+        "consumer_timeout",
+        Kind::Duration {
+            unit: TimeUnit::Milliseconds,
+            min: 1,
+            max: 4_294_967_295,
+            forever: &["undefined"],
+        },
+        "1800000",
+        "How long a delivery may wait for its acknowledgement before its AMQP channel is closed.",
+    ),
+    setting(
         "auth_mechanisms.<N>",
         Kind::Choice(&["PLAIN", "AMQPLAIN", "ANONYMOUS"]),
         "",

@@ -6,6 +6,7 @@
 mod compare;
 mod crash;
 mod debian;
+mod differ;
 mod durability;
 mod faults;
 mod fixture;
@@ -34,6 +35,8 @@ enum Chore {
     Interop(interop::Options),
     /// Measures this build beside mosquitto and RabbitMQ, interleaved, with tables and plots.
     Compare(compare::Options),
+    /// Plays scripts against this build and RabbitMQ, and compares the frames that come back.
+    Differ(differ::Options),
     /// Measures what the disk costs this build, and how long a start over much data takes.
     Durability(durability::Options),
     /// Simulates the whole broker with crashes and a faulty disk, seed after seed.
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Interop(options) => interop::run(&options),
         Chore::Compare(options) => compare::run(&options),
+        Chore::Differ(options) => differ::run(&options),
         Chore::Durability(options) => durability::run(&options),
         Chore::Sim(options) => sim::run(&options),
         Chore::Crash(options) => crash::run(&options),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Broker, restore};
 use crate::definitions::{Change, Fault, Kind};
+use crate::exchange::kind::Rules;
 use crate::exchange::{
     Attached, Bound, Destination, End, Exchange, ExchangeKind, ExchangeProperties, Terms,
 };
@@ -327,6 +328,7 @@ fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Opt
         internal: flag(value, "internal"),
         arguments: nested(value, "arguments"),
     };
+    Rules::parse(properties.kind, &properties.arguments).ok()?;
     let exchange = Exchange::new(broker.next_id(), name, properties);
     let vhost = broker.vhost(vhost)?;
     vhost.add_exchange(exchange).ok().map(|_| ())
@@ -437,7 +439,7 @@ fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
         form,
         arguments,
     };
-    let attach = |end| source.attach(vhost.topology(), end, &terms);
+    let attach = |end| source.attach(vhost.topology(), end, &terms, &mut Vec::new());
     let attached = match kind {
         b"q" => attach(End::Queue(&vhost.queue(name(destination)?)?)),
         b"e" => attach(End::Exchange(&vhost.exchange(name(destination)?)?)),

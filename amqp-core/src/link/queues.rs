@@ -293,10 +293,10 @@ impl Link {
         let queue = self.usable_queue(name)?;
         let mut refused = None;
         let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
-            if if_unused && held.consumers > 0 {
-                refused = Some("in use");
-            } else if if_empty && held.ready > 0 {
+            if if_empty && held.ready > 0 {
                 refused = Some("not empty");
+            } else if if_unused && held.consumers > 0 {
+                refused = Some("in use");
             }
             refused.is_none()
         });
@@ -404,7 +404,7 @@ fn with_kind_of<'a>(wish: &DeclareQueue<'a>, kind: QueueKind) -> DeclareQueue<'a
 }
 
 /// Integers compare by value, whatever their type.
-fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+pub(super) fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => match (one.as_integer(), other.as_integer()) {
             (Some(one), Some(other)) => one == other,
@@ -424,7 +424,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// RabbitMQ names the type only where the other side has no value.
-fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
+pub(super) fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
     match (value, other) {
         (None, _) => "none".to_owned(),
         (Some(value), None) => {

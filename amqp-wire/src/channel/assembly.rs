@@ -90,6 +90,9 @@ impl Channel {
 impl Assembly {
     /// Adds a frame; says how many bytes of the body are missing then.
     fn add(&mut self, session: &Session, frame: &Frame<'_>) -> Result<u64, Failure> {
+        if frame.kind == FrameKind::Heartbeat {
+            return Err(Failure::unexpected_frame(frame));
+        }
         if let Some(text) = sequence_text(self.header.is_none(), frame.kind) {
             return Err(Failure::out_of_sequence(text));
         }
@@ -118,7 +121,8 @@ impl Assembly {
 
 /// Reads a content header and refuses a message that is too large, before memory is taken for it.
 fn content_header<'a>(session: &Session, payload: &'a [u8]) -> Result<ContentHeader<'a>, Failure> {
-    let header = ContentHeader::decode(payload).map_err(Failure::bad_header)?;
+    let header =
+        ContentHeader::decode(payload).map_err(|error| Failure::bad_header(error, payload))?;
     if header.class_id != CLASS_BASIC {
         return Err(Failure::out_of_sequence(&format!(
             "expected content header for class 60, got one for class {} instead",

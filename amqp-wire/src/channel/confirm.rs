@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 
+use leveret_core::link::Published;
 use leveret_core::refusal::Refusal;
 
 use super::Channel;
 use crate::deliver;
 use crate::limits::CONFIRMS_PER_CHANNEL_MAX;
 use crate::method::{BasicNack, ConfirmSelect, ConfirmSelectOk, ServerMethod};
+use crate::outlet::Outlet;
 use crate::session::Session;
 
 /// The confirms of one channel.
@@ -18,8 +20,8 @@ use crate::session::Session;
 pub(super) struct Confirms {
     /// The number of the last publication; the first is 1.
     published: u64,
-    /// The number of the last acknowledged publication.
-    acked: u64,
+    /// The number of the last publication that was answered.
+    answered: u64,
     /// Runs of publications that wait, by rising number.
     waiting: VecDeque<Run>,
     /// What the watermark was asked to wake us for.
@@ -31,39 +33,64 @@ pub(super) struct Confirms {
 struct Run {
     last: u64,
     seq: u64,
+    /// Queues have refused them.
+    rejected: bool,
+}
+
+/// What a publisher is told: of the publication with this number, or of all up to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Verdict {
+    last: u64,
+    multiple: bool,
+    rejected: bool,
 }
 
 impl Confirms {
-    fn add(&mut self, seq: u64) {
+    #[inline]
+    fn add(&mut self, seq: u64, rejected: bool) {
         self.published += 1;
         match self.waiting.back_mut() {
-            Some(run) if run.seq >= seq => run.last = self.published,
-            _ => self.waiting.push_back(Run {
-                last: self.published,
-                seq,
-            }),
+            Some(run) if run.seq >= seq && run.rejected == rejected => run.last = self.published,
+            back => {
+                // Whoever comes behind a record waits for it.
+                let seq = back.map_or(seq, |run| run.seq.max(seq));
+                self.waiting.push_back(Run {
+                    last: self.published,
+                    seq,
+                    rejected,
+                });
+            }
         }
     }
 
-    /// The last publication that may be acknowledged now, and whether that stands for several.
-    fn take(&mut self, durable: u64) -> Option<(u64, bool)> {
-        let mut last = None;
-        while let Some(run) = self.waiting.pop_front_if(|run| run.seq <= durable) {
-            last = Some(run.last);
+    /// What can be said now of those that wait longest. Never of accepted and rejected ones
+    /// together: a publication is told with those before it that had the same luck.
+    fn take(&mut self, durable: u64) -> Option<Verdict> {
+        let first = self.waiting.pop_front_if(|run| run.seq <= durable)?;
+        let mut last = first.last;
+        while let Some(run) = self
+            .waiting
+            .pop_front_if(|run| run.seq <= durable && run.rejected == first.rejected)
+        {
+            last = run.last;
         }
-        Some(self.pass(last?))
+        Some(self.pass(last, first.rejected))
     }
 
-    /// All that wait will not be acknowledged: the last, and whether that stands for several.
-    fn give_up(&mut self) -> (u64, bool) {
+    /// All that wait will not be acknowledged.
+    fn give_up(&mut self) -> Verdict {
         self.waiting.clear();
-        self.pass(self.published)
+        self.pass(self.published, true)
     }
 
-    fn pass(&mut self, last: u64) -> (u64, bool) {
-        let multiple = last - self.acked > 1;
-        self.acked = last;
-        (last, multiple)
+    fn pass(&mut self, last: u64, rejected: bool) -> Verdict {
+        let multiple = last - self.answered > 1;
+        self.answered = last;
+        Verdict {
+            last,
+            multiple,
+            rejected,
+        }
     }
 }
 
@@ -74,6 +101,10 @@ impl Channel {
         session: &mut Session,
         method: ConfirmSelect,
     ) -> Result<(), Refusal> {
+        if self.tx.is_some() {
+            let text = "cannot switch from tx to confirm mode";
+            return Err(Refusal::precondition(text));
+        }
         self.confirms.get_or_insert_default();
         if !method.no_wait {
             session.reply(self.id, ServerMethod::ConfirmSelectOk(ConfirmSelectOk {}));
@@ -81,17 +112,17 @@ impl Channel {
         Ok(())
     }
 
-    /// Numbers a publication whose queues are done when the journal has `seq`.
+    /// Numbers a publication whose queues are done when the journal has its record.
     #[inline]
-    pub(super) fn published(&mut self, session: &mut Session, seq: u64) {
-        session.lead.note(seq);
+    pub(super) fn published(&mut self, session: &mut Session, published: Published) {
+        session.lead.note(published.journaled);
         let Some(confirms) = &mut self.confirms else {
             return;
         };
         if confirms.waiting.is_empty() {
             session.confirming.push(self.id);
         }
-        confirms.add(seq);
+        confirms.add(published.journaled, published.rejected);
     }
 
     /// So many publications wait for the journal that no more are read.
@@ -110,25 +141,16 @@ impl Channel {
         };
         let watermark = session.link.journal_mark();
         loop {
-            if let Some((tag, multiple)) = confirms.take(watermark.durable()) {
-                let id = self.id;
-                session.replied_bytes += session
-                    .outlet
-                    .append(|out| deliver::ack(out, id, tag, multiple));
+            while let Some(verdict) = confirms.take(watermark.durable()) {
+                session.replied_bytes += tell(&session.outlet, self.id, verdict);
             }
             let Some(run) = confirms.waiting.front() else {
                 return false;
             };
             if watermark.has_failed() {
                 // The disk may have them or not: nobody will ever know more.
-                let (tag, multiple) = confirms.give_up();
-                let (channel, requeue) = (self.id, false);
-                let nack = BasicNack {
-                    delivery_tag: tag,
-                    multiple,
-                    requeue,
-                };
-                session.reply(channel, ServerMethod::BasicNack(nack));
+                let verdict = confirms.give_up();
+                session.replied_bytes += tell(&session.outlet, self.id, verdict);
                 return false;
             }
             // One wake-up at a time: it comes for the first that waits.
@@ -143,35 +165,89 @@ impl Channel {
     }
 }
 
+/// Tells a publisher; says how many bytes that took.
+fn tell(outlet: &Outlet, channel: u16, verdict: Verdict) -> usize {
+    let Verdict { last, multiple, .. } = verdict;
+    if !verdict.rejected {
+        return outlet.append(|out| deliver::ack(out, channel, last, multiple));
+    }
+    let nack = BasicNack {
+        delivery_tag: last,
+        multiple,
+        requeue: false,
+    };
+    outlet.append(|out| ServerMethod::BasicNack(nack).encode(channel, out))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What is said at a time: `+5*` acknowledges all up to 5, `-6` rejects the sixth alone.
+    fn said(confirms: &mut Confirms, durable: u64) -> String {
+        let mut text = String::new();
+        while let Some(verdict) = confirms.take(durable) {
+            let sign = if verdict.rejected { '-' } else { '+' };
+            let star = if verdict.multiple { "*" } else { "" };
+            text += &format!("{sign}{}{star} ", verdict.last);
+        }
+        text.trim_end().to_owned()
+    }
+
     #[test]
     fn acknowledged_in_order_and_in_runs() {
-        // (records that publications wait for, (durable, acknowledged) in turn)
-        type Row = (&'static [u64], &'static [(u64, Option<(u64, bool)>)]);
+        // (records that publications wait for, (durable, said) in turn)
+        type Row = (&'static [u64], &'static [(u64, &'static str)]);
         let rows: &[Row] = &[
-            (&[0], &[(0, Some((1, false))), (0, None)]),
-            (&[0, 0, 0], &[(0, Some((3, true)))]),
-            (
-                &[5, 6],
-                &[(4, None), (5, Some((1, false))), (6, Some((2, false)))],
-            ),
-            (
-                &[5, 0, 6],
-                &[(0, None), (5, Some((2, true))), (9, Some((3, false)))],
-            ),
-            (
-                &[0, 7, 0, 3],
-                &[(0, Some((1, false))), (6, None), (7, Some((4, true)))],
-            ),
+            (&[0], &[(0, "+1"), (0, "")]),
+            (&[0, 0, 0], &[(0, "+3*")]),
+            (&[5, 6], &[(4, ""), (5, "+1"), (6, "+2")]),
+            (&[5, 0, 6], &[(0, ""), (5, "+2*"), (9, "+3")]),
+            (&[0, 7, 0, 3], &[(0, "+1"), (6, ""), (7, "+4*")]),
         ];
         for (seqs, steps) in rows {
             let mut confirms = Confirms::default();
-            seqs.iter().for_each(|seq| confirms.add(*seq));
+            seqs.iter().for_each(|seq| confirms.add(*seq, false));
             for (durable, expected) in *steps {
-                assert_eq!(confirms.take(*durable), *expected, "{seqs:?} at {durable}");
+                assert_eq!(
+                    said(&mut confirms, *durable),
+                    *expected,
+                    "{seqs:?} at {durable}"
+                );
+            }
+        }
+    }
+
+    const ACK: bool = false;
+    const NACK: bool = true;
+
+    /// FEATURES A5: no acknowledgement of several stands for one that was rejected.
+    #[test]
+    fn a5_rejected_publications_are_told_apart() {
+        // (record and whether it was rejected, (durable, said) in turn)
+        type Row = (&'static [(u64, bool)], &'static [(u64, &'static str)]);
+        let rows: &[Row] = &[
+            (&[(0, NACK)], &[(0, "-1")]),
+            (&[(0, ACK), (0, NACK), (0, ACK)], &[(0, "+1 -2 +3")]),
+            (
+                &[(0, ACK), (0, ACK), (0, NACK), (0, NACK), (0, ACK)],
+                &[(0, "+2* -4* +5")],
+            ),
+            // One that was rejected waits for those before it, and those behind it for them too.
+            (
+                &[(5, ACK), (0, NACK), (0, ACK), (7, ACK)],
+                &[(4, ""), (5, "+1 -2 +3"), (7, "+4")],
+            ),
+            (&[(5, ACK), (6, NACK), (5, ACK)], &[(5, "+1"), (6, "-2 +3")]),
+        ];
+        for (publications, steps) in rows {
+            let mut confirms = Confirms::default();
+            for (seq, rejected) in *publications {
+                confirms.add(*seq, *rejected);
+            }
+            for (durable, expected) in *steps {
+                let found = said(&mut confirms, *durable);
+                assert_eq!(found, *expected, "{publications:?} at {durable}");
             }
         }
     }

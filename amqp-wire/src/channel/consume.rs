@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use leveret_core::queue::{Consumer, Queue};
 use leveret_core::refusal::Refusal;
-use leveret_core::reply_code::ReplyCode;
 use leveret_core::sink::Sink;
 use leveret_core::turn::Turn;
 
 use super::Channel;
+use super::reply::{is_reply_to, refuse_get};
 use crate::limits::CONSUMERS_PER_CHANNEL_MAX;
 use crate::method::{
     BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, BasicGet, BasicGetEmpty, BasicQos,
     BasicQosOk, ServerMethod,
 };
 use crate::outlet;
+use crate::outlet::window::FETCHED;
+use crate::outlet::write::Kept;
 use crate::session::Session;
 
 /// A consumer, by its tag.
@@ -44,6 +46,9 @@ impl Channel {
             session.credit(self.id);
         } else {
             self.prefetch = method.prefetch_count;
+            // RabbitMQ: it replaces a limit of all of them together.
+            session.outlet.set_limit(self.id, 0);
+            session.credit(self.id);
         }
         session.reply(self.id, ServerMethod::BasicQosOk(BasicQosOk {}));
         Ok(())
@@ -56,28 +61,13 @@ impl Channel {
         method: &BasicConsume<'_>,
     ) -> Result<(), Refusal> {
         let name: Box<str> = self.queue_or_last(method.queue)?.into();
-        check_reply_to(&name)?;
-        check_arguments(method)?;
+        if is_reply_to(&name) {
+            return self.reply_consume(session, turn, &name, method);
+        }
         let tag = self.new_tag(session, method.consumer_tag)?;
-        // Unique on the connection: a channel that is opened again does not meet old news.
-        let key = u64::from(self.id) << 32 | u64::from(session.next_consumer);
-        session.next_consumer = session.next_consumer.wrapping_add(1);
-        let prefetch = if method.no_ack { 0 } else { self.prefetch };
-        let state = outlet::Consumer {
-            tag: Arc::clone(&tag),
-            channel: self.id,
-            no_ack: method.no_ack,
-            prefetch,
-            queue: None,
-            unacked: 0,
-            starved: false,
-        };
-        session.outlet.add_consumer(key, state);
-        let sink: Arc<dyn Sink> = Arc::clone(&session.outlet) as _;
-        let mut consumer = Consumer::new(key, session.link.connection(), Arc::clone(&tag), sink);
-        consumer.no_ack = method.no_ack;
-        consumer.exclusive = method.exclusive;
-        consumer.prefetch = prefetch.into();
+        let asked = Asked::of(session, &name, method)?;
+        let (key, mut consumer) = self.new_consumer(session, &tag, method);
+        consumer.priority = asked.priority;
         let queue = match session.link.consume(turn, &name, consumer) {
             Ok(queue) => queue,
             Err(refusal) => {
@@ -86,6 +76,10 @@ impl Channel {
             }
         };
         session.outlet.set_queue(key, &queue);
+        let timeout_ms = asked.timeout_ms.or_else(|| queue.consumer_timeout_ms());
+        if let Some(timeout_ms) = timeout_ms {
+            session.outlet.set_timeout(key, timeout_ms);
+        }
         if !method.no_wait {
             let answer = BasicConsumeOk { consumer_tag: &tag };
             session.reply(self.id, ServerMethod::BasicConsumeOk(answer));
@@ -97,8 +91,39 @@ impl Channel {
         Ok(())
     }
 
+    /// A consumer that the outlet knows, and its key there.
+    pub(super) fn new_consumer(
+        &self,
+        session: &mut Session,
+        tag: &Arc<str>,
+        method: &BasicConsume<'_>,
+    ) -> (u64, Consumer) {
+        // Unique on the connection: a channel that is opened again does not meet old news.
+        let key = outlet::consumer_key(self.id, session.next_consumer);
+        session.next_consumer = (session.next_consumer + 1) % FETCHED;
+        let prefetch = if method.no_ack { 0 } else { self.prefetch };
+        let state = outlet::Consumer {
+            tag: Arc::clone(tag),
+            channel: self.id,
+            no_ack: method.no_ack,
+            prefetch,
+            queue: None,
+            unacked: 0,
+            starved: false,
+            replies: false,
+            timeout_ms: session.consumer_timeout_ms,
+        };
+        session.outlet.add_consumer(key, state);
+        let sink: Arc<dyn Sink> = Arc::clone(&session.outlet) as _;
+        let mut consumer = Consumer::new(key, session.link.connection(), Arc::clone(tag), sink);
+        consumer.no_ack = method.no_ack;
+        consumer.exclusive = method.exclusive;
+        consumer.prefetch = prefetch.into();
+        (key, consumer)
+    }
+
     /// The tag of a new consumer: the client's, or one that the server makes.
-    fn new_tag(&self, session: &Session, wanted: &str) -> Result<Arc<str>, Refusal> {
+    pub(super) fn new_tag(&self, session: &Session, wanted: &str) -> Result<Arc<str>, Refusal> {
         if self.consumers.contains_key(wanted) {
             let text = format!("attempt to reuse consumer tag '{wanted}'");
             return Err(Refusal::not_allowed(text));
@@ -121,7 +146,8 @@ impl Channel {
         method: &BasicCancel<'_>,
     ) -> Result<(), Refusal> {
         // Deliveries that wait for acknowledgement stay; an unknown tag is no error.
-        if let Some(consuming) = self.consumers.remove(method.consumer_tag) {
+        let is_reply = self.reply_cancel(session, Some(method.consumer_tag));
+        if !is_reply && let Some(consuming) = self.consumers.remove(method.consumer_tag) {
             session.link.cancel(turn, &consuming.queue, consuming.key);
             session.outlet.remove_consumer(consuming.key);
         }
@@ -155,10 +181,13 @@ impl Channel {
         method: &BasicGet<'_>,
     ) -> Result<(), Refusal> {
         let name = self.queue_or_last(method.queue)?;
-        check_reply_to(name)?;
+        if is_reply_to(name) {
+            return Err(refuse_get(session, name));
+        }
         match session.link.get(turn, name, method.no_ack)? {
             Some(got) => {
-                let bytes = session.outlet.get_ok(self.id, got, method.no_ack);
+                let kept = (!method.no_ack).then(|| self.kept(session, turn, &got.queue));
+                let bytes = session.outlet.get_ok(self.id, got, kept);
                 session.replied_bytes += bytes;
             }
             None => {
@@ -170,34 +199,80 @@ impl Channel {
     }
 }
 
-/// Arguments that ask for what is not done are refused; unknown ones mean nothing.
-fn check_arguments(method: &BasicConsume<'_>) -> Result<(), Refusal> {
-    for (name, _) in method.arguments.entries() {
-        if let Some(known) = NOT_SERVED.iter().find(|known| known.as_bytes() == name) {
-            return Err(Refusal::not_implemented(format!(
-                "consumer argument '{known}' is not served by this version"
-            )));
+impl Channel {
+    /// How long a fetched message may wait for acknowledgement.
+    fn kept(&self, session: &Session, turn: &Turn, queue: &Queue) -> Kept {
+        let own = queue.consumer_timeout_ms();
+        if own.is_some() {
+            session.outlet.watch_all(self.id);
+        }
+        Kept {
+            now: turn.now,
+            timeout_ms: own.unwrap_or(session.consumer_timeout_ms),
         }
     }
-    Ok(())
 }
 
-/// RabbitMQ's pseudo queue is no queue here.
-fn check_reply_to(queue: &str) -> Result<(), Refusal> {
-    if queue.starts_with("amq.rabbitmq.reply-to") {
-        return Err(Refusal::new(
-            ReplyCode::NotImplemented,
-            "direct reply-to is not served by this version",
-        ));
+/// What the arguments of `basic.consume` ask for; unknown ones mean nothing.
+struct Asked {
+    priority: i32,
+    timeout_ms: Option<u32>,
+}
+
+impl Asked {
+    fn of(session: &Session, queue: &str, method: &BasicConsume<'_>) -> Result<Self, Refusal> {
+        let mut asked = Self {
+            priority: 0,
+            timeout_ms: None,
+        };
+        for (name, value) in method.arguments.entries() {
+            let refuse = |name: &str, why: &str| {
+                let vhost = session.link.vhost().name();
+                Err(Refusal::precondition(format!(
+                    "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': \"{why}\""
+                )))
+            };
+            let known = match name {
+                b"x-priority" => "x-priority",
+                b"x-consumer-timeout" => "x-consumer-timeout",
+                _ => {
+                    check_served(name)?;
+                    continue;
+                }
+            };
+            let value = value.to_value();
+            let Some(number) = value.as_integer() else {
+                let why = format!("expected integer, got {}", value.type_name());
+                return refuse(known, &why);
+            };
+            if known == "x-priority" {
+                // What is beyond keeps its place in the order.
+                asked.priority = number.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+            } else if number < 1 {
+                let why = format!("expected a positive integer, got {number}");
+                return refuse(known, &why);
+            } else {
+                // Seven weeks are the longest.
+                asked.timeout_ms = Some(u32::try_from(number).unwrap_or(u32::MAX));
+            }
+        }
+        Ok(asked)
     }
-    Ok(())
+}
+
+/// Arguments that ask for what is not done are refused.
+fn check_served(name: &[u8]) -> Result<(), Refusal> {
+    let Some(known) = NOT_SERVED.iter().find(|known| known.as_bytes() == name) else {
+        return Ok(());
+    };
+    Err(Refusal::not_implemented(format!(
+        "consumer argument '{known}' is not served by this version"
+    )))
 }
 
 /// Arguments of `basic.consume` that RabbitMQ serves and this version does not.
-const NOT_SERVED: [&str; 5] = [
-    "x-priority",
+const NOT_SERVED: [&str; 3] = [
     "x-stream-offset",
     "x-stream-filter",
     "x-stream-match-unfiltered",
-    "x-consumer-timeout",
 ];

@@ -12,6 +12,7 @@ use leveret_core::refusal::Refusal;
 use leveret_core::turn::Turn;
 
 use super::Channel;
+use super::reply::{check_binding, is_reply_to};
 use crate::method::{
     ExchangeBind, ExchangeBindOk, ExchangeDeclare, ExchangeDeclareOk, ExchangeDelete,
     ExchangeDeleteOk, ExchangeUnbind, ExchangeUnbindOk, QueueBind, QueueBindOk, QueueDeclare,
@@ -62,14 +63,16 @@ impl Channel {
     pub(super) fn exchange_bind(
         &mut self,
         session: &mut Session,
+        turn: &mut Turn,
         method: &ExchangeBind<'_>,
     ) -> Result<(), Refusal> {
-        session.link.exchange_bind(
+        let made = session.link.exchange_bind(
             &one_line(method.destination),
             &one_line(method.source),
             method.routing_key.as_bytes(),
             method.arguments.to_table(),
         )?;
+        session.link.replay_through(turn, &made);
         let answer = ServerMethod::ExchangeBindOk(ExchangeBindOk {});
         self.done(session, method.no_wait, answer);
         Ok(())
@@ -97,10 +100,14 @@ impl Channel {
         turn: &mut Turn,
         method: &QueueDeclare<'_>,
     ) -> Result<(), Refusal> {
+        let name = one_line(method.queue);
+        if is_reply_to(&name) {
+            return self.reply_declare(session, &name, method);
+        }
         let declared = session.link.queue_declare(
             turn,
             &DeclareQueue {
-                name: &one_line(method.queue),
+                name: &name,
                 passive: method.passive,
                 exclusive: method.exclusive,
                 properties: QueueProperties {
@@ -127,16 +134,19 @@ impl Channel {
     pub(super) fn queue_bind(
         &mut self,
         session: &mut Session,
+        turn: &mut Turn,
         method: &QueueBind<'_>,
     ) -> Result<(), Refusal> {
         let (queue, key) = self.queue_and_key(method.queue, method.routing_key)?;
-        session.link.queue_bind(&BindQueue {
+        check_binding(&queue)?;
+        let made = session.link.queue_bind(&BindQueue {
             queue: &queue,
             exchange: &one_line(method.exchange),
             key: key.as_bytes(),
             form: Form::Dotted,
             arguments: method.arguments.to_table(),
         })?;
+        session.link.replay(turn, &made);
         self.done(
             session,
             method.no_wait,
@@ -151,6 +161,7 @@ impl Channel {
         method: &QueueUnbind<'_>,
     ) -> Result<(), Refusal> {
         let (queue, key) = self.queue_and_key(method.queue, method.routing_key)?;
+        check_binding(&queue)?;
         session.link.queue_unbind(&BindQueue {
             queue: &queue,
             exchange: &one_line(method.exchange),
@@ -172,6 +183,9 @@ impl Channel {
         method: &QueuePurge<'_>,
     ) -> Result<(), Refusal> {
         let name = one_line(self.queue_or_last(method.queue)?);
+        if is_reply_to(&name) {
+            return self.reply_purge(session, &name, method.no_wait);
+        }
         let message_count = session.link.queue_purge(&name)?;
         let answer = ServerMethod::QueuePurgeOk(QueuePurgeOk { message_count });
         self.done(session, method.no_wait, answer);

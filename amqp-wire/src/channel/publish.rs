@@ -8,11 +8,13 @@ use leveret_core::limits::TTL_MS_MAX;
 use leveret_core::message::{AmqpOrigin, Head, MessageRef};
 use leveret_core::properties::BasicProperties;
 use leveret_core::refusal::Refusal;
+use leveret_core::replies::REPLY_TO;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
 
 use super::Channel;
 use super::assembly::{Assembly, whole_content};
+use super::rewrite;
 use crate::content;
 use crate::failure::Failure;
 use crate::method::{BasicPublish, BasicReturn, ServerMethod};
@@ -24,6 +26,25 @@ pub(super) struct Publication<'a> {
     pub(super) routing_key: &'a str,
     pub(super) mandatory: bool,
     pub(super) immediate: bool,
+    pub(super) properties: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Publication<'a> {
+    fn returned(&self) -> Returned<'a> {
+        Returned {
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            properties: self.properties,
+            body: self.body,
+        }
+    }
+}
+
+/// A message on its way back to its publisher.
+pub(super) struct Returned<'a> {
+    pub(super) exchange: &'a str,
+    pub(super) routing_key: &'a str,
     pub(super) properties: &'a [u8],
     pub(super) body: &'a [u8],
 }
@@ -69,7 +90,6 @@ impl Channel {
         let properties = BasicProperties::parse(publication.properties)
             .map_err(|error| Refusal::new(ReplyCode::SyntaxError, error.to_string()))?;
         check_user_id(session, &properties)?;
-        check_headers(&properties)?;
         let expires_ms = properties.expiration.map(parse_expiration).transpose()?;
         let message = MessageRef {
             head: Head {
@@ -89,26 +109,67 @@ impl Channel {
         };
         // RabbitMQ: the message that meets an alarm is taken; then its publisher waits.
         session.met_alarm |= session.link.broker().alarms().is_set();
+        if self.tx.is_some() || rewrite::asks_for_more(&properties) {
+            return self.publish_routed(session, turn, publication, &properties, message);
+        }
         let published = session.link.publish(turn, &mut self.memo, &message)?;
         if publication.mandatory && published.routed == 0 {
-            self.basic_return(session, publication);
+            self.basic_return(session, &publication.returned());
         }
-        self.published(session, published.journaled);
+        self.published(session, published);
+        Ok(())
+    }
+
+    /// A publication with more than one routing key, with a reply-to of its own, or in a
+    /// transaction.
+    fn publish_routed(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        publication: &Publication<'_>,
+        properties: &BasicProperties<'_>,
+        message: MessageRef<'_>,
+    ) -> Result<(), Refusal> {
+        let keys = rewrite::more_keys(properties)?;
+        let reply_name = match properties.reply_to {
+            Some(name) if name == REPLY_TO.as_bytes() => Some(self.reply_name()?),
+            _ => None,
+        };
+        let rewritten = rewrite::rewritten(properties, reply_name)?;
+        let message = MessageRef {
+            properties: rewritten.as_deref().unwrap_or(message.properties),
+            ..message
+        };
+        let link = &session.link;
+        let routed = link.route_keys(turn, &mut self.memo, &message, &keys)?;
+        let mandatory = publication.mandatory;
+        if self.tx.is_some() {
+            return self.tx_publish(session, turn, &message, routed, mandatory);
+        }
+        let published = link.publish_to(turn, &message, &routed);
+        if mandatory && routed.is_empty() {
+            let returned = Returned {
+                properties: message.properties,
+                ..publication.returned()
+            };
+            self.basic_return(session, &returned);
+        }
+        self.published(session, published);
         Ok(())
     }
 
     /// Gives an unroutable mandatory message back. Confirms come after it.
-    fn basic_return(&self, session: &mut Session, publication: &Publication<'_>) {
+    pub(super) fn basic_return(&self, session: &mut Session, message: &Returned<'_>) {
         let method = BasicReturn {
             reply_code: ReplyCode::NoRoute.number(),
             reply_text: ReplyCode::NoRoute.name(),
-            exchange: publication.exchange,
-            routing_key: publication.routing_key,
+            exchange: message.exchange,
+            routing_key: message.routing_key,
         };
         let (id, frame_max) = (self.id, session.frame_max);
         session.replied_bytes += session.outlet.append(|out| {
             ServerMethod::BasicReturn(method).encode(id, out);
-            content::encode(out, id, publication.properties, publication.body, frame_max);
+            content::encode(out, id, message.properties, message.body, frame_max);
         });
     }
 }
@@ -129,22 +190,6 @@ fn check_user_id(session: &Session, properties: &BasicProperties<'_>) -> Result<
         "user_id property set to '{}' but authenticated user was '{user}'",
         String::from_utf8_lossy(claimed)
     )))
-}
-
-/// Headers that ask for what is not done are refused, not ignored.
-fn check_headers(properties: &BasicProperties<'_>) -> Result<(), Refusal> {
-    let Some(headers) = properties.headers else {
-        return Ok(());
-    };
-    for (name, _) in headers.entries() {
-        if matches!(name, b"CC" | b"BCC") {
-            return Err(Refusal::not_implemented(format!(
-                "header '{}' (sender-selected distribution) is not served by this version",
-                String::from_utf8_lossy(name)
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Milliseconds in decimal digits, with RabbitMQ's words for what is wrong with them.

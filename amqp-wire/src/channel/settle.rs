@@ -18,11 +18,13 @@ impl Channel {
         session: &mut Session,
         method: &BasicAck,
     ) -> Result<(), Refusal> {
-        if session.ack(self.id, method.delivery_tag, method.multiple) {
-            Ok(())
+        let (tag, multiple) = (method.delivery_tag, method.multiple);
+        let known = if self.tx.is_none() {
+            session.ack(self.id, tag, multiple)
         } else {
-            Err(unknown_tag(method.delivery_tag))
-        }
+            self.tx_settle(session, tag, multiple, Settle::Ack)
+        };
+        known.then_some(()).ok_or_else(|| unknown_tag(tag))
     }
 
     pub(super) fn basic_nack(
@@ -31,21 +33,13 @@ impl Channel {
         turn: &mut Turn,
         method: &BasicNack,
     ) -> Result<(), Refusal> {
+        // RabbitMQ 4: what is given back this way was not tried.
         let how = if method.requeue {
             Settle::Requeue
         } else {
             Settle::Reject
         };
-        let mut held = Vec::new();
-        if !session
-            .outlet
-            .take(self.id, method.delivery_tag, method.multiple, &mut held)
-        {
-            return Err(unknown_tag(method.delivery_tag));
-        }
-        session.credit(self.id);
-        session.settle(turn, &mut held, how);
-        Ok(())
+        self.give_back(session, turn, (method.delivery_tag, method.multiple), how)
     }
 
     pub(super) fn basic_reject(
@@ -54,12 +48,32 @@ impl Channel {
         turn: &mut Turn,
         method: &BasicReject,
     ) -> Result<(), Refusal> {
-        let nack = BasicNack {
-            delivery_tag: method.delivery_tag,
-            multiple: false,
-            requeue: method.requeue,
+        let how = if method.requeue {
+            Settle::Failed
+        } else {
+            Settle::Reject
         };
-        self.basic_nack(session, turn, &nack)
+        self.give_back(session, turn, (method.delivery_tag, false), how)
+    }
+
+    fn give_back(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        (tag, multiple): (u64, bool),
+        how: Settle,
+    ) -> Result<(), Refusal> {
+        if self.tx.is_some() {
+            let known = self.tx_settle(session, tag, multiple, how);
+            return known.then_some(()).ok_or_else(|| unknown_tag(tag));
+        }
+        let mut held = Vec::new();
+        if !session.outlet.take(self.id, tag, multiple, &mut held) {
+            return Err(unknown_tag(tag));
+        }
+        session.credit(self.id);
+        session.settle(turn, &mut held, how);
+        Ok(())
     }
 
     pub(super) fn basic_recover(

@@ -75,16 +75,14 @@ impl Connection {
         self.capabilities = Capabilities::of(method.client_properties);
         let invalid = |text| Failure::new(ReplyCode::CommandInvalid, text, ConnectionStartOk::ID);
         let name = method.mechanism;
-        let Some(mechanism) = Mechanism::named(name) else {
-            return Err(invalid(format!(
-                "unknown authentication mechanism '{name}'"
-            )));
+        let mechanism = Mechanism::named(name);
+        let Some(mechanism) = mechanism.filter(|held| self.node.options.mechanisms.contains(held))
+        else {
+            let known = mechanism.is_some() || name == EXTERNAL;
+            let which = if known { "invalid" } else { "unknown" };
+            let text = format!("{which} authentication mechanism '{name}'");
+            return Err(invalid(text));
         };
-        if !self.node.options.mechanisms.contains(&mechanism) {
-            return Err(invalid(format!(
-                "invalid authentication mechanism '{name}'"
-            )));
-        }
         self.mechanism = mechanism.name();
         self.outlet.tell(|facts| {
             facts.mechanism = mechanism.name();
@@ -198,7 +196,8 @@ impl Connection {
             .open_vhost(self.id, &self.user, vhost, None, self.peer_ip())
             .map_err(|refusal| Failure::of(ConnectionOpen::ID, refusal))?;
         let (outlet, bell) = (self.outlet.clone(), self.bell.clone());
-        let mut session = Session::new(link, outlet, bell, self.frame_max);
+        let timeout_ms = self.node.options.consumer_timeout_ms;
+        let mut session = Session::new(link, outlet, bell, self.frame_max, timeout_ms);
         session.reply(
             0,
             ServerMethod::ConnectionOpenOk(ConnectionOpenOk::default()),
@@ -291,6 +290,9 @@ fn check_tuned(what: &str, value: u32, min: u32, max: u32) -> Result<(), Failure
     ))
 }
 
+/// The mechanism of client certificates: a name that is known, and never offered without TLS.
+const EXTERNAL: &str = "EXTERNAL";
+
 /// AMQP 0-9-1 §4.2.2.
 const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
@@ -298,14 +300,16 @@ const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 const HEADERS: [[u8; 8]; 2] = [HEADER, *b"AMQP\x01\x01\x00\x09"];
 
 /// What clients may rely on.
-const CAPABILITIES: [&str; 7] = [
+const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
     "consumer_cancel_notify",
     "connection.blocked",
-    "per_consumer_qos",
+    "consumer_priorities",
     "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
 ];
 
 /// The rest of the server-properties.

@@ -7,7 +7,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
 
 use super::{Connection, Phase};
-use crate::channel::{Channel, not_open};
+use crate::channel::{Channel, decode_method, not_open};
 use crate::failure::Failure;
 use crate::frame::{Frame, FrameError, FrameKind};
 use crate::method::{
@@ -57,10 +57,11 @@ impl Connection {
     ) -> Result<(), Failure> {
         match frame.kind {
             FrameKind::Heartbeat if frame.payload.is_empty() => return Ok(()),
+            FrameKind::Heartbeat => return Err(Failure::unknown_frame(frame)),
             FrameKind::Method => {}
             _ => return Err(Failure::unexpected_frame(frame)),
         }
-        let method = ClientMethod::decode(frame.payload).map_err(Failure::bad_method)?;
+        let method = decode_method(frame)?;
         match (self.phase, method) {
             (Phase::ExpectStartOk, ClientMethod::ConnectionStartOk(method)) => {
                 self.handle_start_ok(turn, &method)
@@ -73,11 +74,10 @@ impl Connection {
                 self.handle_close_method(turn, &method);
                 Ok(())
             }
-            (Phase::Open, ClientMethod::ConnectionUpdateSecret(_)) => Err(Failure::new(
-                ReplyCode::NotImplemented,
-                "connection.update-secret is not served by this version",
-                method.id(),
-            )),
+            (Phase::Open, ClientMethod::ConnectionUpdateSecret(method)) => {
+                self.handle_update_secret(&method);
+                Ok(())
+            }
             (phase, method) => Err(unexpected_method(phase, method.id())),
         }
     }
@@ -101,12 +101,12 @@ impl Connection {
         if frame.kind == FrameKind::Method
             && let Some(id) = frame.payload.first_chunk()
         {
-            if *id == ChannelOpen::ID.to_be_bytes() {
+            if !channel.is_assembling() && *id == ChannelOpen::ID.to_be_bytes() {
                 let text = "second 'channel.open' seen";
                 return Err(Failure::new(ReplyCode::ChannelError, text, ChannelOpen::ID));
             }
             if !channel.is_assembling() && *id == CLOSE {
-                ClientMethod::decode(frame.payload).map_err(Failure::bad_method)?;
+                decode_method(frame)?;
                 channel.end(session, turn);
                 self.channels.remove(&frame.channel);
                 session.link.channel_close();
@@ -120,10 +120,13 @@ impl Connection {
 
     /// The first frame on a channel.
     fn open_channel(&mut self, frame: &Frame<'_>) -> Result<(), Failure> {
-        if frame.kind != FrameKind::Method {
-            return Err(not_open(MethodId::default()));
+        if frame.kind == FrameKind::Heartbeat {
+            return Err(Failure::unexpected_frame(frame));
         }
-        let method = ClientMethod::decode(frame.payload).map_err(Failure::bad_method)?;
+        if frame.kind != FrameKind::Method {
+            return Err(Failure::no_method());
+        }
+        let method = decode_method(frame)?;
         let ClientMethod::ChannelOpen(_) = method else {
             return Err(not_open(method.id()));
         };

@@ -97,7 +97,10 @@ fn size() {
         let expected = if taken {
             Ok(None)
         } else {
-            Err(FrameError::TooLarge { size, size_max })
+            Err(FrameError::TooLarge {
+                size,
+                size_max: size_max - FRAME_OVERHEAD_BYTES as u32,
+            })
         };
         assert_eq!(found, expected, "{frame_max} {size}");
     }

@@ -1,14 +1,24 @@
-//! The deliveries of one channel: their tags, those that wait for acknowledgement, and how many
-//! more there may be.
+//! The deliveries of one channel: their tags, those that wait for acknowledgement, how many more
+//! there may be, and how long they may wait.
 //!
 //! Owns the order of tags; never touches a queue. AMQP 0-9-1, class basic: delivery-tag, qos.
+//!
+//! ```text
+//! delivered ──take──▶ settled
+//!     │  ▲
+//!   park │ put_back              a transaction has them, and may give them back;
+//!     ▼  │                       until it forgets them they count for basic.qos
+//!   parked ──forget──▶ settled
+//! ```
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_core::message::Message;
 use leveret_core::queue::Queue;
+use leveret_core::time::Time;
 
+use super::overdue::{Deadlines, Overdue};
 use crate::limits::UNACKED_PER_CHANNEL_MAX;
 
 /// A delivery that waits for acknowledgement.
@@ -20,17 +30,34 @@ pub(crate) struct Held {
     pub(crate) seq: u64,
     /// The message, should it go back.
     pub(crate) message: Message,
-    /// Its consumer's key; [`FETCHED`] for `basic.get`.
-    pub(crate) consumer: u64,
+    /// Its consumer's number on the connection; [`FETCHED`] for `basic.get`.
+    pub(crate) consumer: u32,
+    /// How long it may wait, in milliseconds; 0 is for ever.
+    pub(crate) timeout_ms: u32,
 }
 
-/// The consumer's key of a fetched message: no window counts it.
-pub(crate) const FETCHED: u64 = u64::MAX;
+/// The consumer's number of a fetched message: no window counts it.
+pub(crate) const FETCHED: u32 = u32::MAX;
 
-struct Slot {
-    tag: u64,
+/// A delivery's place in the window.
+pub(crate) struct Slot {
+    pub(crate) tag: u64,
+    /// When it has waited too long.
+    pub(crate) due: Time,
     /// `None` once it is settled out of order.
     held: Option<Held>,
+}
+
+impl Slot {
+    /// The delivery, in a parked slot.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// The delivery, out of a parked slot.
+    pub(crate) fn into_held(self) -> Option<Held> {
+        self.held
+    }
 }
 
 /// The deliveries of one channel.
@@ -46,6 +73,8 @@ pub(crate) struct Window {
     limit: u32,
     /// Keys of consumers that were refused a delivery.
     pub(crate) starved: Vec<u64>,
+    /// Kept only where consumers have timeouts of their own: else the first slot is due first.
+    deadlines: Option<Box<Deadlines>>,
 }
 
 impl Window {
@@ -72,56 +101,122 @@ impl Window {
         self.last_tag
     }
 
-    /// Remembers the delivery that got `tag` last.
+    /// Remembers the delivery that got `tag` last; says when it has waited too long.
     #[inline]
-    pub(crate) fn hold(&mut self, tag: u64, held: Held) {
+    pub(crate) fn hold(&mut self, tag: u64, now: Time, held: Held) -> Time {
         self.unacked += 1;
         self.counted += u32::from(held.consumer != FETCHED);
+        let due = match held.timeout_ms {
+            0 => Time(u64::MAX),
+            timeout_ms => now.after_ms(timeout_ms.into()),
+        };
         self.slots.push_back(Slot {
             tag,
+            due,
             held: Some(held),
         });
+        if self.deadlines.is_some() {
+            self.watch(tag, due);
+        }
+        due
     }
 
     /// Takes out one delivery, or all up to it; tag 0 with `multiple` means all. `false`, and
     /// nothing is taken, if no delivery with this tag waits.
+    #[inline]
     pub(crate) fn take(&mut self, tag: u64, multiple: bool, into: &mut Vec<Held>) -> bool {
-        // AMQP 0-9-1, basic.ack: zero with multiple acknowledges all outstanding messages.
-        if tag == 0 && multiple {
-            self.take_all(into);
-            return true;
-        }
-        let Ok(place) = self.slots.binary_search_by_key(&tag, |slot| slot.tag) else {
-            return false;
-        };
-        if self.slots[place].held.is_none() {
-            return false;
-        }
         let before = into.len();
-        if multiple {
-            into.extend(self.slots.drain(..=place).filter_map(|slot| slot.held));
-        } else {
-            into.extend(self.slots[place].held.take());
+        if !self.pick(tag, multiple, |slot| into.extend(slot.held)) {
+            return false;
         }
-        self.forget(&into[before..]);
+        self.discount(into[before..].iter());
         self.tidy();
         true
     }
 
-    /// Takes out all deliveries.
-    pub(crate) fn take_all(&mut self, into: &mut Vec<Held>) {
-        into.extend(self.slots.drain(..).filter_map(|slot| slot.held));
-        self.unacked = 0;
-        self.counted = 0;
+    /// Takes deliveries out as [`Self::take`] does, but they still count for `basic.qos`.
+    pub(crate) fn park(&mut self, tag: u64, multiple: bool, into: &mut Vec<Slot>) -> bool {
+        let picked = self.pick(tag, multiple, |slot| into.push(slot));
+        self.tidy();
+        picked
     }
 
-    fn forget(&mut self, taken: &[Held]) {
-        // Both count what is in the slots.
-        self.unacked -= taken.len() as u32;
-        self.counted -= taken.iter().filter(|held| held.consumer != FETCHED).count() as u32;
+    /// Parked deliveries count no more.
+    pub(crate) fn forget(&mut self, parked: &[Slot]) {
+        self.discount(parked.iter().filter_map(|slot| slot.held.as_ref()));
+        self.tidy();
+    }
+
+    /// Parked deliveries wait again, each in its place; says when the first has waited too long.
+    pub(crate) fn put_back(&mut self, parked: impl Iterator<Item = Slot>) -> Time {
+        let mut first = Time(u64::MAX);
+        for slot in parked {
+            first = first.min(slot.due);
+            if self.deadlines.is_some() {
+                self.watch(slot.tag, slot.due);
+            }
+            self.slots.push_back(slot);
+        }
+        self.slots.retain(|slot| slot.held.is_some());
+        self.slots
+            .make_contiguous()
+            .sort_unstable_by_key(|slot| slot.tag);
+        first
+    }
+
+    /// Takes out all deliveries.
+    pub(crate) fn take_all(&mut self, into: &mut Vec<Held>) {
+        self.take(0, true, into);
+    }
+
+    #[inline]
+    fn pick(&mut self, tag: u64, multiple: bool, mut give: impl FnMut(Slot)) -> bool {
+        let place = if tag == 0 && multiple {
+            // AMQP 0-9-1, basic.ack: zero with multiple acknowledges all outstanding messages.
+            let all = self.slots.len();
+            if all == 0 {
+                return true;
+            }
+            all - 1
+        } else {
+            match self.find(tag) {
+                Some(place) => place,
+                None => return false,
+            }
+        };
+        if multiple {
+            self.slots
+                .drain(..=place)
+                .filter(|slot| slot.held.is_some())
+                .for_each(give);
+        } else {
+            let slot = &mut self.slots[place];
+            give(Slot {
+                held: slot.held.take(),
+                ..*slot
+            });
+        }
+        true
+    }
+
+    /// The place of a delivery that waits.
+    #[inline]
+    fn find(&self, tag: u64) -> Option<usize> {
+        let place = self.slots.binary_search_by_key(&tag, |slot| slot.tag);
+        place.ok().filter(|place| self.slots[*place].held.is_some())
+    }
+
+    #[inline]
+    fn discount<'a>(&mut self, taken: impl Iterator<Item = &'a Held>) {
+        // Both count what is in the slots or parked.
+        for held in taken {
+            self.unacked -= 1;
+            self.counted -= u32::from(held.consumer != FETCHED);
+        }
     }
 
     /// Drops empty slots at the front, and all when they are most.
+    #[inline]
     fn tidy(&mut self) {
         while self.slots.front().is_some_and(|slot| slot.held.is_none()) {
             self.slots.pop_front();
@@ -133,6 +228,47 @@ impl Window {
             self.slots = VecDeque::new();
         }
     }
+
+    /// From now on deliveries may have different timeouts.
+    pub(crate) fn watch_all(&mut self) {
+        if self.deadlines.is_some() {
+            return;
+        }
+        let mut deadlines = Box::<Deadlines>::default();
+        for slot in self.slots.iter().filter(|slot| slot.held.is_some()) {
+            deadlines.add(slot.tag, slot.due);
+        }
+        self.deadlines = Some(deadlines);
+    }
+
+    fn watch(&mut self, tag: u64, due: Time) {
+        let Some(mut deadlines) = self.deadlines.take() else {
+            return;
+        };
+        deadlines.add(tag, due);
+        if deadlines.len() > 2 * self.unacked as usize + EMPTY_SLOTS_KEPT {
+            deadlines.keep(|tag| self.find(tag).is_some());
+        }
+        self.deadlines = Some(deadlines);
+    }
+
+    /// The delivery that is due first, if any has a timeout.
+    pub(crate) fn due_first(&mut self) -> Option<Overdue> {
+        let place = match self.deadlines.take() {
+            None => 0,
+            Some(mut deadlines) => {
+                let first = deadlines.first(|tag| self.find(tag).is_some());
+                self.deadlines = Some(deadlines);
+                self.find(first?)?
+            }
+        };
+        let slot = self.slots.get(place)?;
+        let timeout_ms = slot.held.as_ref()?.timeout_ms;
+        (timeout_ms > 0).then_some(Overdue {
+            due: slot.due,
+            timeout_ms,
+        })
+    }
 }
 
 /// Empty slots that are not worth a pass over all of them.
@@ -140,3 +276,6 @@ const EMPTY_SLOTS_KEPT: usize = 32;
 
 /// Capacity that an empty window keeps.
 const SLOTS_KEPT: usize = 1_024;
+
+/// An idle channel has one.
+const _: () = assert!(size_of::<Window>() <= 104);

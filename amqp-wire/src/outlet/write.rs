@@ -11,13 +11,14 @@ use leveret_core::link::Got;
 use leveret_core::message::MessageRef;
 use leveret_core::properties::BasicProperties;
 use leveret_core::sink::Delivery;
+use leveret_core::time::Time;
 
 use super::window::{FETCHED, Held};
 use super::{Outlet, State};
 use crate::content;
 use crate::deliver::Deliver;
 use crate::frame::FRAME_OVERHEAD_BYTES;
-use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, SHORT_STRING_BYTES_MAX};
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, SHORT_STRING_BYTES_MAX};
 use crate::method::{BasicGetOk, ServerMethod, short_string};
 
 impl State {
@@ -29,13 +30,14 @@ impl State {
             out,
             windows,
             consumers,
+            due,
             key,
             properties,
             ..
         } = self;
         let consumer = consumers.get_mut(&delivery.consumer)?;
         let window = windows.get_mut(&consumer.channel)?;
-        let room = out.len() < DELIVERY_BYTES_MAX;
+        let room = consumer.has_room(out.len());
         if !room || !consumer.has_credit(window) {
             self.starved_for_room |= !room;
             if !std::mem::replace(&mut consumer.starved, true) {
@@ -49,7 +51,11 @@ impl State {
             // Where a second delivery follows before the first is sent, more do.
             out.reserve(OUTPUT_BYTES_FIRST - out.len());
         }
-        let parts = Parts::of(message, self.frame_max, key, properties);
+        let more = More {
+            failures: delivery.failures,
+            offset: delivery.offset,
+        };
+        let parts = Parts::of(message, &more, self.frame_max, key, properties);
         Deliver {
             channel: consumer.channel,
             consumer_tag: &consumer.tag,
@@ -69,17 +75,20 @@ impl State {
                 queue: Arc::clone(delivery.queue),
                 seq: delivery.seq,
                 message: delivery.share(),
-                consumer: delivery.consumer,
+                // The lower half is the number.
+                consumer: delivery.consumer as u32,
+                timeout_ms: consumer.timeout_ms,
             };
-            window.hold(delivery_tag, held);
+            *due = window.hold(delivery_tag, delivery.now, held).min(*due);
         }
         Some(consumer.no_ack)
     }
 
-    fn get_ok(&mut self, channel: u16, got: Got, no_ack: bool) {
+    fn get_ok(&mut self, channel: u16, got: Got, kept: Option<Kept>) {
         let Self {
             out,
             windows,
+            due,
             key,
             properties,
             ..
@@ -89,7 +98,11 @@ impl State {
         };
         let delivery_tag = window.next_tag();
         let message = got.taken.message.view();
-        let parts = Parts::of(&message, self.frame_max, key, properties);
+        let more = More {
+            failures: got.taken.failures,
+            offset: None,
+        };
+        let parts = Parts::of(&message, &more, self.frame_max, key, properties);
         let method = BasicGetOk {
             delivery_tag,
             redelivered: got.taken.redelivered,
@@ -108,24 +121,34 @@ impl State {
         );
         give_back(key);
         give_back(properties);
-        if !no_ack {
+        if let Some(kept) = kept {
             let held = Held {
                 queue: got.queue,
                 seq: got.taken.seq,
                 message: got.taken.message,
                 consumer: FETCHED,
+                timeout_ms: kept.timeout_ms,
             };
-            window.hold(delivery_tag, held);
+            *due = window.hold(delivery_tag, kept.now, held).min(*due);
         }
     }
 }
 
+/// A fetched message waits for acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Since when.
+    pub(crate) now: Time,
+    /// How long it may, in milliseconds; 0 is for ever.
+    pub(crate) timeout_ms: u32,
+}
+
 impl Outlet {
     /// Appends `basic.get-ok` with its message; says how many bytes that were.
-    pub(crate) fn get_ok(&self, channel: u16, got: Got, no_ack: bool) -> usize {
+    pub(crate) fn get_ok(&self, channel: u16, got: Got, kept: Option<Kept>) -> usize {
         let mut state = self.state.lock();
         let before = state.out.len();
-        state.get_ok(channel, got, no_ack);
+        state.get_ok(channel, got, kept);
         state.out.len() - before
     }
 }
@@ -140,12 +163,13 @@ impl<'a> Parts<'a> {
     #[inline]
     fn of(
         message: &MessageRef<'a>,
+        more: &More,
         frame_max: u32,
         key: &'a mut Vec<u8>,
         properties: &'a mut Vec<u8>,
     ) -> Self {
         // Dotted keys are those of AMQP publishers; so are the properties then.
-        if message.head.form == Form::Dotted {
+        if message.head.form == Form::Dotted && more.is_nothing() {
             return Self {
                 routing_key: message.key,
                 properties: message.properties,
@@ -159,8 +183,14 @@ impl<'a> Parts<'a> {
             .origin
             .append_basic_properties(message, properties);
         if key.len() > SHORT_STRING_BYTES_MAX {
-            add_original_key(key, frame_max, properties);
+            add_header(
+                ORIGINAL_KEY,
+                ValueRef::LongString(key),
+                frame_max,
+                properties,
+            );
         }
+        more.add(frame_max, properties);
         Self {
             routing_key: key,
             properties,
@@ -168,28 +198,52 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Adds the header [`ORIGINAL_KEY`], unless the header frame would outgrow frame-max by that:
-/// a client may close its connection over such a frame.
-fn add_original_key(key: &[u8], frame_max: u32, properties: &mut Vec<u8>) {
+/// What a queue adds to the headers of a message.
+struct More {
+    failures: u32,
+    offset: Option<u64>,
+}
+
+impl More {
+    #[inline]
+    fn is_nothing(&self) -> bool {
+        self.failures == 0 && self.offset.is_none()
+    }
+
+    fn add(&self, frame_max: u32, properties: &mut Vec<u8>) {
+        if self.failures > 0 {
+            let count = ValueRef::I64(self.failures.into());
+            add_header(DELIVERY_COUNT, count, frame_max, properties);
+        }
+        if let Some(offset) = self.offset {
+            let offset = ValueRef::I64(i64::try_from(offset).unwrap_or(i64::MAX));
+            add_header(STREAM_OFFSET, offset, frame_max, properties);
+        }
+    }
+}
+
+/// Adds a header, in the place of the publisher's own, unless the header frame would outgrow
+/// frame-max by that: a client may close its connection over such a frame.
+fn add_header(name: &str, value: ValueRef<'_>, frame_max: u32, properties: &mut Vec<u8>) {
     let Ok(parsed) = BasicProperties::parse(properties) else {
         return;
     };
-    let mut headers = parsed.headers.unwrap_or_default().as_bytes().to_vec();
-    // A name of 22 bytes and a key of 64 KiB at most always fit.
-    let _ = encode_entry(
-        &mut headers,
-        ORIGINAL_KEY.as_bytes(),
-        ValueRef::LongString(key),
-    );
+    let mut headers = Vec::with_capacity(properties.len() + 64);
+    let held = parsed.headers.unwrap_or_default();
+    let others = held.entries().filter(|(held, _)| *held != name.as_bytes());
+    for (name, value) in others.chain([(name.as_bytes(), value)]) {
+        // A short name, and a value that fits a frame, always fit.
+        let _ = encode_entry(&mut headers, name, value);
+    }
     let Ok(headers) = RawTable::parse(&headers) else {
         return;
     };
-    let with_key = BasicProperties {
+    let with_header = BasicProperties {
         headers: Some(headers),
         ..parsed
     };
-    let mut longer = Vec::with_capacity(properties.len() + key.len() + 64);
-    let encoded = with_key.encode(&mut longer).is_ok();
+    let mut longer = Vec::with_capacity(properties.len() + headers.as_bytes().len());
+    let encoded = with_header.encode(&mut longer).is_ok();
     let frame_bytes = longer.len() + HEADER_FIXED_BYTES + FRAME_OVERHEAD_BYTES;
     if encoded && (frame_max == 0 || frame_bytes <= frame_max as usize) {
         *properties = longer;
@@ -206,6 +260,12 @@ fn give_back(buffer: &mut Vec<u8>) {
 
 /// The header with the whole routing key of a message whose key was cut to a short string.
 pub(crate) const ORIGINAL_KEY: &str = "x-original-routing-key";
+
+/// How many deliveries of a message have failed, in quorum queues.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// A message's place in a stream.
+const STREAM_OFFSET: &str = "x-stream-offset";
 
 /// What an out-buffer has room for from its second delivery on.
 const OUTPUT_BYTES_FIRST: usize = 2_048;

@@ -39,7 +39,7 @@ pub(crate) const BASIC_DELIVER: u32 = method(60, 60);
 pub(crate) const BASIC_ACK: u32 = method(60, 80);
 pub(crate) const BASIC_NACK: u32 = method(60, 120);
 
-const fn method(class: u16, number: u16) -> u32 {
+pub(crate) const fn method(class: u16, number: u16) -> u32 {
     (class as u32) << 16 | number as u32
 }
 
@@ -185,6 +185,31 @@ pub(crate) fn close_text(payload: &[u8]) -> String {
     format!("{code} {}", String::from_utf8_lossy(text))
 }
 
+/// A field table with one entry, the header that [`crate::template::Content`] sets.
+pub(crate) fn header(value: &str) -> Vec<u8> {
+    let mut table = b"\x04loadS".to_vec();
+    table.extend_from_slice(&(value.len() as u32).to_be_bytes());
+    table.extend_from_slice(value.as_bytes());
+    table
+}
+
+/// `queue.bind`.
+pub(crate) fn bind(queue: &str, exchange: &str, key: &str, table: &[u8]) -> Arguments {
+    let arguments = Arguments::of(50, 20).u16(0).short(queue).short(exchange);
+    arguments.short(key).u8(0).long(table)
+}
+
+/// `queue.declare` of a queue without arguments.
+pub(crate) fn declare(queue: &str, durable: bool) -> Arguments {
+    let arguments = Arguments::of(50, 10).u16(0).short(queue);
+    arguments.u8(u8::from(durable) << 1).u32(0)
+}
+
+/// `queue.delete`.
+pub(crate) fn delete(queue: &str) -> Arguments {
+    Arguments::of(50, 40).u16(0).short(queue).u8(0)
+}
+
 /// A connection with its channel, in blocking mode.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -221,12 +246,17 @@ impl Client {
         name: &str,
         durable: bool,
         queue_type: &str,
+        max_priority: u8,
     ) -> Result<(), Failure> {
         let mut table = vec![];
         if !queue_type.is_empty() {
             table.extend_from_slice(b"\x0cx-queue-typeS");
             table.extend_from_slice(&(queue_type.len() as u32).to_be_bytes());
             table.extend_from_slice(queue_type.as_bytes());
+        }
+        if max_priority > 0 {
+            table.extend_from_slice(b"\x0ex-max-priorityB");
+            table.push(max_priority);
         }
         let arguments = Arguments::of(50, 10).u16(0).short(name);
         let arguments = arguments.u8(u8::from(durable) << 1).long(&table);
@@ -239,14 +269,31 @@ impl Client {
         exchange: &str,
         key: &str,
     ) -> Result<(), Failure> {
-        let arguments = Arguments::of(50, 20).u16(0).short(queue).short(exchange);
-        let arguments = arguments.short(key).u8(0).u32(0);
-        self.call(arguments, 21, "queue.bind-ok")
+        self.call(bind(queue, exchange, key, &[]), 21, "queue.bind-ok")
+    }
+
+    /// Binds to a headers exchange, once for each value of the header.
+    pub(crate) fn queue_bind_headers(
+        &mut self,
+        queue: &str,
+        exchange: &str,
+        values: &[String],
+    ) -> Result<(), Failure> {
+        for some in values.chunks(256) {
+            let binds = some
+                .iter()
+                .map(|value| bind(queue, exchange, "", &header(value)));
+            let frames: Vec<u8> = binds.flat_map(|bind| bind.frame(1)).collect();
+            self.send(&frames)?;
+            for _ in some {
+                self.wait(method(50, 21), "queue.bind-ok")?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn queue_delete(&mut self, queue: &str) -> Result<(), Failure> {
-        let arguments = Arguments::of(50, 40).u16(0).short(queue).u8(0);
-        self.call(arguments, 41, "queue.delete-ok")
+        self.call(delete(queue), 41, "queue.delete-ok")
     }
 
     pub(crate) fn exchange_delete(&mut self, exchange: &str) -> Result<(), Failure> {
@@ -276,11 +323,11 @@ impl Client {
         self.wait(method(class, ok), what).map(|_| ())
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         write(&mut self.stream, bytes, "write")
     }
 
-    fn wait(&mut self, wanted: u32, what: &str) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn wait(&mut self, wanted: u32, what: &str) -> Result<Vec<u8>, Failure> {
         for _ in 0..FRAMES_BEFORE_ANSWER_MAX {
             let (kind, payload) = self.read_frame(what)?;
             if kind != 1 {

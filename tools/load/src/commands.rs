@@ -223,6 +223,20 @@ const COMMANDS: &[Entry] = &[
         run: farm::hold_amqp,
     },
     Entry {
+        group: "amqp",
+        name: "queues",
+        about: "Declares many queues, looks at what they weigh, and deletes them",
+        flags: &[QUEUES, AMQP, COMMON],
+        run: scenario::queues,
+    },
+    Entry {
+        group: "amqp",
+        name: "queue-churn",
+        about: "Declares, binds and deletes transient queues in loops",
+        flags: &[QUEUE_CHURN, AMQP, COMMON],
+        run: scenario::queue_churn,
+    },
+    Entry {
         group: "",
         name: "bridge",
         about: "MQTT to AMQP or back through a topic exchange",

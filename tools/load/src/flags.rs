@@ -134,10 +134,24 @@ pub(crate) const AMQP_PUB_SUB: &[Flag] = &[
         "1",
         "queues; publisher and consumer i use queue i modulo this (fanout: all)",
     ),
-    Flag("exchange", "default", "default, direct, topic or fanout"),
+    Flag(
+        "exchange",
+        "default",
+        "default, direct, topic, fanout or headers",
+    ),
     Flag("persistent", "false", "persistent messages"),
     Flag("durable", "false", "durable queues and exchange"),
     Flag("queue-type", "", "x-queue-type: classic, quorum, stream"),
+    Flag(
+        "max-priority",
+        "0",
+        "x-max-priority, and the priority of the messages; 0: none",
+    ),
+    Flag(
+        "bindings",
+        "0",
+        "bindings of the headers exchange that match nothing",
+    ),
     Flag(
         "confirms",
         "false",
@@ -150,6 +164,19 @@ pub(crate) const AMQP_PUB_SUB: &[Flag] = &[
         "acknowledge every so many, multiple if above 1",
     ),
     Flag("auto-ack", "false", "no consumer acknowledgements"),
+];
+
+pub(crate) const QUEUES: &[Flag] = &[
+    Flag("count", "100k", "queues"),
+    Flag("durable", "false", "durable queues"),
+    Flag("settle", "1", "seconds before each look at RSS"),
+    Flag("max-seconds", "60", "for each step"),
+];
+
+pub(crate) const QUEUE_CHURN: &[Flag] = &[
+    Flag("conns", "4", "connections"),
+    Flag("window", "16", "cycles in flight on each"),
+    Flag("seconds", "5", "measured time"),
 ];
 
 pub(crate) const BRIDGE: &[Flag] = &[

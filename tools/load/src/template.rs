@@ -71,6 +71,39 @@ pub(crate) fn route(group: usize, topic: usize, separator: u8) -> [u8; ROUTE] {
     out
 }
 
+/// The properties of AMQP messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Content {
+    /// Delivery mode 2.
+    pub(crate) persistent: bool,
+    /// None if it is 0.
+    pub(crate) priority: u8,
+    /// The header `load: yes`, which headers exchanges match.
+    pub(crate) header: bool,
+}
+
+impl Content {
+    /// Flags and values of a content header.
+    fn write(self, header: Arguments) -> Arguments {
+        let flag = |set: bool, bit: u32| u16::from(set) << bit;
+        let flags = flag(self.header, 13) | flag(self.persistent, 12) | flag(self.priority > 0, 11);
+        let mut header = header.u16(flags);
+        if self.header {
+            header = header.long(&amqp::header(YES));
+        }
+        if self.persistent {
+            header = header.u8(2);
+        }
+        if self.priority > 0 {
+            header = header.u8(self.priority);
+        }
+        header
+    }
+}
+
+/// The value of the header that a run's own bindings of a headers exchange ask for.
+pub(crate) const YES: &str = "yes";
+
 impl Template {
     pub(crate) fn mqtt(v5: bool, prefix: &str, qos: u8, retain: bool, size: usize) -> Self {
         let topic = format!("{prefix}{}", "x".repeat(ROUTE));
@@ -90,17 +123,12 @@ impl Template {
         }
     }
 
-    pub(crate) fn amqp(exchange: &str, prefix: &str, persistent: bool, size: usize) -> Self {
+    pub(crate) fn amqp(exchange: &str, prefix: &str, content: Content, size: usize) -> Self {
         let key = format!("{prefix}{}", "x".repeat(ROUTE));
         let method = Arguments::of(60, 40).u16(0).short(exchange).short(&key);
         let mut one = method.u8(0).frame(1);
         let route = one.len() - 2 - ROUTE;
-        let header = Arguments::of(60, 0).u64(size as u64);
-        let header = if persistent {
-            header.u16(0x1000).u8(2)
-        } else {
-            header.u16(0)
-        };
+        let header = content.write(Arguments::of(60, 0).u64(size as u64));
         one.extend(amqp::frame(2, 1, &header.0));
         let head = one.len() + 7;
         for part in filling(size).chunks(amqp::FRAME_MAX - 8) {
@@ -151,7 +179,12 @@ mod tests {
     #[test]
     fn amqp_offsets() {
         for (size, persistent) in [(16, false), (64, true), (300_000, false)] {
-            let template = Template::amqp("amq.topic", "b.x.", persistent, size);
+            let content = Content {
+                persistent,
+                priority: 5,
+                header: persistent,
+            };
+            let template = Template::amqp("amq.topic", "b.x.", content, size);
             let route = template.route..template.route + ROUTE;
             assert_eq!(template.buffer[route], [b'x'; ROUTE]);
             assert_eq!(&template.buffer[template.head..template.head + 2], b"ab");

@@ -143,6 +143,22 @@ pub(crate) const SESSIONS: &[Metric] = &[
     ),
 ];
 
+/// Of queues that are declared and stay.
+pub(crate) const QUEUES: &[Metric] = &[
+    Metric::less(Class::Memory, "RSS bytes/queue", "rss_per_queue_bytes").plotted(),
+    Metric::more(
+        Class::PerCpu,
+        "declared per broker CPU s",
+        "declared_per_broker_cpu_s",
+    ),
+];
+
+/// Of queues that come and go.
+pub(crate) const QUEUE_CHURN: &[Metric] = &[
+    Metric::more(Class::Rate, "cycles/s", "cycles_per_s"),
+    Metric::more(Class::PerCpu, "cycles per broker CPU s", PER_CPU).plotted(),
+];
+
 /// Of subscriptions made while messages flow.
 pub(crate) const STORM: &[Metric] = &[
     Metric::more(Class::Rate, "received/s before", "before_received_per_s"),

@@ -328,6 +328,34 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     )
     .remarked(SYNCED),
     Scenario::amqp(
+        "amqp_plain",
+        "amqp pub-sub --pubs 1 --subs 1 --queues 1 --prefetch 200 --ack-every 50 --size 64 \
+         --seconds {seconds}",
+    ),
+    Scenario::amqp(
+        "amqp_priority",
+        "amqp pub-sub --pubs 1 --subs 1 --queues 1 --prefetch 200 --ack-every 50 --size 64 \
+         --max-priority 10 --seconds {seconds}",
+    )
+    .remarked("as amqp_plain, through a queue with priorities"),
+    Scenario::amqp(
+        "amqp_headers",
+        "amqp pub-sub --exchange headers --bindings 10k --pubs 1 --subs 1 --queues 1 --auto-ack \
+         --size 64 --seconds {seconds}",
+    ),
+    Scenario::amqp(
+        "amqp_queue_churn",
+        "amqp queue-churn --conns 4 --window 16 --seconds {seconds}",
+    )
+    .reads(metric::QUEUE_CHURN),
+    Scenario::amqp("amqp_queues", "amqp queues --count 100k --max-seconds 120")
+        .in_group(Group::Memory)
+        .reads(metric::QUEUES)
+        .without(TABLES_OF_QUEUES)
+        .fresh()
+        .once()
+        .within(300),
+    Scenario::amqp(
         "bridge_m2a",
         "bridge --direction mqtt-amqp --pubs 4 --qos 1 --window 250 --prefetch 200 \
          --ack-every 50 --size 64 --seconds {seconds}",

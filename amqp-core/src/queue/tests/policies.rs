@@ -209,15 +209,21 @@ fn a6_queues_alike_share_their_terms() {
 #[test]
 fn a6_exchanges_have_policies() {
     let mut rig = Rig::new();
-    set(
-        &mut rig,
-        Scope::Ordinary,
-        "^amq.t",
-        &[("alternate-exchange", text("x"))],
-    );
+    let queue = rig.declare("q", &[]);
+    let alternate = [("alternate-exchange", text(""))];
+    rig.publish("amq.topic", "q", b"lost");
+    set(&mut rig, Scope::Ordinary, "^amq.t", &alternate);
+    rig.publish("amq.topic", "q", b"found");
+    rig.publish("amq.direct", "q", b"lost");
+    let bodies = |rig: &mut Rig| rig.get("q").map(|got| got.body);
+    assert_eq!(bodies(&mut rig).as_deref(), Some("found"));
+    assert_eq!(queue.view().ready, 0);
     let vhost = rig.broker.vhost("/").expect("is there");
     assert!(vhost.policies_of_exchange("amq.topic").policy.is_some());
     assert!(vhost.policies_of_exchange("amq.direct").policy.is_none());
+    clear(&mut rig, Scope::Ordinary);
+    rig.publish("amq.topic", "q", b"lost");
+    assert_eq!(queue.view().ready, 0);
 }
 
 fn limits(of: Limited, name: &str, max: i64) -> Limits {

@@ -11,7 +11,7 @@ use crate::engine::{Engine, Limits, Protocol};
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::sockets::descriptors_for;
-use crate::template::Template;
+use crate::template::{Content, Template, YES};
 
 /// What is there and what it is called.
 struct Topology {
@@ -23,6 +23,10 @@ struct Topology {
     queues: usize,
     durable: bool,
     queue_type: String,
+    /// `x-max-priority`, and the priority of all messages; 0: none.
+    max_priority: u8,
+    /// Bindings of the headers exchange that match no message.
+    bindings: usize,
     /// Routing keys of each publisher.
     keys: usize,
     /// What names begin with.
@@ -36,7 +40,7 @@ struct Topology {
 impl Topology {
     fn read(args: &Args) -> Result<Self, Failure> {
         let kind = args.text("exchange").to_owned();
-        if !["default", "direct", "topic", "fanout"].contains(&kind.as_str()) {
+        if !["default", "direct", "topic", "fanout", "headers"].contains(&kind.as_str()) {
             return Err(args.unknown("exchange"));
         }
         let keys = args.size("topics-per-pub", 1, 999_999)?;
@@ -57,6 +61,8 @@ impl Topology {
             queues: args.size("queues", 1, CLIENTS_MAX)?,
             durable: args.is_set("durable"),
             queue_type: args.text("queue-type").to_owned(),
+            max_priority: args.count("max-priority", 0, 255)? as u8,
+            bindings: args.size("bindings", 0, 1_000_000)?,
             keys,
             key_prefix: run.prefix(levels, '.'),
             exchange: if kind == "default" {
@@ -69,6 +75,12 @@ impl Topology {
         };
         if !topology.is_fanout() && topology.pubs < topology.queues {
             return Err(Failure::argument("fewer publishers than queues"));
+        }
+        let headers = topology.kind == "headers";
+        if (headers && topology.queues > 1) || (!headers && topology.bindings > 0) {
+            return Err(Failure::argument(
+                "--exchange headers has one queue, and it alone has --bindings",
+            ));
         }
         Ok(topology)
     }
@@ -88,8 +100,15 @@ impl Topology {
         }
         for q in 0..self.queues {
             let queue = self.queue(q);
-            admin.queue_declare(&queue, self.durable, &self.queue_type)?;
+            let (durable, priority) = (self.durable, self.max_priority);
+            admin.queue_declare(&queue, durable, &self.queue_type, priority)?;
             if self.exchange.is_empty() {
+                continue;
+            }
+            if self.kind == "headers" {
+                let others = (0..self.bindings).map(|n| format!("no-{n:07}"));
+                let values: Vec<String> = others.chain([YES.to_owned()]).collect();
+                admin.queue_bind_headers(&queue, &self.exchange, &values)?;
                 continue;
             }
             let key = match self.kind.as_str() {
@@ -189,7 +208,12 @@ pub(crate) fn amqp_pub_sub(job: &mut Job<'_>) -> Result<Report, Failure> {
         "topic" => &topology.key_prefix,
         _ => &topology.prefix,
     };
-    let template = Template::amqp(&topology.exchange, prefix, persistent, size);
+    let content = Content {
+        persistent,
+        priority: topology.max_priority,
+        header: topology.kind == "headers",
+    };
+    let template = Template::amqp(&topology.exchange, prefix, content, size);
     let mut engine = Engine::new(limits.clone(), Some(template), topology.run.0);
     let measured = topology
         .gather(&mut engine, &limits)
@@ -248,6 +272,8 @@ const DESCRIBED: &[&str] = &[
     "persistent",
     "durable",
     "queue-type",
+    "max-priority",
+    "bindings",
     "confirms",
     "prefetch",
     "ack-every",

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::mqtt::{self, Wish};
 use crate::report::Report;
 use crate::sockets::descriptors_for;
-use crate::template::Template;
+use crate::template::{Content, Template};
 
 /// The two ends and what goes between them.
 struct Ends {
@@ -132,13 +132,18 @@ pub(crate) fn bridge(job: &mut Job<'_>) -> Result<Report, Failure> {
     let template = if ends.to_amqp {
         Template::mqtt(v5, &run.topics(), ends.qos, false, size)
     } else {
-        Template::amqp(&ends.exchange, &run.prefix(super::LEVELS, '.'), false, size)
+        Template::amqp(
+            &ends.exchange,
+            &run.prefix(super::LEVELS, '.'),
+            Content::default(),
+            size,
+        )
     };
     let mut engine = Engine::new(limits.clone(), Some(template), run.0);
     let mut admin = None;
     if ends.to_amqp {
         let mut client = Client::open(&ends.amqp)?;
-        client.queue_declare(&ends.queue(), false, "")?;
+        client.queue_declare(&ends.queue(), false, "", 0)?;
         client.queue_bind(&ends.queue(), &ends.exchange, &format!("b.{}.#", run.tag()))?;
         admin = Some(client);
     }
