@@ -10,7 +10,7 @@ use lapin::{BasicProperties, Channel, Connection};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::amqp::{channel, connect, declare, publish, reply_code, try_connect};
+use crate::amqp::{bound_queue, channel, connect, declare, publish, reply_code, try_connect};
 use crate::broker::{TestBroker, eventually, within};
 use crate::mqtt::{Client4, Client5, options4, options5, persistent5};
 use crate::program::{Program, code, run, stderr, stdout};
@@ -158,6 +158,36 @@ async fn a6_operators_are_not_exceeded() {
          settings\n"
     );
     assert_eq!(refused.exit, 69);
+    broker.stop().await;
+}
+
+/// Where messages go that match nothing, set and cleared beneath a publisher's feet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a6_alternate_exchanges_by_policy() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let queue = bound_queue(&channel, "amq.fanout", "").await;
+    publish(&channel, "amq.direct", "nowhere", b"lost").await;
+    let terms = json!({ "alternate-exchange": "amq.fanout" });
+    set(&broker, "set_policy", "^amq\\.direct$", terms).await;
+    publish(&channel, "amq.direct", "nowhere", b"found").await;
+    eventually("it is found", || ready(&broker, &queue) == 1).await;
+    assert_eq!(get(&channel, &queue).await.as_deref(), Some("found"));
+    let columns = json!({ "vhost": "/", "columns": ["name", "policy"] });
+    let rows = broker.ctl("list_exchanges", columns).await;
+    let rows = rows.as_array().expect("a listing");
+    assert!(
+        rows.contains(&json!({ "name": "amq.direct", "policy": "p" })),
+        "{rows:?}"
+    );
+    assert!(
+        rows.contains(&json!({ "name": "amq.topic", "policy": null })),
+        "{rows:?}"
+    );
+    clear(&broker, "clear_policy").await;
+    publish(&channel, "amq.direct", "nowhere", b"lost").await;
+    assert_eq!(get(&channel, &queue).await, None);
     broker.stop().await;
 }
 

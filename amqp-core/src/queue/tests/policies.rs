@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::restart::Paper;
 use super::rig::{Rig, long, text};
 use crate::field::{Table, Value};
+use crate::key::Form;
+use crate::link::BindQueue;
 use crate::policy::{PolicyWish, Scope};
 use crate::queue::{Queue, QueueKind, Settle};
 use crate::quota::{Limited, Limits};
@@ -210,7 +212,15 @@ fn a6_queues_alike_share_their_terms() {
 fn a6_exchanges_have_policies() {
     let mut rig = Rig::new();
     let queue = rig.declare("q", &[]);
-    let alternate = [("alternate-exchange", text(""))];
+    let bind = BindQueue {
+        queue: "q",
+        exchange: "amq.fanout",
+        key: b"",
+        form: Form::Dotted,
+        arguments: Table::new(),
+    };
+    rig.link.queue_bind(&bind).expect("both are there");
+    let alternate = [("alternate-exchange", text("amq.fanout"))];
     rig.publish("amq.topic", "q", b"lost");
     set(&mut rig, Scope::Ordinary, "^amq.t", &alternate);
     rig.publish("amq.topic", "q", b"found");
