@@ -85,10 +85,6 @@ fn subcommand(spec: &Spec) -> Command {
         }
         command = command.arg(arg);
     }
-    if spec.name.ends_with("_deletion_protection") {
-        // What some call it.
-        command = command.alias(format!("{}_marker", spec.name));
-    }
     for choice in spec.options {
         let mut arg = Arg::new(choice.long)
             .long(choice.long)
