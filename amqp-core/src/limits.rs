@@ -100,6 +100,15 @@ pub const UNDELIVERED_MAX: usize = 10_000;
 /// Milliseconds until a dead letter that nobody has taken is tried again.
 pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
 
+/// Policies of one vhost, and as many operator policies.
+pub const POLICIES_MAX: usize = 10_000;
+
+/// Bytes of a policy's pattern and definition.
+pub const POLICY_BYTES_MAX: usize = 64 * 1_024;
+
+/// Bytes of a vhost's description and tags.
+pub const METADATA_BYTES_MAX: usize = 64 * 1_024;
+
 /// Bytes that a permission's compiled pattern may take.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 

@@ -15,7 +15,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use leveret_core::doorbell::Doorbell;
 use leveret_core::field::Table;
-use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
+use leveret_core::peer::{Accepted, ChannelView, CloseReason, Peer, PeerView};
 use leveret_core::queue::Queue;
 use leveret_core::sink::{Delivery, Outcome, Sink};
 use leveret_core::time::Time;
@@ -448,6 +448,25 @@ impl Peer for Outlet {
                 .sum(),
             client_properties: facts.client_properties.clone(),
         }
+    }
+
+    fn channels(&self) -> Vec<ChannelView> {
+        let state = self.state.lock();
+        let view = |(number, window): (&u16, &Window)| {
+            let of_channel = state
+                .consumers
+                .values()
+                .filter(|held| held.channel == *number);
+            ChannelView {
+                number: *number,
+                consumers: of_channel.count() as u64,
+                unacked: window.unacked().into(),
+                ..ChannelView::default()
+            }
+        };
+        let mut channels: Vec<_> = state.windows.iter().map(view).collect();
+        channels.sort_by_key(|channel| channel.number);
+        channels
     }
 
     fn close(&self, why: &CloseReason) {

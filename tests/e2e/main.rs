@@ -21,6 +21,7 @@ mod fixture;
 mod hostile;
 mod mqtt;
 mod plugins;
+mod policies;
 mod program;
 mod publish;
 mod restart;

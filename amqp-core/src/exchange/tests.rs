@@ -115,6 +115,7 @@ fn user(owner: &Link, name: &str, permissions: [&str; 3]) -> Arc<Link> {
     let user = User {
         password_hash: "".into(),
         tags: Vec::new(),
+        ..User::default()
     };
     broker.put_user(name, user).expect("made");
     broker

@@ -233,6 +233,14 @@ impl Consumers {
         self.rings().any(|ring| ring.priority() == priority)
     }
 
+    /// Connection and tag of the one that alone gets deliveries.
+    pub(super) fn single_tag(&self) -> Option<(u64, String)> {
+        let single = self.single()?;
+        let is = |held: &&Consumer| (held.connection, held.key) == single;
+        let held = self.all().find(is)?;
+        Some((held.connection, held.tag.to_string()))
+    }
+
     /// The one that alone gets deliveries.
     fn single(&self) -> Option<(u64, u64)> {
         self.0.as_ref()?.more.as_ref()?.single
