@@ -32,6 +32,8 @@ pub(crate) struct Script {
     pub(crate) language: Language,
     /// Whether the smoke runs it.
     pub(crate) smoke: bool,
+    /// Whether it knows nothing of Leveret, so that RabbitMQ passes it as well.
+    pub(crate) portable: bool,
 }
 
 /// What came of a script.
@@ -61,6 +63,7 @@ const fn python(name: &'static str, file: &'static str, smoke: bool) -> Script {
         file,
         language: Language::Python,
         smoke,
+        portable: false,
     }
 }
 
@@ -70,6 +73,7 @@ const fn node(name: &'static str, file: &'static str, smoke: bool) -> Script {
         file,
         language: Language::Node,
         smoke,
+        portable: false,
     }
 }
 

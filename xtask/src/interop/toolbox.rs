@@ -46,7 +46,7 @@ impl Toolbox {
         let needs = |language| chosen.iter().any(|script| script.language == language);
         install_missing(&needs)?;
         if needs(Language::Python) {
-            toolbox.install_python()?;
+            install_venv(&toolbox.venv, &toolbox.scripts.join("requirements.txt"))?;
         }
         if needs(Language::Node) {
             toolbox.install_node()?;
@@ -65,36 +65,6 @@ impl Toolbox {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("NODE_PATH", self.node.join("node_modules"));
         command
-    }
-
-    fn install_python(&self) -> Result<()> {
-        let wanted = self.scripts.join("requirements.txt");
-        let stamp = self.venv.join("installed-requirements.txt");
-        if same(&wanted, &stamp)? {
-            return Ok(());
-        }
-        println!("installing Python clients into {}", self.venv.display());
-        if !made_venv(&self.venv)? {
-            // Debian keeps `ensurepip` out of its python3.
-            debian::install(&["python3-venv"])?;
-            if !made_venv(&self.venv)? {
-                bail!("python3 -m venv {} fails", self.venv.display());
-            }
-        }
-        process::must(
-            Command::new(self.venv.join("bin/python"))
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                ])
-                .arg("--requirement")
-                .arg(&wanted),
-        )?;
-        fs::copy(&wanted, &stamp)?;
-        Ok(())
     }
 
     fn install_node(&self) -> Result<()> {
@@ -116,6 +86,34 @@ impl Toolbox {
         fs::copy(&wanted, &stamp)?;
         Ok(())
     }
+}
+
+/// Makes a virtual environment with what a file requires, unless it has just that.
+///
+/// # Errors
+/// When an installation fails.
+pub(super) fn install_venv(venv: &Path, wanted: &Path) -> Result<()> {
+    let stamp = venv.join("installed-requirements.txt");
+    if same(wanted, &stamp)? {
+        return Ok(());
+    }
+    println!("installing Python packages into {}", venv.display());
+    if !made_venv(venv)? {
+        // Debian keeps `ensurepip` out of its python3.
+        debian::install(&["python3-venv"])?;
+        if !made_venv(venv)? {
+            bail!("python3 -m venv {} fails", venv.display());
+        }
+    }
+    process::must(
+        Command::new(venv.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet"])
+            .arg("--disable-pip-version-check")
+            .arg("--requirement")
+            .arg(wanted),
+    )?;
+    fs::copy(wanted, &stamp)?;
+    Ok(())
 }
 
 fn made_venv(venv: &Path) -> Result<bool> {
