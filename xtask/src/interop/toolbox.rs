@@ -21,6 +21,18 @@ const DEBIAN: &[(&str, &str, Language)] = &[
     ("ip", "iproute2", Language::Python),
     ("node", "nodejs", Language::Node),
     ("npm", "npm", Language::Node),
+    ("ruby", "ruby-bunny", Language::Ruby),
+    ("php", "php-cli", Language::Php),
+];
+
+/// A library of Debian that the scripts need, by a file of it.
+const DEBIAN_LIBRARIES: &[(&str, &str, Language)] = &[
+    (
+        "/usr/share/php/PhpAmqpLib/autoload.php",
+        "php-amqplib",
+        Language::Php,
+    ),
+    ("/usr/share/doc/ruby-bunny", "ruby-bunny", Language::Ruby),
 ];
 
 /// Where the interpreters and their libraries are.
@@ -59,6 +71,8 @@ impl Toolbox {
         let mut command = match script.language {
             Language::Python => Command::new(self.venv.join("bin/python")),
             Language::Node => Command::new("node"),
+            Language::Php => Command::new("php"),
+            Language::Ruby => Command::new("ruby"),
         };
         command
             .arg(self.scripts.join(script.file))
@@ -125,11 +139,18 @@ fn made_venv(venv: &Path) -> Result<bool> {
 }
 
 fn install_missing(needs: &impl Fn(Language) -> bool) -> Result<()> {
-    let mut missing: Vec<&str> = DEBIAN
+    let programs = DEBIAN
         .iter()
-        .filter(|(program, _, language)| needs(*language) && !process::exists(program))
+        .filter(|(program, ..)| !process::exists(program));
+    let libraries = DEBIAN_LIBRARIES
+        .iter()
+        .filter(|(file, ..)| !Path::new(file).exists());
+    let mut missing: Vec<&str> = programs
+        .chain(libraries)
+        .filter(|(_, _, language)| needs(*language))
         .map(|(_, package, _)| *package)
         .collect();
+    missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
         Ok(())
