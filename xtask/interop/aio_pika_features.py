@@ -58,7 +58,8 @@ async def topics_and_properties():
             await exchange.publish(Message(
                 b"1.5", content_type="text/plain", correlation_id="c", message_id="m",
                 app_id="a", type="t", priority=3, delivery_mode=DeliveryMode.PERSISTENT,
-                headers={"deep": {"list": [1, "two", 3.5, None, True]}, "bytes": bytearray(b"\x00")}), key)
+                headers={"deep": {"list": [1, "two", 3.5, None, True]},
+                         "bytes": bytearray(b"\x00")}), key)
         (message,) = await take(queue, 1)
         expect("key", message.routing_key, "stock.corn.eu")
         expect("properties", (message.content_type, message.correlation_id, message.message_id,

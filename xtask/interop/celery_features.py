@@ -5,6 +5,7 @@ import importlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,11 +48,15 @@ class Application:
                    self.node, "--concurrency", "2", "--loglevel", "INFO", "--events"]
         with open(self.directory / "log", "ab") as log:
             self.worker = subprocess.Popen(command, cwd=HERE, env=self.environment, stdout=log,
-                                           stdin=subprocess.DEVNULL, stderr=log)
+                                           stdin=subprocess.DEVNULL, stderr=log,
+                                           start_new_session=True)
         STARTED.append(self.worker)
         try:
             eventually("the worker answers", self.ping, {"ok": "pong"})
         except Mismatch as silent:
+            # With its pool: nobody else ends that.
+            os.killpg(self.worker.pid, signal.SIGKILL)
+            self.worker.wait()
             raise Mismatch(f"{silent}\n{self.log()}") from None
 
     def ping(self):
@@ -65,9 +70,13 @@ class Application:
         return (self.directory / "log").read_text(errors="replace")[-4000:]
 
     def stop(self):
-        """Ends the worker as a service manager does."""
+        """Ends the worker as a service manager does, which kills what is left of it."""
         self.worker.terminate()
-        return self.worker.wait(timeout=2 * DEADLINE_S)
+        try:
+            return self.worker.wait(timeout=4 * DEADLINE_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.worker.pid, signal.SIGKILL)
 
     def __exit__(self, *unused):
         code = self.stop() if self.worker.poll() is None else 0

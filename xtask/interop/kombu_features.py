@@ -1,4 +1,4 @@
-"""kombu, the messaging library under Celery, with what applications build on: RabbitMQ passes it."""
+"""kombu, the library under Celery, with what applications build on: RabbitMQ passes it."""
 
 import contextlib
 import socket

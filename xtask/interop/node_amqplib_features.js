@@ -8,9 +8,13 @@ const { amqpUrl, expect, Inbox, run, unique } = require("./checks.js");
 
 async function connected(body) {
   const connection = await amqplib.connect(amqpUrl);
-  connection.on("error", () => {});
+  let closed;
+  connection.on("error", (error) => { closed = error; });
   try {
     await body(connection, await connection.createChannel());
+  } catch (error) {
+    // What the broker said when it closed the connection tells more than what followed.
+    throw closed ?? error;
   } finally {
     await connection.close().catch(() => {});
   }
@@ -33,7 +37,9 @@ async function closingCode(connection, action) {
   const channel = await connection.createChannel();
   const closed = once(channel, "error").catch((error) => [error]);
   await Promise.resolve(action(channel)).catch(() => {});
-  return (await closed)[0].code;
+  // Answered only if the channel is still open.
+  const open = channel.checkExchange("amq.direct").then(() => [{ code: "open" }]);
+  return (await Promise.race([closed, open.catch(() => closed)]))[0].code;
 }
 
 async function deadLettersOfRejectionExpiryAndLength() {

@@ -16,7 +16,7 @@ async function withBroker(vhost, body) {
   try {
     await body(broker);
   } finally {
-    await broker.nuke();
+    await broker.nuke().catch(() => {});
   }
 }
 
@@ -32,10 +32,15 @@ async function subscribe(broker, name, overrides) {
 }
 
 async function publish(broker, name, content, overrides) {
-  const publication = await broker.publish(name, content, overrides);
+  await succeeded(await broker.publish(name, content, overrides));
+}
+
+/** Waits until the broker has confirmed a publication; fails with what went wrong. */
+async function succeeded(publication) {
+  // `once` takes an error as a failure, but more of them may follow.
+  const success = once(publication, "success");
   publication.on("error", () => {});
-  await once(publication, "success");
-  return publication;
+  await success;
 }
 
 async function publicationsAndSubscriptions() {
@@ -71,6 +76,7 @@ async function returnsOfWhatCannotBeRouted() {
     publications: { lost: { exchange: "nowhere", options: { mandatory: true } } },
   }, async (broker) => {
     const publication = await broker.publish("lost", "x");
+    publication.on("error", () => {});
     const [message] = await once(publication, "return");
     expect("code", message.fields.replyCode, 312);
   });
@@ -224,7 +230,7 @@ async function forwardedMessagesAndShutdown() {
     await publish(broker, "first", "on");
     const [message, , done] = await first.inbox.next();
     const forwarded = await broker.forward("second", message);
-    await once(forwarded, "success");
+    await succeeded(forwarded);
     done();
     const [, content, settle] = await second.inbox.next();
     expect("forwarded", content, "on");

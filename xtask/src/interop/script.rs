@@ -1,7 +1,7 @@
 //! The scripts under `xtask/interop` and how one is run and judged.
 //!
-//! Owns the list. A script prints `ok: <check>` for each check that holds and ends with anything but
-//! 0 if one does not; a script that checks nothing has failed.
+//! Owns the list. A script prints `ok: <check>` for each check that holds, and ends with anything
+//! but 0 if one does not; a script that checks nothing has failed.
 
 use std::fs::{self, File};
 use std::process::Stdio;

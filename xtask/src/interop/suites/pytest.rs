@@ -20,11 +20,10 @@ use crate::process;
 pub(super) struct Run<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) python: &'a Path,
+    pub(super) files: &'a [&'a str],
     pub(super) arguments: &'a [&'a str],
     pub(super) environment: &'a [(String, String)],
     pub(super) logs: &'a Path,
-    /// Where the plugin that keeps the record lies.
-    pub(super) plugins: &'a Path,
 }
 
 /// Installs the clients, and unpacks the source package; gives its folder and the interpreter.
@@ -65,43 +64,30 @@ pub(super) fn prepare(root: &Path, home: &Path, sdist: &str) -> Result<(PathBuf,
     Ok((source, python))
 }
 
-/// Runs a suite as one process; tests that it did not come to have failed.
+/// Runs a suite, file after file; tests that it did not come to have failed.
 ///
 /// # Errors
 /// When it cannot be started, or finds no test.
 pub(super) fn run(suite: &Suite, run: &Run<'_>, results: &mut Results) -> Result<()> {
     let record = run.logs.join("record.tsv");
-    let log = File::create(run.logs.join("pytest.log"))?;
-    let mut command = Command::new(run.python);
-    command
-        .current_dir(&run.prepared.source)
-        .args([
-            "-m",
-            "pytest",
-            "-v",
-            "-W",
-            "ignore",
-            "-p",
-            "no:cacheprovider",
-        ])
-        .args(["-p", "interop_record", "-o", "faulthandler_timeout=0"])
-        .arg(format!("--timeout={}", suite.test_limit.as_secs()))
-        .args(run.arguments);
-    if !suite.left_out.is_empty() {
-        let names: Vec<_> = suite.left_out.iter().map(|(name, _)| *name).collect();
-        command.args(["-k", &format!("not ({})", names.join(" or "))]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let programs = run.python.parent().map(Path::to_path_buf);
+    // Some tests start the client's own program, as an activated environment would find it.
+    let path = std::env::join_paths(programs.into_iter().chain(std::env::split_paths(&path)))?;
+    for file in run.files {
+        let log = run
+            .logs
+            .join(format!("{}.log", file.replace(['/', ':'], "_")));
+        let log = File::create(log)?;
+        let mut child = command(suite, run, file)
+            .env("INTEROP_RECORD", &record)
+            .env("PATH", &path)
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting pytest")?;
+        process::wait(&mut child, suite.limit)?;
     }
-    let environment = run.environment.iter();
-    let mut child = command
-        .envs(environment.map(|(key, value)| (key, value)))
-        .env("INTEROP_RECORD", &record)
-        .env("PYTHONPATH", run.plugins)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("starting pytest")?;
-    process::wait(&mut child, suite.limit)?;
     // No record is no test: pytest did not get that far.
     let text = fs::read_to_string(&record).unwrap_or_default();
     let missing = read_record(&text, results);
@@ -112,6 +98,25 @@ pub(super) fn run(suite: &Suite, run: &Run<'_>, results: &mut Results) -> Result
         results.add(&test, Outcome::Failed("did not end in time".to_owned()));
     }
     Ok(())
+}
+
+fn command(suite: &Suite, run: &Run<'_>, file: &str) -> Command {
+    let mut command = Command::new(run.python);
+    command
+        .current_dir(&run.prepared.source)
+        .args(["-m", "pytest", "-v", "-W", "ignore"])
+        .args(["-p", "no:cacheprovider", "-p", "interop_record"])
+        .arg(format!("--timeout={}", suite.test_limit.as_secs()))
+        .args(run.arguments)
+        .arg(file)
+        .envs(run.environment.iter().map(|(key, value)| (key, value)))
+        .env("PYTHONPATH", &run.prepared.ours)
+        .stdin(Stdio::null());
+    if !suite.left_out.is_empty() {
+        let names: Vec<_> = suite.left_out.iter().map(|(name, _)| *name).collect();
+        command.args(["-k", &format!("not ({})", names.join(" or "))]);
+    }
+    command
 }
 
 /// Notes what the record says, and gives the tests that began no report.

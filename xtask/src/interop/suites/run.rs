@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::binaries::{self, Place};
 use super::prepare::{Prepared, Tests};
@@ -39,17 +39,19 @@ impl Suite {
             }
             Tests::Go(program) => binaries::go(program, &place, &mut results)?,
             Tests::Pytest(python) => {
-                let arguments = match &self.kind {
-                    Kind::Python { arguments, .. } => *arguments,
-                    Kind::Crate { .. } | Kind::Go { .. } => &[],
+                let Kind::Python {
+                    files, arguments, ..
+                } = &self.kind
+                else {
+                    bail!("{} is no suite of pytest's", self.name);
                 };
                 let run = pytest::Run {
                     prepared,
                     python,
+                    files,
                     arguments,
                     environment: &environment,
                     logs,
-                    plugins: &prepared.ours,
                 };
                 pytest::run(self, &run, &mut results)?;
             }

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     /// A source package of PyPI, run by pytest.
     Python {
         sdist: &'static str,
+        /// Each has a process of its own: what a test leaves in it ends with its file.
+        files: &'static [&'static str],
         arguments: &'static [&'static str],
     },
 }
@@ -31,7 +33,7 @@ pub(super) struct Suite {
     pub(super) kind: Kind,
     /// Its environment; `{amqp}` and `{redis}` stand for ports.
     pub(super) environment: &'static [(&'static str, &'static str)],
-    /// How long one test may take, and all of them.
+    /// How long one test may take, and for pytest all of a file.
     pub(super) test_limit: Duration,
     pub(super) limit: Duration,
     /// Whether it needs a redis server beside the broker.
@@ -93,7 +95,8 @@ pub(super) const SUITES: &[Suite] = &[
         name: "py-amqp",
         kind: Kind::Python {
             sdist: "amqp==5.4.2",
-            arguments: &["t/integration"],
+            files: &["t/integration"],
+            arguments: &[],
         },
         environment: &[
             ("RABBITMQ_HOST", "127.0.0.1"),
@@ -108,7 +111,8 @@ pub(super) const SUITES: &[Suite] = &[
         name: "kombu",
         kind: Kind::Python {
             sdist: "kombu==5.7.0",
-            arguments: &["t/integration/test_py_amqp.py"],
+            files: &["t/integration/test_py_amqp.py"],
+            arguments: &[],
         },
         environment: &[
             ("RABBITMQ_HOST", "127.0.0.1"),
@@ -117,6 +121,33 @@ pub(super) const SUITES: &[Suite] = &[
         test_limit: MINUTE,
         limit: Duration::from_secs(600),
         redis: false,
+        left_out: &[],
+    },
+    Suite {
+        name: "celery",
+        kind: Kind::Python {
+            sdist: "celery==5.7.0",
+            files: &[
+                "t/integration/test_tasks.py",
+                "t/integration/test_group_chains.py",
+                "t/integration/test_canvas.py::test_chain",
+                "t/integration/test_worker.py",
+                "t/integration/test_inspect.py",
+                "t/integration/test_serialization.py",
+                "t/integration/test_connection_recovery.py",
+                "t/integration/test_beat.py",
+            ],
+            arguments: &["-p", "celery.contrib.pytest"],
+        },
+        environment: &[
+            ("TEST_BROKER", "pyamqp://guest:guest@127.0.0.1:{amqp}//"),
+            ("TEST_BACKEND", "redis://127.0.0.1:{redis}/0"),
+            ("REDIS_HOST", "127.0.0.1"),
+            ("REDIS_PORT", "{redis}"),
+        ],
+        test_limit: MINUTE,
+        limit: Duration::from_secs(900),
+        redis: true,
         left_out: &[],
     },
 ];
