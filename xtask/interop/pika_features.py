@@ -149,6 +149,33 @@ def direct_reply_to():
         eventually("answer", answered, [b"42"])
 
 
+def direct_reply_to_can_be_looked_at():
+    """Its name can be declared, as clients do that declare whatever they consume."""
+    for passive in (True, False):
+        with channel() as opened:
+            declared = opened.queue_declare("amq.rabbitmq.reply-to", passive=passive).method
+            expect(f"passive={passive}", (declared.message_count, declared.consumer_count), (0, 1))
+    with channel() as opened:
+        got = closing_code(
+            lambda: opened.queue_declare("amq.rabbitmq.reply-to.nobody", passive=True))
+        expect("an address of nobody", got[0], 404)
+
+
+def a_name_of_the_server_cannot_be_declared():
+    with channel() as opened:
+        name = opened.queue_declare("", exclusive=True).method.queue
+        expect("passively it can", opened.queue_declare(name, passive=True).method.queue, name)
+        got = closing_code(lambda: opened.queue_declare(name, exclusive=True))
+        expect("code and text", got, (403, f"ACCESS_REFUSED - queue name '{name}' contains "
+                                           "reserved prefix 'amq.*'"))
+
+
+def the_secret_can_be_renewed():
+    with amqp() as connection:
+        connection.update_secret("guest", "the token expires")
+        connection.channel().queue_declare("", exclusive=True)
+
+
 def headers_exchange():
     with queue() as (opened, every), queue() as (_, either):
         opened.queue_bind(every, "amq.headers", "", {"x-match": "all", "a": 1, "b": "x"})
@@ -363,6 +390,9 @@ if __name__ == "__main__":
             retry_by_a_queue_of_waiting,
             priorities,
             direct_reply_to,
+            direct_reply_to_can_be_looked_at,
+            a_name_of_the_server_cannot_be_declared,
+            the_secret_can_be_renewed,
             headers_exchange,
             exchange_to_exchange_and_alternate,
             sender_selected_copies,
