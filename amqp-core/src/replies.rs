@@ -39,9 +39,9 @@ impl Replies {
         let mut name = String::from(REPLY_PREFIX);
         for part in 0..3_u8 {
             let bits = self.secret.hash_one((number, part));
-            name.extend((0..7).map(|place| {
-                char::from(LETTERS[(bits >> (place * 6) & 63) as usize])
-            }));
+            name.extend(
+                (0..7).map(|place| char::from(LETTERS[(bits >> (place * 6) & 63) as usize])),
+            );
         }
         name
     }
@@ -86,7 +86,11 @@ mod tests {
         distinct.sort();
         distinct.dedup();
         assert_eq!(distinct.len(), names.len());
-        assert!(names.iter().all(|name| name.len() == REPLY_PREFIX.len() + 21));
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() == REPLY_PREFIX.len() + 21)
+        );
         // The same place in the order, another name.
         assert_ne!(other.new_name(), names[0]);
     }

@@ -116,11 +116,7 @@ impl Failure {
 fn whole_payload(input: &[u8]) -> &[u8] {
     let octets = payload(input);
     let end = input.get(FRAME_HEAD_BYTES + octets.len());
-    if end == Some(&FRAME_END) {
-        octets
-    } else {
-        &[]
-    }
+    if end == Some(&FRAME_END) { octets } else { &[] }
 }
 
 /// The payload of a frame that is there as a whole.

@@ -36,9 +36,7 @@ impl Link {
         let queue = Arc::new(Queue::new(id, &name, &properties, None, None, turn.now));
         queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
         replies.add(&queue);
-        self.vhost
-            .topology()
-            .changed(&[Part::Key(name.as_bytes())]);
+        self.vhost.topology().changed(&[Part::Key(name.as_bytes())]);
         Ok(queue)
     }
 

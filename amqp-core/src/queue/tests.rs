@@ -5,6 +5,7 @@ mod dead_letters;
 mod limits;
 mod restart;
 mod rig;
+mod streams;
 
 use rig::{Rig, long, text};
 

@@ -121,8 +121,8 @@ impl Assembly {
 
 /// Reads a content header and refuses a message that is too large, before memory is taken for it.
 fn content_header<'a>(session: &Session, payload: &'a [u8]) -> Result<ContentHeader<'a>, Failure> {
-    let header = ContentHeader::decode(payload)
-        .map_err(|error| Failure::bad_header(error, payload))?;
+    let header =
+        ContentHeader::decode(payload).map_err(|error| Failure::bad_header(error, payload))?;
     if header.class_id != CLASS_BASIC {
         return Err(Failure::out_of_sequence(&format!(
             "expected content header for class 60, got one for class {} instead",

@@ -209,7 +209,11 @@ mod tests {
             let mut confirms = Confirms::default();
             seqs.iter().for_each(|seq| confirms.add(*seq, false));
             for (durable, expected) in *steps {
-                assert_eq!(said(&mut confirms, *durable), *expected, "{seqs:?} at {durable}");
+                assert_eq!(
+                    said(&mut confirms, *durable),
+                    *expected,
+                    "{seqs:?} at {durable}"
+                );
             }
         }
     }
@@ -234,10 +238,7 @@ mod tests {
                 &[(5, ACK), (0, NACK), (0, ACK), (7, ACK)],
                 &[(4, ""), (5, "+1 -2 +3"), (7, "+4")],
             ),
-            (
-                &[(5, ACK), (6, NACK), (5, ACK)],
-                &[(5, "+1"), (6, "-2 +3")],
-            ),
+            (&[(5, ACK), (6, NACK), (5, ACK)], &[(5, "+1"), (6, "-2 +3")]),
         ];
         for (publications, steps) in rows {
             let mut confirms = Confirms::default();

@@ -134,9 +134,10 @@ impl Channel {
 
     /// The name that stands for [`REPLY_TO`] in a request.
     pub(super) fn reply_name(&self) -> Result<&str, Refusal> {
-        let replying = self.reply.as_deref().ok_or_else(|| {
-            Refusal::precondition("fast reply consumer does not exist")
-        })?;
+        let replying = self
+            .reply
+            .as_deref()
+            .ok_or_else(|| Refusal::precondition("fast reply consumer does not exist"))?;
         Ok(replying.queue.name())
     }
 }

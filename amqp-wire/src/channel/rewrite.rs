@@ -77,9 +77,8 @@ pub(super) fn rewritten(
         changed.reply_to = Some(name.as_bytes());
     }
     let mut encoded = Vec::new();
-    let error = |error: &dyn std::fmt::Display| {
-        Refusal::new(ReplyCode::SyntaxError, error.to_string())
-    };
+    let error =
+        |error: &dyn std::fmt::Display| Refusal::new(ReplyCode::SyntaxError, error.to_string());
     changed.encode(&mut encoded).map_err(|e| error(&e))?;
     Ok(Some(encoded))
 }

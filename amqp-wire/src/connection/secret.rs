@@ -9,9 +9,7 @@ use leveret_core::turn::Turn;
 
 use super::Connection;
 use crate::failure::Failure;
-use crate::method::{
-    ConnectionUpdateSecret, ConnectionUpdateSecretOk, ServerMethod,
-};
+use crate::method::{ConnectionUpdateSecret, ConnectionUpdateSecretOk, ServerMethod};
 
 impl Connection {
     /// `connection.update-secret`: nothing more is read before it is answered.
@@ -45,10 +43,13 @@ impl Connection {
             return;
         };
         let vhost = session.link.vhost().name();
-        let allowed = self
-            .node
-            .broker
-            .open_vhost(self.id, &self.user, vhost, None, self.outlet.accepted().peer.ip());
+        let allowed = self.node.broker.open_vhost(
+            self.id,
+            &self.user,
+            vhost,
+            None,
+            self.outlet.accepted().peer.ip(),
+        );
         if let Err(refusal) = allowed {
             let failure = Failure::of(ConnectionUpdateSecret::ID, refusal);
             return self.fail(turn, 0, &failure);

@@ -183,7 +183,12 @@ impl<'a> Parts<'a> {
             .origin
             .append_basic_properties(message, properties);
         if key.len() > SHORT_STRING_BYTES_MAX {
-            add_header(ORIGINAL_KEY, ValueRef::LongString(key), frame_max, properties);
+            add_header(
+                ORIGINAL_KEY,
+                ValueRef::LongString(key),
+                frame_max,
+                properties,
+            );
         }
         more.add(frame_max, properties);
         Self {
