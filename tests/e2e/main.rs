@@ -27,4 +27,5 @@ mod second_client;
 mod sessions;
 mod start;
 mod store;
+mod streams;
 mod survive;
