@@ -85,10 +85,16 @@ fn subcommand(spec: &Spec) -> Command {
         }
         command = command.arg(arg);
     }
-    if spec.name.ends_with("_deletion_protection") {
-        // What some call it.
-        command = command.alias(format!("{}_marker", spec.name));
-    }
+    // What some call it.
+    command = match spec.name {
+        "enable_vhost_deletion_protection" => {
+            command.alias("enable_vhost_deletion_protection_marker")
+        }
+        "disable_vhost_deletion_protection" => {
+            command.alias("disable_vhost_deletion_protection_marker")
+        }
+        _ => command,
+    };
     for choice in spec.options {
         let mut arg = Arg::new(choice.long)
             .long(choice.long)

@@ -328,6 +328,13 @@ impl Link {
     pub fn get(&self, turn: &mut Turn, queue: &str, no_ack: bool) -> Result<Option<Got>, Refusal> {
         self.check(Permission::Read, Resource::Queue, queue)?;
         let queue = self.usable_queue(queue)?;
+        if queue.is_stream() {
+            return Err(Refusal::not_implemented(format!(
+                "basic.get not supported by stream queues queue '{}' in vhost '{}'",
+                queue.name(),
+                self.vhost.name()
+            )));
+        }
         if queue.has_single_active_quorum() {
             return Err(Refusal::new(
                 ReplyCode::ResourceLocked,

@@ -82,7 +82,7 @@ impl Link {
         if let Some(held) = self.vhost.queue(name) {
             return self.declared_before(turn, held, wish, parsed.kind);
         }
-        self.check_kind(name, wish, parsed.kind)?;
+        self.check_kind(name, wish, &parsed)?;
         if name.starts_with("amq.") && !wish.name.is_empty() {
             return Err(Refusal::reserved_name(Resource::Queue, name));
         }
@@ -201,8 +201,9 @@ impl Link {
         &self,
         name: &str,
         wish: &DeclareQueue<'_>,
-        kind: QueueKind,
+        asked: &QueueArguments,
     ) -> Result<(), Refusal> {
+        let kind = asked.kind;
         if kind == QueueKind::Classic {
             return Ok(());
         }
@@ -217,7 +218,11 @@ impl Link {
             (wish.exclusive, "exclusive-owner"),
             (!wish.properties.durable, "non-durable"),
         ];
+        let segment_bytes = asked.segment_bytes.unwrap_or_default();
         match wrong.into_iter().find(|(is_so, _)| *is_so) {
+            None if segment_bytes > limits::STREAM_SEGMENT_BYTES_MAX => Err(Refusal::precondition(
+                "Exceeded max value for x-stream-max-segment-size-bytes",
+            )),
             None => Ok(()),
             Some((_, property)) => Err(Refusal::precondition(format!(
                 "invalid property '{property}' for queue '{name}' in vhost '{}'",
@@ -328,7 +333,14 @@ impl Link {
     /// 403, 404, 405.
     pub fn queue_purge(&self, name: &str) -> Result<u32, Refusal> {
         self.check(Permission::Read, Resource::Queue, name)?;
-        Ok(self.usable_queue(name)?.purge())
+        let queue = self.usable_queue(name)?;
+        if queue.is_stream() {
+            return Err(Refusal::not_implemented(format!(
+                "queue.purge not supported by stream queues queue '{name}' in vhost '{}'",
+                self.vhost.name()
+            )));
+        }
+        Ok(queue.purge())
     }
 
     /// Sets or clears a queue's `x-expires`, as the session that owns it demands; it counts from

@@ -41,6 +41,10 @@ impl Queue {
         unacked: impl Iterator<Item = (u64, Message)>,
         how: Settle,
     ) {
+        if self.is_stream {
+            // All that follows is credit, which is the sink's.
+            return unacked.for_each(drop);
+        }
         let mut state = self.state.lock();
         let mut back = Vec::new();
         let mut gone = Gone::new();
