@@ -63,10 +63,12 @@ fn answer(line: &str) -> String {
         .rsplit_once("\" class-id")
         .map_or(text, |(text, _)| text);
     let mut text = text.to_owned();
-    if let Some((before, rest)) = text.split_once(" for queue '")
-        && let Some((_, after)) = rest.split_once("' in vhost '/'")
-    {
-        text = format!("{before}{after}");
+    for begin in [" for queue '", " in queue '"] {
+        if let Some((before, rest)) = text.split_once(begin)
+            && let Some((_, after)) = rest.split_once("' in vhost '/'")
+        {
+            text = format!("{before}{after}");
+        }
     }
     format!("{code} {}", text.replace("\\\"", "\"").replace('|', "\\|"))
 }
