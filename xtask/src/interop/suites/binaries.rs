@@ -139,7 +139,10 @@ fn one(program: &Path, case: &Case, place: &Place<'_>) -> Result<Outcome> {
 fn reason(output: &str) -> String {
     let lines: Vec<_> = output.lines().map(str::trim).collect();
     let panicked = lines.iter().position(|line| line.contains("panicked at"));
-    let told = |line: &&str| line.contains("_test.go:") || line.starts_with("panic:");
+    // With a path before the name it is a line of a stack.
+    let told = |line: &&str| {
+        line.starts_with("panic:") || line.contains("_test.go:") && !line.starts_with('/')
+    };
     let found: Vec<_> = if let Some(number) = panicked {
         lines[number..].iter().take(REASON_LINES_MAX).collect()
     } else if lines.iter().any(told) {
@@ -170,6 +173,8 @@ mod tests {
         );
         let go = "a_test.go:5: one\na_test.go:6: two\n    a_test.go:7: three\n--- FAIL: TestA\n";
         assert_eq!(reason(go), "a_test.go:6: two | a_test.go:7: three");
+        let stack = "panic: late\n\t/usr/a_test.go:7 +0x1\n";
+        assert_eq!(reason(stack), "panic: late");
         assert_eq!(reason("one\ntwo\n\n"), "two");
         assert_eq!(reason(""), "");
     }
