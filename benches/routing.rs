@@ -10,13 +10,14 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
 use leveret_core::exchange::Memo;
-use leveret_core::field::Table;
+use leveret_core::field::{RawTable, Table, Value};
 use leveret_core::journal::MemoryJournal;
 use leveret_core::key::Form;
 use leveret_core::limits::ROUTES_CACHED_MAX;
 use leveret_core::link::{BindQueue, DeclareQueue, Link};
 use leveret_core::message::{AmqpOrigin, Head, MessageRef};
 use leveret_core::options::Options;
+use leveret_core::properties::BasicProperties;
 use leveret_core::queue::QueueProperties;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
@@ -83,19 +84,28 @@ impl Bindings {
 
     /// Publishes under a key, which must lead to one queue.
     fn publish(&mut self, memo: &mut Memo, key: &str) {
+        self.publish_to(memo, ("amq.topic", Form::Slashed, key), b"\0\0");
+    }
+
+    fn publish_to(
+        &mut self,
+        memo: &mut Memo,
+        (exchange, form, key): (&str, Form, &str),
+        properties: &[u8],
+    ) {
         let message = MessageRef {
             head: Head {
                 origin: &AmqpOrigin,
-                form: Form::Slashed,
+                form,
                 persistent: false,
                 retain: false,
                 publisher: 1,
                 received: Time(1),
                 expires: None,
             },
-            exchange: "amq.topic",
+            exchange,
             key: black_box(key.as_bytes()),
-            properties: b"\0\0",
+            properties,
             payload: b"",
         };
         let published = self.link.publish(&mut self.turn, memo, &message);
@@ -105,6 +115,49 @@ impl Bindings {
 
 fn exact(n: usize) -> String {
     format!("site/{n}/boiler/state")
+}
+
+/// A headers exchange with this many bindings, each of which asks for all of two headers that a
+/// message has, one of them shared by all bindings.
+const HEADERS_BINDINGS: i32 = 10_000;
+
+fn table(entries: &[(&str, Value)]) -> Table {
+    let mut table = Table::new();
+    for (name, value) in entries {
+        table.insert(name, value.clone()).expect("a short name");
+    }
+    table
+}
+
+fn headers(criterion: &mut Criterion) {
+    let mut bindings = Bindings::new(PER_QUEUE);
+    let order = |id| table(&[("type", Value::from("order")), ("id", Value::I32(id))]);
+    for id in 0..HEADERS_BINDINGS {
+        let wish = BindQueue {
+            queue: "queue-0",
+            exchange: "amq.headers",
+            key: b"",
+            form: Form::Dotted,
+            arguments: order(id),
+        };
+        bindings.link.queue_bind(&wish).expect("there is room");
+    }
+    let mut encoded = Vec::new();
+    order(HEADERS_BINDINGS / 2)
+        .encode(&mut encoded)
+        .expect("a small table");
+    let properties = BasicProperties {
+        headers: Some(RawTable::parse(&encoded).expect("just encoded")),
+        ..BasicProperties::default()
+    };
+    let mut raw = Vec::new();
+    properties.encode(&mut raw).expect("small properties");
+    let mut memo = Memo::default();
+    let mut group = criterion.benchmark_group("routing");
+    group.bench_function("headers_10k", |bench| {
+        bench.iter(|| bindings.publish_to(&mut memo, ("amq.headers", Form::Dotted, "k"), &raw));
+    });
+    group.finish();
 }
 
 fn routing(criterion: &mut Criterion) {
@@ -145,5 +198,5 @@ fn routing(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(routes, routing);
+criterion_group!(routes, headers, routing);
 criterion_main!(routes);

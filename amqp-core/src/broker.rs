@@ -5,7 +5,10 @@
 
 mod admin;
 mod load;
+mod policies;
+mod quotas;
 mod restore;
+mod vhosts;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,7 +35,7 @@ use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::turn::Turn;
 use crate::user::{User, Users};
-use crate::vhost::VHost;
+use crate::vhost::{Metadata, VHost};
 use crate::watermark::Wake;
 
 pub use admin::{PermissionView, TopicPermissionView, UserView};
@@ -103,11 +106,16 @@ impl Broker {
                 .iter()
                 .map(|tag| tag.as_str().into())
                 .collect(),
+            ..User::default()
         };
         let grants = &options.default_permissions;
         let patterns = [&*grants.configure, &*grants.write, &*grants.read];
         let (name, vhost) = (&*options.default_user, &*options.default_vhost);
-        let changes = self.take_vhost(vhost).and_then(|made| {
+        let described = Metadata {
+            description: "Default virtual host".into(),
+            ..Metadata::default()
+        };
+        let changes = self.take_vhost(vhost, described).and_then(|made| {
             let user = self.take_user(name, user)?;
             Ok(vec![
                 made,
@@ -226,8 +234,8 @@ impl Broker {
     /// Opens a vhost for a user who has proved who it is. The one place where a client enters one.
     ///
     /// # Errors
-    /// 530 for a vhost that is not there or not open to this user; 403 for a user who may only come
-    /// from loopback.
+    /// 530 for a vhost that is not there or not open to this user, and for a limit on connections;
+    /// 403 for a user who may only come from loopback.
     pub fn open_vhost(
         self: &Arc<Self>,
         connection: u64,
@@ -240,18 +248,16 @@ impl Broker {
         let host = self
             .vhost(vhost)
             .ok_or_else(|| Refusal::not_allowed(format!("vhost {vhost} not found")))?;
+        self.admit(&host, user)?;
         if self.users.grants(user, vhost).is_none() {
+            self.dismiss(&host, user, 0);
             return Err(Refusal::not_allowed(format!(
                 "access to vhost '{vhost}' refused for user '{user}'"
             )));
         }
-        Ok(Link::new(
-            Arc::clone(self),
-            host,
-            connection,
-            user,
-            client_id,
-        ))
+        let link = Link::new(Arc::clone(self), host, connection, user, client_id);
+        link.set_counted();
+        Ok(link)
     }
 
     /// Whether a user may come from this address.
@@ -353,6 +359,7 @@ impl Broker {
         self.timers.clear();
         for vhost in self.vhosts() {
             vhost.claims.clear();
+            vhost.delayed.clear();
         }
     }
 
@@ -375,6 +382,11 @@ impl Broker {
                     }
                 }
                 Due::Publish(scheduled) => scheduled.publish(turn),
+                Due::Delayed(vhost, number) => {
+                    if let Some(vhost) = vhost.upgrade() {
+                        vhost.let_go(turn, number);
+                    }
+                }
                 Due::Recall(vhost, client_id) => {
                     if let Some(vhost) = vhost.upgrade() {
                         vhost.shelves.forget_client(&client_id);

@@ -109,17 +109,22 @@ impl Letter {
             return Routed::Nowhere;
         };
         let mut queues: Vec<Arc<Queue>> = Vec::new();
+        let mut waits = false;
         for key in &composed.keys {
             let message = composed.message(key, turn, &self.exchange);
             if let Ok(route) = vhost.resolve(&exchange, &message, key) {
-                queues.extend(route.queues.iter().cloned());
+                queues.extend(route.found.queues.iter().cloned());
+                for stop in &route.found.stops {
+                    vhost.hold_back(stop, &message);
+                    waits = true;
+                }
             }
         }
         queues.sort_unstable_by_key(|queue| queue.id());
         queues.dedup_by_key(|queue| queue.id());
         let found = queues.len();
         queues.retain(|queue| !composed.is_cycle(queue.name()));
-        if queues.is_empty() && found > 0 {
+        if queues.is_empty() && found > 0 && !waits {
             return Routed::Endless;
         }
         let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
@@ -128,7 +133,7 @@ impl Letter {
         for queue in &queues {
             queue.offer(turn, &mut publication);
         }
-        if queues.is_empty() || publication.rejected {
+        if queues.is_empty() && !waits || publication.rejected {
             Routed::Nowhere
         } else {
             Routed::Taken

@@ -31,17 +31,23 @@ pub enum Kind {
     Queue,
     /// Bindings between durable exchanges and durable queues or exchanges.
     Binding,
+    /// Policies of a vhost.
+    Policy,
+    /// Operator policies of a vhost.
+    OperatorPolicy,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are loaded: what is referred to comes first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Node,
         Self::VHost,
         Self::User,
         Self::Permission,
         Self::TopicPermission,
         Self::GlobalParameter,
+        Self::Policy,
+        Self::OperatorPolicy,
         Self::Exchange,
         Self::Queue,
         Self::Binding,

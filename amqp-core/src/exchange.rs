@@ -9,70 +9,43 @@
 
 mod binding;
 mod cache;
+mod delayed;
 mod direct;
 pub(crate) mod epochs;
 mod exact;
+mod hash;
 mod headers;
+mod history;
+pub(crate) mod kind;
+mod picks;
+mod route;
 mod set;
 #[cfg(test)]
 mod tests;
 mod topic;
 
-use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
-use smallvec::SmallVec;
 
-use self::epochs::{Topology, Watch};
+use self::epochs::Topology;
+use self::kind::{HashOn, Rules};
 use crate::field::Table;
 use crate::key::{self, Translated};
-use crate::limits;
-use crate::message::MessageRef;
-use crate::queue::Queue;
+use crate::limits::HASHED_BINDINGS_MAX;
+use crate::message::{Message, MessageRef};
 
 pub use binding::{Binding, BindingView, Destination};
 pub(crate) use binding::{Bound, End, Terms};
 pub use cache::Memo;
-pub(crate) use cache::{Known, Route, RouteCache};
+pub(crate) use cache::{Found, Known, Route, RouteCache};
+pub(crate) use delayed::Delayed;
+pub use kind::ExchangeKind;
+pub(crate) use route::NoWay;
 pub(crate) use set::{Attached, BindingSet, shrink};
-
-/// The kinds of exchange that this version serves.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ExchangeKind {
-    /// The binding key is the routing key.
-    Direct,
-    /// Every binding.
-    Fanout,
-    /// Words with wildcards.
-    Topic,
-    /// The message's headers.
-    Headers,
-}
-
-impl ExchangeKind {
-    /// The kind's name on the wire.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-            Self::Topic => "topic",
-            Self::Headers => "headers",
-        }
-    }
-
-    /// The kind with this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Direct, Self::Fanout, Self::Topic, Self::Headers]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-    }
-}
 
 /// What a declaration says about an exchange.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +67,10 @@ pub struct Exchange {
     pub(crate) id: u64,
     name: Arc<str>,
     properties: ExchangeProperties,
+    /// What its arguments come to.
+    rules: Rules,
+    /// Where a policy sends what matches nothing, unless an argument does.
+    policy_alternate: RwLock<Option<Arc<str>>>,
     /// What its bindings' identities are hashed with.
     hasher: RandomState,
     router: RwLock<Router>,
@@ -109,15 +86,28 @@ enum Router {
     Fanout(BindingSet),
     Topic(topic::Bindings),
     Headers(headers::Bindings),
+    Hash(hash::Bindings),
+    Picks(picks::Bindings),
+    History(history::Bindings),
 }
 
 impl Router {
-    fn of(kind: ExchangeKind) -> Self {
-        match kind {
-            ExchangeKind::Direct => Self::Direct(direct::Bindings::default()),
+    fn of(rules: &Rules) -> Self {
+        match rules.matching {
+            // What delays has no bindings of a kind of its own: its rules name another.
+            ExchangeKind::Direct | ExchangeKind::Delayed => {
+                Self::Direct(direct::Bindings::default())
+            }
             ExchangeKind::Fanout => Self::Fanout(BindingSet::Empty),
             ExchangeKind::Topic => Self::Topic(topic::Bindings::default()),
             ExchangeKind::Headers => Self::Headers(headers::Bindings::default()),
+            ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash => {
+                Self::Hash(hash::Bindings::default())
+            }
+            ExchangeKind::Random | ExchangeKind::LocalRandom => {
+                Self::Picks(picks::Bindings::default())
+            }
+            ExchangeKind::RecentHistory => Self::History(history::Bindings::new(rules.history)),
         }
     }
 
@@ -127,6 +117,9 @@ impl Router {
             Self::Fanout(bindings) => bindings.insert((), bound.clone()),
             Self::Topic(bindings) => bindings.insert(dotted, bound),
             Self::Headers(bindings) => bindings.insert(bound),
+            Self::Hash(bindings) => bindings.insert(bound),
+            Self::Picks(bindings) => bindings.insert(bound),
+            Self::History(bindings) => bindings.set.insert((), bound.clone()),
         }
     }
 
@@ -137,6 +130,9 @@ impl Router {
             Self::Fanout(bindings) => bindings.remove(bound),
             Self::Topic(bindings) => bindings.remove(dotted, bound),
             Self::Headers(bindings) => bindings.remove(bound),
+            Self::Hash(bindings) => bindings.remove(bound),
+            Self::Picks(bindings) => bindings.remove(bound),
+            Self::History(bindings) => bindings.set.remove(bound),
         }
     }
 
@@ -146,6 +142,9 @@ impl Router {
             Self::Fanout(bindings) => bindings.len(),
             Self::Topic(bindings) => bindings.len(),
             Self::Headers(bindings) => bindings.len(),
+            Self::Hash(bindings) => bindings.len(),
+            Self::Picks(bindings) => bindings.len(),
+            Self::History(bindings) => bindings.set.len(),
         }
     }
 
@@ -158,24 +157,33 @@ impl Router {
             Self::Fanout(bindings) => bindings.for_each(add),
             Self::Topic(bindings) => bindings.for_each(add),
             Self::Headers(bindings) => bindings.for_each(add),
+            Self::Hash(bindings) => bindings.for_each(add),
+            Self::Picks(bindings) => bindings.for_each(add),
+            Self::History(bindings) => bindings.set.for_each(add),
         }
         all
     }
+
+    /// Whether another binding would be more than a message may be held against.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Hash(bindings) if bindings.len() >= HASHED_BINDINGS_MAX)
+    }
 }
 
-/// A message would pass more exchanges than [`limits::EXCHANGE_HOPS_MAX`].
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("more than {} exchanges lie on the way", limits::EXCHANGE_HOPS_MAX)]
-pub(crate) struct TooFar;
-
 impl Exchange {
+    /// Its arguments were checked by [`Rules::parse`]; what that refuses is as if it were not
+    /// there.
     pub(crate) fn new(id: u64, name: &str, properties: ExchangeProperties) -> Self {
+        let (kind, arguments) = (properties.kind, &properties.arguments);
+        let rules = Rules::parse(kind, arguments).unwrap_or_else(|_| Rules::of(kind));
         Self {
             id,
             name: name.into(),
             hasher: RandomState::default(),
-            router: RwLock::new(Router::of(properties.kind)),
+            router: RwLock::new(Router::of(&rules)),
             properties,
+            rules,
+            policy_alternate: RwLock::default(),
             incoming: Mutex::default(),
             deleted: AtomicBool::new(false),
             record: AtomicU64::new(0),
@@ -200,13 +208,53 @@ impl Exchange {
         self.name.is_empty()
     }
 
+    /// How it matches; what delays matches as the kind behind it.
+    pub(crate) fn matching(&self) -> ExchangeKind {
+        self.rules.matching
+    }
+
+    /// Where messages go that match nothing: as its declaration says, or else a policy.
+    fn alternate(&self) -> Option<Arc<str>> {
+        match &self.rules.alternate {
+            Some(name) => Some(Arc::from(&**name)),
+            None => self.policy_alternate.read().clone(),
+        }
+    }
+
+    /// A policy says where messages go that match nothing.
+    pub(crate) fn set_alternate(&self, topology: &Topology, alternate: Option<&str>) {
+        let alternate = alternate.map(Into::into);
+        if std::mem::replace(&mut *self.policy_alternate.write(), alternate.clone()) != alternate {
+            topology.renew();
+        }
+    }
+
+    /// Whether a route through it depends on nothing but keys and bindings, and leaves nothing
+    /// behind.
+    fn is_cacheable(&self) -> bool {
+        let matching = match self.rules.matching {
+            ExchangeKind::Direct
+            | ExchangeKind::Fanout
+            | ExchangeKind::Topic
+            | ExchangeKind::ModulusHash => true,
+            ExchangeKind::ConsistentHash => self.rules.hash_on == HashOn::Key,
+            ExchangeKind::Headers
+            | ExchangeKind::Random
+            | ExchangeKind::LocalRandom
+            | ExchangeKind::RecentHistory
+            | ExchangeKind::Delayed => false,
+        };
+        matching && self.properties.kind != ExchangeKind::Delayed
+    }
+
     /// Makes a binding to `end`, unless an equal one is there. When it returns, every route that
-    /// is used from now on has it.
+    /// is used from now on has it. `history`: what its end is to get of what was published before.
     pub(crate) fn attach(
         self: &Arc<Self>,
         topology: &Topology,
         end: End<'_>,
         terms: &Terms<'_>,
+        history: &mut Vec<Message>,
     ) -> Attached {
         let address = end.address();
         let identity = self.identity(end, terms);
@@ -220,13 +268,19 @@ impl Exchange {
         if self.is_deleted() {
             return Attached::Gone;
         }
+        if router.is_full() {
+            return Attached::SourceFull;
+        }
         let attached = match end {
             End::Queue(queue) => queue.add_binding(identity, same, make),
             End::Exchange(to) => to.add_incoming(identity, same, make),
         };
         if let Attached::Made(bound) = &attached {
             router.insert(dotted, bound);
-            topology.rebound(self.properties.kind, self.id, dotted);
+            if let Router::History(bindings) = &*router {
+                *history = bindings.recall();
+            }
+            topology.rebound(self.rules.matching, self.id, dotted);
         }
         attached
     }
@@ -241,7 +295,7 @@ impl Exchange {
             return None;
         }
         bound.leave_destination();
-        topology.rebound(self.properties.kind, self.id, dotted);
+        topology.rebound(self.rules.matching, self.id, dotted);
         Some(router.len() > 0)
     }
 
@@ -267,7 +321,7 @@ impl Exchange {
 
     /// Takes its own bindings; none comes any more once it is retired.
     pub(crate) fn take_bindings(&self) -> Vec<Bound> {
-        let empty = Router::of(self.properties.kind);
+        let empty = Router::of(&self.rules);
         let taken = std::mem::replace(&mut *self.router.write(), empty);
         taken.all()
     }
@@ -325,50 +379,18 @@ impl Exchange {
                 bindings.each_match(message.head.form, message.key, dotted, found);
             }
             Router::Headers(bindings) => bindings.each_match(message, found),
-        }
-    }
-
-    /// Resolves a message to its queues, through exchange-to-exchange bindings; each queue once.
-    ///
-    /// # Errors
-    /// The message would pass too many exchanges.
-    pub(crate) fn resolve(
-        self: &Arc<Self>,
-        message: &MessageRef<'_>,
-        dotted: &[u8],
-        topology: &Topology,
-    ) -> Result<Route, TooFar> {
-        let mut queues: Vec<Arc<Queue>> = Vec::new();
-        let mut exchanges: SmallVec<[Arc<Self>; 1]> = SmallVec::from_buf([Arc::clone(self)]);
-        let mut seen = HashSet::new();
-        let mut visited = 0;
-        let mut cacheable = true;
-        let mut watch = Watch::new(topology);
-        while let Some(exchange) = exchanges.get(visited).cloned() {
-            if visited == limits::EXCHANGE_HOPS_MAX {
-                return Err(TooFar);
+            Router::Picks(bindings) => bindings.each_match(found),
+            Router::Hash(bindings) if self.rules.matching == ExchangeKind::ModulusHash => {
+                bindings.by_modulus(dotted, found);
             }
-            visited += 1;
-            cacheable &= exchange.properties.kind != ExchangeKind::Headers;
-            watch.exchange(exchange.properties.kind, exchange.id, dotted);
-            exchange.each_match(message, dotted, &mut |bound| match bound.destination() {
-                Destination::Queue(queue) => queues.extend(queue.upgrade()),
-                Destination::Exchange(next) => {
-                    let Some(next) = next.upgrade() else { return };
-                    if next.id != self.id && seen.insert(next.id) {
-                        exchanges.push(next);
-                    }
-                }
-            });
+            Router::Hash(bindings) => {
+                bindings.by_weight(&self.rules.hash_on, message, dotted, found);
+            }
+            Router::History(bindings) => {
+                bindings.note(message);
+                bindings.set.for_each(found);
+            }
         }
-        if queues.len() > 1 {
-            queues.sort_unstable_by_key(|queue| queue.id());
-            queues.dedup_by_key(|queue| queue.id());
-        }
-        Ok(Route {
-            queues: queues.into(),
-            stamp: cacheable.then(|| watch.stamp()),
-        })
     }
 }
 

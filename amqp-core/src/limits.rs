@@ -64,6 +64,16 @@ pub const PARAMETER_BYTES_MAX: usize = 1 << 20;
 /// more is refused.
 pub const EXCHANGE_HOPS_MAX: usize = 10_000;
 
+/// Bindings of one exchange that hashes: a message is held against each.
+pub const HASHED_BINDINGS_MAX: usize = 10_000;
+
+/// Messages that a recent-history exchange may be asked to keep for new bindings.
+pub const HISTORY_MESSAGES_MAX: usize = 100_000;
+
+/// Bytes of all messages that a recent-history exchange keeps: the oldest go, whatever their
+/// number.
+pub const HISTORY_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+
 /// Routes that one worker remembers, and with them keys of 64 KiB at the worst.
 pub const ROUTES_CACHED_MAX: usize = 4_096;
 
@@ -75,7 +85,7 @@ pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 /// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
-/// Publications that may be scheduled (delayed wills).
+/// Publications that may be scheduled (delayed wills, messages that exchanges delay).
 pub const SCHEDULED_MAX: usize = 1_000_000;
 
 /// Longest expiry or message TTL: ten years, as RabbitMQ has it, in milliseconds.
@@ -89,6 +99,15 @@ pub const UNDELIVERED_MAX: usize = 10_000;
 
 /// Milliseconds until a dead letter that nobody has taken is tried again.
 pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
+
+/// Policies of one vhost, and as many operator policies.
+pub const POLICIES_MAX: usize = 10_000;
+
+/// Bytes of a policy's pattern and definition.
+pub const POLICY_BYTES_MAX: usize = 64 * 1_024;
+
+/// Bytes of a vhost's description and tags.
+pub const METADATA_BYTES_MAX: usize = 64 * 1_024;
 
 /// Bytes that a permission's compiled pattern may take.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;

@@ -8,6 +8,7 @@
 mod basic;
 mod bindings;
 mod exchanges;
+mod places;
 mod queues;
 mod replies;
 mod routed;
@@ -27,7 +28,7 @@ use crate::vhost::VHost;
 use crate::watermark::Watermark;
 
 pub use basic::{Got, Published};
-pub use bindings::{BindQueue, BindingMade};
+pub use bindings::{BindQueue, BindingMade, ExchangesBound};
 pub use exchanges::DeclareExchange;
 pub use queues::{DeclareQueue, Declared};
 pub use routed::Routed;
@@ -44,6 +45,7 @@ pub struct Link {
     known: Mutex<Known>,
     /// The number of the last record that an answer must wait for.
     submitted: AtomicU64,
+    places: places::Places,
 }
 
 /// What a link remembers.
@@ -114,6 +116,7 @@ impl Link {
             owner: false,
             known: Mutex::new(Known::NOTHING),
             submitted: AtomicU64::new(0),
+            places: places::Places::default(),
         })
     }
 
@@ -127,6 +130,7 @@ impl Link {
             owner: true,
             known: Mutex::new(Known::NOTHING),
             submitted: AtomicU64::new(0),
+            places: places::Places::default(),
         })
     }
 
@@ -306,6 +310,7 @@ impl Link {
     /// Ends the connection's part in the vhost: its exclusive queues go. Consumers were cancelled
     /// before.
     pub fn close(&self, _turn: &mut Turn) {
+        self.leave_places();
         let exclusive = self.known.lock().exclusive.take();
         let queues = exclusive.iter().flat_map(|held| &held.queues);
         for queue in queues.filter_map(Weak::upgrade) {

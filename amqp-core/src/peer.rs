@@ -41,6 +41,11 @@ pub trait Peer: Sink {
     /// What listings tell of the connection.
     fn view(&self) -> PeerView;
 
+    /// What listings tell of its AMQP channels; of MQTT connections there are none.
+    fn channels(&self) -> Vec<ChannelView> {
+        Vec::new()
+    }
+
     /// Ends the connection: the client is told, then it is closed. Never blocks.
     fn close(&self, why: &CloseReason);
 }
@@ -58,6 +63,31 @@ pub enum CloseReason {
     PluginDisabled,
     /// What it waits to be told is not on disk, and never will be.
     DiskFailed,
+}
+
+/// What is told of a channel; `None` for what its connection does not tell.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ChannelView {
+    /// Its number on its connection.
+    pub number: u16,
+    /// Consumers that it has started.
+    pub consumers: u64,
+    /// Deliveries not acknowledged.
+    pub unacked: u64,
+    /// `basic.qos` for each consumer, 0 for none.
+    pub prefetch: Option<u32>,
+    /// `basic.qos` for the whole channel, 0 for none.
+    pub global_prefetch: Option<u32>,
+    /// It confirms what is published.
+    pub confirm: Option<bool>,
+    /// Published and not confirmed yet.
+    pub unconfirmed: Option<u64>,
+    /// It is in tx mode.
+    pub transactional: Option<bool>,
+    /// Published in the transaction that is open.
+    pub uncommitted: Option<u64>,
+    /// Acknowledged in the transaction that is open.
+    pub acks_uncommitted: Option<u64>,
 }
 
 /// What is told of a connection.

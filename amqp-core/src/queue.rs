@@ -13,6 +13,7 @@ mod backlog;
 mod consumers;
 mod dispatch;
 mod losses;
+mod policies;
 mod ready;
 mod settle;
 mod stream;
@@ -27,12 +28,13 @@ use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms
 use crate::field::Table;
 use crate::journal::{Door, Slot, Stretch};
 use crate::message::{Message, MessageRef};
+use crate::policy::Applied;
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
 use crate::vhost::VHost;
 
-pub(crate) use arguments::{Alike, Given};
+pub(crate) use arguments::{Alike, Given, age_ms};
 pub use arguments::{Overflow, QueueArguments, QueueKind};
 use backlog::Keep;
 use consumers::Consumers;
@@ -138,6 +140,12 @@ impl State {
             .map_or(&NOTHING_ASKED, |given| &given.effective)
     }
 
+    /// The policies that apply.
+    fn applied(&self) -> Applied {
+        let applied = self.given.as_ref().map(|given| given.applied.clone());
+        applied.unwrap_or_default()
+    }
+
     /// How often a message's delivery has failed.
     fn failures(&self, entry: &Entry) -> u32 {
         let ready = self.ready.as_ref().filter(|_| entry.redelivered());
@@ -213,6 +221,10 @@ pub struct QueueView {
     pub losses: Losses,
     /// Messages handed to consumers so far.
     pub delivered: u64,
+    /// The policies that apply.
+    pub applied: Applied,
+    /// Connection and tag of the consumer that alone gets deliveries.
+    pub single: Option<(u64, String)>,
 }
 
 impl Queue {
@@ -343,8 +355,14 @@ impl Queue {
         self.state.lock().table()
     }
 
-    pub(crate) fn replace_arguments(&self, given: Option<Arc<Given>>) {
-        self.state.lock().given = given;
+    /// How long a delivery may wait for its acknowledgement, in milliseconds, if the queue says so
+    /// (`x-consumer-timeout`).
+    #[must_use]
+    pub fn consumer_timeout_ms(&self) -> Option<u32> {
+        let asked = self.state.lock().terms().consumer_timeout_ms;
+        let asked = asked.filter(|ms| *ms > 0);
+        // Seven weeks are the longest.
+        asked.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX))
     }
 
     /// Ready messages and consumers: what declare-ok tells.
@@ -383,6 +401,8 @@ impl Queue {
             consumers: state.consumers.len() as u64,
             losses: state.losses.clone(),
             delivered: state.delivered,
+            applied: state.applied(),
+            single: state.consumers.single_tag(),
         }
     }
 

@@ -13,6 +13,8 @@ pub struct Refusal {
     pub code: ReplyCode,
     /// The explanation after `NAME - `.
     pub text: Box<str>,
+    /// A limit is reached that an administrator set.
+    pub quota: bool,
 }
 
 /// What a permission is asked for.
@@ -42,6 +44,16 @@ impl Refusal {
         Self {
             code,
             text: text.into(),
+            quota: false,
+        }
+    }
+
+    /// 530: a limit is reached that an administrator set.
+    #[must_use]
+    pub fn quota(text: impl Into<Box<str>>) -> Self {
+        Self {
+            quota: true,
+            ..Self::not_allowed(text)
         }
     }
 

@@ -245,6 +245,11 @@ impl Shelves {
         self.scheduled.put(message, None).0
     }
 
+    /// A message waits at an exchange: it is one that [`Later`] has wrapped.
+    pub(crate) fn hold_back(&self, message: &MessageRef<'_>) -> (Place, Appended) {
+        self.scheduled.put(message, None)
+    }
+
     /// It is published, or called off.
     pub(crate) fn unschedule(&self, place: Place) {
         self.scheduled.drop(place);
@@ -370,6 +375,22 @@ pub(crate) struct Later<'a> {
 }
 
 impl<'a> Later<'a> {
+    /// A message that waits at an exchange: it is nobody's, and where others have a client
+    /// identifier it has the exchange.
+    pub(crate) fn at_exchange(at: Time, exchange: &'a str, payload: &'a [u8]) -> Self {
+        Self {
+            at,
+            user: "",
+            client_id: exchange,
+            payload,
+        }
+    }
+
+    /// The exchange at which it waits, if it does.
+    pub(crate) fn exchange(&self) -> Option<&'a str> {
+        (self.user.is_empty() && !self.client_id.is_empty()).then_some(self.client_id)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.payload.len() + 64);
         out.extend_from_slice(&self.at.0.to_le_bytes());

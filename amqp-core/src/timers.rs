@@ -22,10 +22,19 @@ pub(crate) enum Due {
     Queue(Weak<VHost>, Weak<Queue>),
     /// A publication was scheduled for now.
     Publish(Arc<Scheduled>),
+    /// A message has waited long enough at an exchange that delays.
+    Delayed(Weak<VHost>, u64),
     /// A client that left packet identifiers before the restart has not come back.
     Recall(Weak<VHost>, Box<str>),
     /// What an absent client left is no longer worth keeping.
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
+}
+
+impl Due {
+    /// Whether a message waits for it.
+    fn is_scheduled(&self) -> bool {
+        matches!(self, Self::Publish(_) | Self::Delayed(..))
+    }
 }
 
 /// A queue to look at: every persistent session has one, and all else is rare.
@@ -108,7 +117,7 @@ impl State {
             return;
         }
         self.number += 1;
-        self.scheduled += usize::from(matches!(due, Due::Publish(_)));
+        self.scheduled += usize::from(due.is_scheduled());
         let number = self.number;
         self.heap.push(Reverse(Timer { at, number, due }));
     }
@@ -134,7 +143,7 @@ impl State {
             return Some(Due::Queue(vhost, queue));
         }
         let Reverse(Timer { due, .. }) = self.heap.pop()?;
-        self.scheduled -= usize::from(matches!(due, Due::Publish(_)));
+        self.scheduled -= usize::from(due.is_scheduled());
         Some(due)
     }
 }
@@ -172,7 +181,7 @@ impl Timers {
         self.0.lock().take(now)
     }
 
-    /// Publications that are scheduled, cancelled ones included until their time.
+    /// Messages that are scheduled, cancelled ones included until their time.
     pub(crate) fn scheduled(&self) -> usize {
         self.0.lock().scheduled
     }

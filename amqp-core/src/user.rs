@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use crate::limits;
 use crate::permission::{Grants, TopicGrants};
+use crate::quota::{Limits, OpenOfUsers};
 
 /// A user.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -20,6 +21,8 @@ pub struct User {
     pub password_hash: Box<str>,
     /// `administrator`, `monitoring`, `policymaker`, `management` or anything else.
     pub tags: Vec<Box<str>>,
+    /// `max-connections` and `max-channels`.
+    pub limits: Limits,
 }
 
 /// All users and what they may do.
@@ -27,6 +30,7 @@ pub struct User {
 pub(crate) struct Users {
     epoch: AtomicU64,
     tables: RwLock<Tables>,
+    pub(crate) open: OpenOfUsers,
 }
 
 #[derive(Default)]

@@ -12,13 +12,15 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
-use crate::exchange::{Bound, Exchange, ExchangeKind, ExchangeProperties, Route, TooFar};
+use crate::exchange::{Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route};
 use crate::field::Table;
 use crate::journal::Door;
 use crate::limits;
 use crate::message::MessageRef;
 use crate::names::Queues;
-use crate::queue::{Alike, Losses, Queue};
+use crate::policy::{Applied, Policies, Policy, Scope};
+use crate::queue::{Alike, Losses, Queue, QueueKind};
+use crate::quota::{Limits, Used};
 use crate::refusal::{Refusal, Resource};
 use crate::replies::Replies;
 use crate::retained::Retained;
@@ -36,6 +38,27 @@ const BUILT_IN: [(&str, ExchangeKind, bool); 7] = [
     ("amq.topic", ExchangeKind::Topic, false),
 ];
 
+/// What an administrator says about a vhost.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Metadata {
+    /// For people.
+    pub description: Box<str>,
+    /// For tools.
+    pub tags: Vec<Box<str>>,
+    /// The kind of queue that AMQP clients get who do not say which.
+    pub default_queue_type: Option<QueueKind>,
+    /// It cannot be deleted.
+    pub protected: bool,
+}
+
+/// What can be said anew at any time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) metadata: Metadata,
+    /// `max-connections` and `max-queues`.
+    pub(crate) limits: Limits,
+}
+
 /// A virtual host.
 pub struct VHost {
     name: Box<str>,
@@ -46,10 +69,15 @@ pub struct VHost {
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: Queues,
     pub(crate) alike: Alike,
+    pub(crate) policies: Policies,
+    pub(crate) facts: RwLock<Facts>,
+    /// Connections that have opened it.
+    pub(crate) connections: Used,
     /// Held while a durable thing changes and its record is submitted, so that both happen in one
     /// order.
     pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
+    pub(crate) delayed: Delayed,
     pub(crate) retained: Retained,
     pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
@@ -87,8 +115,12 @@ impl VHost {
                 exchanges: RwLock::new(exchanges),
                 queues: Queues::default(),
                 alike: Alike::default(),
+                policies: Policies::default(),
+                facts: RwLock::default(),
+                connections: Used::default(),
                 recording: Mutex::default(),
                 claims: Claims::default(),
+                delayed: Delayed::default(),
                 retained: Retained::default(),
                 replies: Replies::default(),
                 losses: Mutex::default(),
@@ -110,6 +142,36 @@ impl VHost {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What an administrator says about it.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata {
+        self.facts.read().metadata.clone()
+    }
+
+    /// `max-connections` and `max-queues`.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.facts.read().limits.clone()
+    }
+
+    /// Its policies, those that win first.
+    #[must_use]
+    pub fn policies(&self, scope: Scope) -> Vec<Arc<Policy>> {
+        self.policies.list(scope)
+    }
+
+    /// The policies of an exchange.
+    #[must_use]
+    pub fn policies_of_exchange(&self, name: &str) -> Applied {
+        self.policies.of_exchange(name)
+    }
+
+    /// An exchange does what its policies say.
+    pub(crate) fn apply_to_exchange(&self, exchange: &Exchange) {
+        let settings = self.policies.of_exchange(exchange.name()).settings();
+        self.set_alternate(exchange, settings.alternate_exchange.as_deref());
     }
 
     /// How many retained messages it holds.
@@ -140,6 +202,7 @@ impl VHost {
 
     pub(crate) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
+        self.delayed.clear();
     }
 
     /// What routes of this vhost depend on.
@@ -176,19 +239,32 @@ impl VHost {
         exchange: &Arc<Exchange>,
         message: &MessageRef<'_>,
         dotted: &[u8],
-    ) -> Result<Route, TooFar> {
-        let topology = self.topology();
+    ) -> Result<Route, NoWay> {
+        self.resolve_from(exchange, message, dotted, false)
+    }
+
+    /// The same; `released`: it has waited at this exchange already.
+    pub(crate) fn resolve_from(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: &MessageRef<'_>,
+        dotted: &[u8],
+        released: bool,
+    ) -> Result<Route, NoWay> {
         if !exchange.is_default() {
-            return exchange.resolve(message, dotted, topology);
+            return exchange.resolve(self, message, dotted, released);
         }
-        let mut watch = Watch::new(topology);
+        let mut watch = Watch::new(self.topology());
         watch.key(dotted);
         let name = std::str::from_utf8(dotted).ok();
         let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
-        Ok(Route {
-            queues: queue.into_iter().collect(),
-            stamp: Some(watch.stamp()),
-        })
+        let queues = queue.into_iter().collect();
+        Ok(Route::new(queues, Some(watch.stamp())))
+    }
+
+    /// A policy says, or no longer says, where an exchange sends messages that match nothing.
+    pub fn set_alternate(&self, exchange: &Exchange, alternate: Option<&str>) {
+        exchange.set_alternate(&self.topology, alternate);
     }
 
     /// The queue with this name.
@@ -226,6 +302,8 @@ impl VHost {
             return Err(Arc::clone(held));
         }
         let exchange = Arc::new(exchange);
+        // With the lock held: whoever changes policies finds it, and comes later.
+        self.apply_to_exchange(&exchange);
         exchanges.insert(exchange.name().into(), Arc::clone(&exchange));
         Ok(exchange)
     }
@@ -235,9 +313,13 @@ impl VHost {
         self.exchanges.read().len() >= limits::EXCHANGES_MAX
     }
 
-    /// Whether another queue would be too many.
-    pub(crate) fn queues_full(&self) -> bool {
-        self.queues.len() >= limits::QUEUES_MAX
+    /// The limit that another queue would exceed.
+    pub(crate) fn queues_full(&self) -> Option<u64> {
+        let own = self.facts.read().limits.max_queues();
+        let max = own.map_or(limits::QUEUES_MAX as u64, |own| {
+            own.min(limits::QUEUES_MAX as u64)
+        });
+        (self.queues.len() as u64 >= max).then_some(max)
     }
 
     /// Takes an exchange out of the table: nothing is bound to it or from it any more. Returns its

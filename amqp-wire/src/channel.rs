@@ -120,10 +120,10 @@ impl Channel {
             }
             M::ExchangeDeclare(method) => self.exchange_declare(session, &method),
             M::ExchangeDelete(method) => self.exchange_delete(session, &method),
-            M::ExchangeBind(method) => self.exchange_bind(session, &method),
+            M::ExchangeBind(method) => self.exchange_bind(session, turn, &method),
             M::ExchangeUnbind(method) => self.exchange_unbind(session, &method),
             M::QueueDeclare(method) => self.queue_declare(session, turn, &method),
-            M::QueueBind(method) => self.queue_bind(session, &method),
+            M::QueueBind(method) => self.queue_bind(session, turn, &method),
             M::QueueUnbind(method) => self.queue_unbind(session, &method),
             M::QueuePurge(method) => self.queue_purge(session, &method),
             M::QueueDelete(method) => self.queue_delete(session, &method),
@@ -165,7 +165,8 @@ impl Channel {
         self.tx_end(session);
         let mut held = Vec::new();
         session.outlet.remove_channel(self.id, &mut held);
-        session.settle(turn, &mut held, Settle::Requeue);
+        // Whoever leaves has tried them.
+        session.settle(turn, &mut held, Settle::Failed);
         if let Some(assembly) = self.assembly.take() {
             session.assembling_bytes -= assembly.body_bytes();
         }
@@ -211,3 +212,6 @@ pub(crate) fn decode_method<'a>(frame: &Frame<'a>) -> Result<ClientMethod<'a>, F
 pub(crate) fn not_open(method: MethodId) -> Failure {
     Failure::new(ReplyCode::ChannelError, "expected 'channel.open'", method)
 }
+
+/// An idle channel, beside its place in two tables.
+const _: () = assert!(size_of::<Channel>() <= 128);

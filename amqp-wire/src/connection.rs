@@ -342,6 +342,8 @@ impl Connection {
 
     /// Closes the channels with a delivery that was not acknowledged in time.
     fn handle_overdue(&mut self, turn: &mut Turn) {
+        // The next one is known with the next output.
+        self.overdue_at = Time(u64::MAX);
         for (channel, timeout_ms) in self.outlet.overdue(turn.now) {
             let text = format!(
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: \

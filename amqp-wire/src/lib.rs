@@ -12,15 +12,13 @@
 //! | a key above 255 bytes is cut for consumers | below | `consume::long_keys_hurt_nobody` |
 //! | `basic.qos` global: per channel | RabbitMQ ≤ 4.2 | `consume::windows_of_consumer_or_channel` |
 //! | frame-max from 4,096; RabbitMQ 4.1: 8,192 | clients offer it | `handshake::tuning` |
-//! | CC, BCC, tx and others are refused: 540 | not served yet | `refused::what_is_not_served` |
 //!
 //! RabbitMQ takes any octets in a short string, and closes the channel of a consumer whose
 //! routing key, an MQTT topic, is above 255 bytes. Here the whole key is the header
 //! `x-original-routing-key`, unless the header frame would outgrow frame-max by that.
 //!
-//! Refused with 540, since ignoring them would lose messages or order: tx, the headers CC and BCC,
-//! `connection.update-secret`, direct reply-to, and the consumer arguments `x-priority`,
-//! `x-consumer-timeout` and `x-stream-*`.
+//! Refused with 540, since ignoring them would lose messages or order: the consumer arguments
+//! `x-stream-*`. `docs/amqp.md` has the rest.
 
 mod channel;
 pub mod connection;

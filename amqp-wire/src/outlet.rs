@@ -15,7 +15,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use leveret_core::doorbell::Doorbell;
 use leveret_core::field::Table;
-use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
+use leveret_core::peer::{Accepted, ChannelView, CloseReason, Peer, PeerView};
 use leveret_core::queue::Queue;
 use leveret_core::sink::{Delivery, Outcome, Sink};
 use leveret_core::time::Time;
@@ -224,6 +224,20 @@ impl Outlet {
     pub(crate) fn expect_replies(&self, key: u64) {
         if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
             consumer.replies = true;
+        }
+    }
+
+    /// The consumer's deliveries may wait that long, unlike others of its channel.
+    pub(crate) fn set_timeout(&self, key: u64, timeout_ms: u32) {
+        let mut state = self.state.lock();
+        let State {
+            windows, consumers, ..
+        } = &mut *state;
+        if let Some(consumer) = consumers.get_mut(&key)
+            && let Some(window) = windows.get_mut(&consumer.channel)
+        {
+            consumer.timeout_ms = timeout_ms;
+            window.watch_all();
         }
     }
 
@@ -462,6 +476,25 @@ impl Peer for Outlet {
                 .sum(),
             client_properties: facts.client_properties.clone(),
         }
+    }
+
+    fn channels(&self) -> Vec<ChannelView> {
+        let state = self.state.lock();
+        let view = |(number, window): (&u16, &Window)| {
+            let of_channel = state
+                .consumers
+                .values()
+                .filter(|held| held.channel == *number);
+            ChannelView {
+                number: *number,
+                consumers: of_channel.count() as u64,
+                unacked: window.unacked().into(),
+                ..ChannelView::default()
+            }
+        };
+        let mut channels: Vec<_> = state.windows.iter().map(view).collect();
+        channels.sort_by_key(|channel| channel.number);
+        channels
     }
 
     fn close(&self, why: &CloseReason) {

@@ -9,9 +9,11 @@ mod bindings;
 mod connections;
 mod consumers;
 mod exchanges;
+mod limits;
 mod parameters;
 mod permissions;
 mod plugins;
+mod policies;
 mod queues;
 mod status;
 #[cfg(test)]
@@ -21,6 +23,7 @@ mod vhosts;
 
 use std::sync::Arc;
 
+use leveret_core::policy::Scope;
 use leveret_core::vhost::VHost;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -90,12 +93,41 @@ async fn query(
             parse(arguments.clone()).and_then(|w| permissions::list_topic_of_user(context, &w))
         }
         "list_global_parameters" => Ok(parameters::list(context)),
+        "list_channels" => Ok(connections::list_channels(context)),
+        "hash_password" => match parse(arguments.clone()) {
+            Ok(wanted) => users::hash_password(wanted).await,
+            Err(failure) => Err(failure),
+        },
         "list_queues" => in_vhost(queues::list),
         "list_exchanges" => in_vhost(exchanges::list),
         "list_bindings" => in_vhost(bindings::list),
         "list_consumers" => in_vhost(consumers::list),
         "list_connections" => Ok(connections::list_amqp(context)),
         "list_mqtt_connections" => Ok(connections::list_mqtt(context)),
+        _ => return query_terms(context, command, arguments),
+    })
+}
+
+/// Those that ask for policies, limits and parameters of vhosts.
+fn query_terms(
+    context: &Context,
+    command: &str,
+    arguments: &Map<String, Value>,
+) -> Option<Result<Answer, Failure>> {
+    let policies =
+        |scope| parse(arguments.clone()).and_then(|w| policies::list(context, scope, &w));
+    Some(match command {
+        "list_policies" => policies(Scope::Ordinary),
+        "list_operator_policies" => policies(Scope::Operator),
+        "list_parameters" => {
+            parse(arguments.clone()).and_then(|w| parameters::list_in_vhost(context, &w))
+        }
+        "list_vhost_limits" => {
+            parse(arguments.clone()).and_then(|w| limits::list_of_vhosts(context, &w))
+        }
+        "list_user_limits" => {
+            parse(arguments.clone()).and_then(|w| limits::list_of_users(context, &w))
+        }
         _ => return None,
     })
 }
@@ -126,13 +158,40 @@ async fn change(
         "purge_queue" => queues::purge(context, &parse(arguments)?),
         "delete_queue" => queues::delete(context, &parse(arguments)?),
         "close_connection" => connections::close(context, &parse(arguments)?),
+        "clear_password" => users::clear_password(context, &parse(arguments)?),
+        other => change_terms(context, other, arguments),
+    }?;
+    durable::settle(&context.broker).await?;
+    Ok(answer)
+}
+
+/// Those that change policies, limits, and what belongs to a whole vhost or user.
+fn change_terms(
+    context: &Context,
+    command: &str,
+    arguments: Map<String, Value>,
+) -> Result<Answer, Failure> {
+    match command {
+        "update_vhost_metadata" => vhosts::update(context, &parse(arguments)?),
+        "enable_vhost_deletion_protection" => vhosts::protect(context, &parse(arguments)?, true),
+        "disable_vhost_deletion_protection" => vhosts::protect(context, &parse(arguments)?, false),
+        "set_policy" => policies::set(context, Scope::Ordinary, &parse(arguments)?),
+        "set_operator_policy" => policies::set(context, Scope::Operator, &parse(arguments)?),
+        "clear_policy" => policies::clear(context, Scope::Ordinary, &parse(arguments)?),
+        "clear_operator_policy" => policies::clear(context, Scope::Operator, &parse(arguments)?),
+        "set_vhost_limits" => limits::set_of_vhost(context, &parse(arguments)?),
+        "clear_vhost_limits" => limits::clear_of_vhost(context, &parse(arguments)?),
+        "set_user_limits" => limits::set_of_user(context, &parse(arguments)?),
+        "clear_user_limits" => limits::clear_of_user(context, &parse(arguments)?),
+        "set_parameter" => parameters::set_in_vhost(context, &parse(arguments)?),
+        "clear_parameter" => parameters::clear_in_vhost(context, &parse(arguments)?),
+        "close_all_connections" => connections::close_all(context, &parse(arguments)?),
+        "close_all_user_connections" => connections::close_of_user(context, &parse(arguments)?),
         other => Err(Failure::new(
             Code::Usage,
             format!("Command '{other}' not found."),
         )),
-    }?;
-    durable::settle(&context.broker).await?;
-    Ok(answer)
+    }
 }
 
 /// Arguments of commands that work in one vhost.

@@ -84,6 +84,11 @@ pub(crate) fn to_json(value: &Value) -> Json {
     }
 }
 
+/// The JSON of a table.
+pub(crate) fn object(table: &Table) -> Json {
+    Json::Object(to_object(table))
+}
+
 fn to_object(table: &Table) -> Map<String, Json> {
     let member = |(name, value): (&[u8], &Value)| {
         (String::from_utf8_lossy(name).into_owned(), to_json(value))

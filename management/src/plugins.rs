@@ -41,6 +41,15 @@ pub const KNOWN: &[Plugin] = &[Plugin {
 /// What is enabled as long as there is no file.
 pub const DEFAULT: &[&str] = &["rabbitmq_mqtt"];
 
+/// Plugins of RabbitMQ whose exchanges are always there: whoever enables one gets what it wants,
+/// and nothing is switched.
+const ALWAYS_THERE: &[&str] = &[
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_delayed_message_exchange",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+];
+
 /// Plugins of RabbitMQ that this version does not have, by name.
 const ONLY_RABBITMQ: &[&str] = &[
     "rabbitmq_amqp1_0",
@@ -50,7 +59,6 @@ const ONLY_RABBITMQ: &[&str] = &[
     "rabbitmq_auth_backend_ldap",
     "rabbitmq_auth_backend_oauth2",
     "rabbitmq_auth_mechanism_ssl",
-    "rabbitmq_consistent_hash_exchange",
     "rabbitmq_event_exchange",
     "rabbitmq_federation",
     "rabbitmq_federation_management",
@@ -63,8 +71,6 @@ const ONLY_RABBITMQ: &[&str] = &[
     "rabbitmq_peer_discovery_etcd",
     "rabbitmq_peer_discovery_k8s",
     "rabbitmq_prometheus",
-    "rabbitmq_random_exchange",
-    "rabbitmq_recent_history_exchange",
     "rabbitmq_sharding",
     "rabbitmq_shovel",
     "rabbitmq_shovel_management",
@@ -341,7 +347,7 @@ fn changed_names(
 fn check(names: &[String]) -> Result<(), PluginError> {
     let unknown: Vec<String> = names
         .iter()
-        .filter(|name| find(name).is_none())
+        .filter(|name| find(name).is_none() && !ALWAYS_THERE.contains(&name.as_str()))
         .cloned()
         .collect();
     match unknown
@@ -424,6 +430,12 @@ mod tests {
                 Enable,
                 &["mqtt"],
                 Ok(&["rabbitmq_mqtt", "their_plugin"]),
+            ),
+            (
+                &["rabbitmq_mqtt"],
+                Enable,
+                &["rabbitmq_consistent_hash_exchange"],
+                Ok(&["rabbitmq_consistent_hash_exchange", "rabbitmq_mqtt"]),
             ),
             (
                 &[],

@@ -3,6 +3,7 @@
 //! Owns names and shapes of columns. What a row does not have, the command line shows as empty.
 
 mod binding;
+mod channel;
 mod connection;
 mod consumer;
 mod exchange;
@@ -10,6 +11,7 @@ mod field;
 mod queue;
 
 pub(crate) use binding::{binding, default_binding};
+pub(crate) use channel::channel;
 pub(crate) use connection::{amqp_connection, connection_name, mqtt_connection};
 pub(crate) use consumer::consumer;
 pub(crate) use exchange::exchange;

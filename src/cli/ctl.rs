@@ -3,6 +3,7 @@
 mod columns;
 mod commands;
 mod status;
+mod terms;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use leveret_management::protocol::Failure;
 use serde_json::{Map, Value};
 
 use self::commands::{Arity, COMMANDS, Listing, Output, Spec};
+use self::terms::TERMS;
 use super::client::{self, Target};
 use super::console::{self, print, print_line};
 use super::exit;
@@ -37,7 +39,19 @@ pub(super) fn command(name: &'static str) -> Command {
         .arg(vhost)
         .args(client::options())
         .args(output::options())
-        .subcommands(COMMANDS.iter().map(subcommand))
+        .subcommands(specs().map(subcommand))
+}
+
+/// All commands.
+fn specs() -> impl Iterator<Item = &'static Spec> {
+    COMMANDS.iter().chain(TERMS)
+}
+
+/// `--global` stands there, or the word that is as much.
+fn is_global(matches: &ArgMatches) -> bool {
+    let limit = matches.try_get_one::<String>("limit").ok().flatten();
+    matches.try_get_one::<bool>("global").ok().flatten() == Some(&true)
+        || limit.is_some_and(|limit| limit == "all")
 }
 
 fn subcommand(spec: &Spec) -> Command {
@@ -71,6 +85,29 @@ fn subcommand(spec: &Spec) -> Command {
         }
         command = command.arg(arg);
     }
+    // What some call it.
+    command = match spec.name {
+        "enable_vhost_deletion_protection" => {
+            command.alias("enable_vhost_deletion_protection_marker")
+        }
+        "disable_vhost_deletion_protection" => {
+            command.alias("disable_vhost_deletion_protection_marker")
+        }
+        _ => command,
+    };
+    for choice in spec.options {
+        let mut arg = Arg::new(choice.long)
+            .long(choice.long)
+            .allow_hyphen_values(true)
+            .help(choice.about);
+        if let Some(short) = choice.short {
+            arg = arg.short(short);
+        }
+        if let Some(default) = choice.default {
+            arg = arg.default_value(default);
+        }
+        command = command.arg(arg);
+    }
     command
 }
 
@@ -82,7 +119,7 @@ pub(super) fn run(parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
     let Some((name, inner)) = matches.subcommand() else {
         return ExitCode::SUCCESS;
     };
-    let Some(spec) = COMMANDS.iter().find(|spec| spec.name == name) else {
+    let Some(spec) = specs().find(|spec| spec.name == name) else {
         return exit::fail(&exit::bad_argument(format!("Command '{name}' not found.")));
     };
     exit::ended(execute(spec, inner))
@@ -113,7 +150,12 @@ fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
         }
         let mut told = arguments.clone();
         told.insert("node".to_owned(), Value::from(target.node.clone()));
-        let banner = filled(spec.banner, &told);
+        let banner = if is_global(matches) && !spec.global_banner.is_empty() {
+            spec.global_banner
+        } else {
+            spec.banner
+        };
+        let banner = filled(banner, &told);
         if !banner.is_empty() {
             print_line(&banner)?;
         }
@@ -133,15 +175,18 @@ fn print_out(spec: &Spec, style: &Style, columns: &[&str], answer: &Value) -> St
         Value::Object(members) => filled(text, members) + "\n",
         _ => format!("{text}\n"),
     };
+    let listing = |columns: &[&str]| {
+        let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+        output::listing(style, columns, rows)
+    };
     match &spec.output {
         Output::Nothing => String::new(),
         Output::Hint(_) if !style.talks() => String::new(),
         Output::Text(text) | Output::Hint(text) => sentence(text),
         Output::Status => status::text(style, answer),
-        Output::Listing(_) => {
-            let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-            output::listing(style, columns, rows)
-        }
+        Output::Listing(_) => listing(columns),
+        Output::TextOrListing(_, columns) if answer.is_array() => listing(columns),
+        Output::TextOrListing(text, _) => sentence(text),
     }
 }
 
@@ -212,6 +257,12 @@ fn arguments(spec: &Spec, matches: &ArgMatches) -> Result<Map<String, Value>, Fa
                 argument.to_owned(),
                 Value::from(matches.get_flag(flag.long)),
             );
+        }
+    }
+    for choice in spec.options {
+        let word = words(matches, choice.long).next();
+        if let (Some(argument), Some(word)) = (choice.argument, word) {
+            arguments.insert(argument.to_owned(), Value::from(word));
         }
     }
     if spec.in_vhost {

@@ -458,6 +458,8 @@ const fn table_of(kind: Kind) -> TableDefinition<'static, &'static [u8], &'stati
         Kind::Exchange => "exchange",
         Kind::Queue => "queue",
         Kind::Binding => "binding",
+        Kind::Policy => "policy",
+        Kind::OperatorPolicy => "operator_policy",
     })
 }
 

@@ -377,20 +377,7 @@ def error_403_access_refused():
 
 def what_is_not_served_is_refused_with_540():
     """Extensions that this version lacks close the connection; none is quietly ignored."""
-    def declare(arguments):
-        return lambda channel: channel.queue_declare("", exclusive=True, arguments=arguments)
-
-    def publish_with_copies(channel):
-        channel.basic_publish("", "", b"", pika.BasicProperties(headers={"CC": ["other"]}))
-        channel.queue_declare("", exclusive=True)
-
     cases = {
-        "queue argument 'x-dead-letter-exchange'": declare({"x-dead-letter-exchange": ""}),
-        "queue argument 'x-max-priority'": declare({"x-max-priority": 5}),
-        "tx.select": lambda channel: channel.tx_select(),
-        "header 'CC'": publish_with_copies,
-        "direct reply-to": lambda channel: channel.basic_consume(
-            "amq.rabbitmq.reply-to", lambda *unused: None, auto_ack=True),
         "exchange argument 'alternate-exchange'": lambda channel: channel.exchange_declare(
             unique("ae"), arguments={"alternate-exchange": "amq.fanout"}),
     }
@@ -403,6 +390,53 @@ def what_is_not_served_is_refused_with_540():
             expect_in(what, f"NOT_IMPLEMENTED - {what}", closed.reply_text)
         else:
             raise Mismatch(f"{what} was accepted")
+
+
+def transactions_commit_and_roll_back():
+    with amqp() as connection:
+        channel = connection.channel()
+        name = unique("tx")
+        channel.queue_declare(name)
+        channel.tx_select()
+        channel.basic_publish("", name, b"kept")
+        channel.tx_commit()
+        channel.basic_publish("", name, b"dropped")
+        channel.tx_rollback()
+        method, _, body = channel.basic_get(name)
+        expect("committed", body, b"kept")
+        channel.basic_ack(method.delivery_tag)
+        channel.tx_commit()
+        expect("rolled back", channel.basic_get(name)[0], None)
+        channel.queue_delete(name)
+
+
+def requests_are_answered_by_direct_reply_to():
+    with amqp() as connection:
+        client, server = connection.channel(), connection.channel()
+        name, answers = unique("rpc"), []
+        server.queue_declare(name)
+        server.basic_consume(name, lambda channel, method, asked, body: channel.basic_publish(
+            "", asked.reply_to, body * 2), auto_ack=True)
+        client.basic_consume("amq.rabbitmq.reply-to",
+                             lambda *reply: answers.append(reply[3]), auto_ack=True)
+        client.basic_publish("", name, b"ha",
+                             pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+        wait_for(connection, lambda: answers == [b"haha"])
+        server.queue_delete(name)
+
+
+def copies_go_to_the_keys_in_headers():
+    with amqp() as connection:
+        channel = connection.channel()
+        names = [unique(name) for name in ("to", "cc", "bcc")]
+        for name in names:
+            channel.queue_declare(name)
+        headers = {"CC": [names[1]], "BCC": [names[2]]}
+        channel.basic_publish("", names[0], b"m", pika.BasicProperties(headers=headers))
+        for name in names:
+            _, properties, body = channel.basic_get(name, auto_ack=True)
+            expect(name, (properties.headers, body), ({"CC": [names[1]]}, b"m"))
+            channel.queue_delete(name)
 
 
 def wrong_password_is_refused_with_403():
@@ -451,6 +485,9 @@ if __name__ == "__main__":
             error_406_precondition_failed,
             error_403_access_refused,
             what_is_not_served_is_refused_with_540,
+            transactions_commit_and_roll_back,
+            requests_are_answered_by_direct_reply_to,
+            copies_go_to_the_keys_in_headers,
             wrong_password_is_refused_with_403,
         ]
     )

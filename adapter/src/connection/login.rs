@@ -254,7 +254,15 @@ pub(super) fn finish<H: Host>(
             &pending.client_id,
             peer.ip(),
         )
-        .map_err(|refusal| refused(ReasonCode::NotAuthorized, &refusal))?;
+        .map_err(|refusal| {
+            // R§4.7: a limit of the vhost or of the user.
+            let reason = if refusal.quota {
+                ReasonCode::QuotaExceeded
+            } else {
+                ReasonCode::NotAuthorized
+            };
+            refused(reason, &refusal)
+        })?;
     let exchange = &*node.options.exchange;
     if !core.has_exchange(exchange) {
         let why = format!(

@@ -1,4 +1,4 @@
-//! What administrators do: vhosts, users, permissions and global parameters. Every change is
+//! What administrators do: users, permissions and global parameters. Every change is
 //! recorded, and answers with the number of its record, which is durable when the definitions'
 //! watermark has passed it.
 
@@ -13,10 +13,7 @@ use crate::permission::{Grants, Pattern, TopicGrants, Variables};
 use crate::records::{delete, put, table};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
-use crate::shelf::Shelves;
-use crate::turn::Turn;
 use crate::user::User;
-use crate::vhost::VHost;
 
 /// A user, as listed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,7 +54,7 @@ pub struct TopicPermissionView {
     pub read: String,
 }
 
-fn name_is_usable(what: &str, name: &str) -> Result<(), Refusal> {
+pub(super) fn name_is_usable(what: &str, name: &str) -> Result<(), Refusal> {
     if name.is_empty() || name.len() > limits::NAME_BYTES_MAX || name.contains(['\0', '\n', '\r']) {
         return Err(Refusal::precondition(format!(
             "{what} name must have 1 to {} bytes without line breaks",
@@ -67,14 +64,14 @@ fn name_is_usable(what: &str, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn no_user(name: &str) -> Refusal {
+pub(super) fn no_user(name: &str) -> Refusal {
     Refusal::new(
         ReplyCode::NotFound,
         format!("User \"{name}\" does not exist"),
     )
 }
 
-fn no_vhost(name: &str) -> Refusal {
+pub(super) fn no_vhost(name: &str) -> Refusal {
     Refusal::new(
         ReplyCode::NotFound,
         format!("Virtual host '{name}' does not exist"),
@@ -82,72 +79,6 @@ fn no_vhost(name: &str) -> Refusal {
 }
 
 impl Broker {
-    /// Creates a vhost with its built-in exchanges.
-    ///
-    /// # Errors
-    /// 406: it exists, or the name or number of vhosts is not possible.
-    pub fn add_vhost(&self, name: &str) -> Result<(), Refusal> {
-        let change = self.take_vhost(name)?;
-        let record = self.submit(vec![change]);
-        let made = self.vhost(name);
-        made.iter()
-            .for_each(|vhost| vhost.shelves.set_record(record));
-        Ok(())
-    }
-
-    /// Creates a vhost; its record is the caller's to submit.
-    pub(super) fn take_vhost(&self, name: &str) -> Result<Change, Refusal> {
-        name_is_usable("vhost", name)?;
-        let mut vhosts = self.vhosts.write();
-        if vhosts.contains_key(name) {
-            return Err(Refusal::precondition(format!(
-                "Virtual host '{name}' already exists"
-            )));
-        }
-        if vhosts.len() >= limits::VHOSTS_MAX {
-            return Err(Refusal::precondition("too many virtual hosts"));
-        }
-        let shelves = self.next_queues(Shelves::COUNT);
-        let door = |vhost: &_| self.door(name, vhost);
-        let made = VHost::new(name, &self.next_id, &self.epochs, door, shelves);
-        let record = super::load::record_vhost(&made);
-        vhosts.insert(name.into(), made);
-        Ok(record)
-    }
-
-    /// Deletes a vhost with everything in it; its connections are closed.
-    ///
-    /// # Errors
-    /// 404.
-    pub fn delete_vhost(&self, turn: &mut Turn, name: &str) -> Result<(), Refusal> {
-        let vhost = self
-            .vhosts
-            .write()
-            .remove(name)
-            .ok_or_else(|| no_vhost(name))?;
-        vhost.set_deleted();
-        self.close_peers(&CloseReason::VHostDeleted(name.into()), |peer| {
-            peer.view().vhost == name
-        });
-        vhost.claims.evict_all(turn);
-        for queue in vhost.queues() {
-            self.delete_queue_when(&vhost, &queue, |_| true);
-        }
-        vhost.shelves.forget();
-        let mut changes = Vec::new();
-        for exchange in vhost.exchanges() {
-            // Built-in ones have no record, but their bindings may.
-            changes.extend(super::load::forget_bindings(&vhost, &exchange.bound()));
-            self.delete_exchange(&vhost, &exchange);
-        }
-        changes.push(delete(Kind::VHost, &[name.as_bytes()]));
-        for (user, grants) in self.users.clear_vhost(name) {
-            changes.extend(forget_grants(&user, name, &grants));
-        }
-        self.submit(changes);
-        Ok(())
-    }
-
     /// Creates or replaces a user. The hash is what the verifier of passwords made.
     ///
     /// # Errors
@@ -165,6 +96,7 @@ impl Broker {
         let record = table([
             ("password_hash", Value::from(&*user.password_hash)),
             ("tags", Value::Array(tags)),
+            ("limits", Value::Table(user.limits.table())),
         ]);
         if !self.users.put(name, user) {
             return Err(Refusal::precondition("too many users"));
@@ -205,7 +137,7 @@ impl Broker {
             name,
             User {
                 tags,
-                password_hash: user.password_hash.clone(),
+                ..User::clone(&user)
             },
         )
     }
@@ -220,7 +152,7 @@ impl Broker {
             name,
             User {
                 password_hash,
-                tags: user.tags.clone(),
+                ..User::clone(&user)
             },
         )
     }
@@ -442,7 +374,7 @@ impl Broker {
     }
 }
 
-fn forget_grants(user: &str, vhost: &str, grants: &Grants) -> Vec<Change> {
+pub(super) fn forget_grants(user: &str, vhost: &str, grants: &Grants) -> Vec<Change> {
     let mut changes = vec![delete(
         Kind::Permission,
         &[user.as_bytes(), vhost.as_bytes()],

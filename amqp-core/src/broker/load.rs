@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Broker, restore};
 use crate::definitions::{Change, Fault, Kind};
+use crate::exchange::kind::Rules;
 use crate::exchange::{
     Attached, Bound, Destination, End, Exchange, ExchangeKind, ExchangeProperties, Terms,
 };
@@ -13,12 +14,14 @@ use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::limits::KEY_BYTES_MAX;
 use crate::permission::{Grants, Pattern, TopicGrants};
-use crate::queue::{Queue, QueueArguments, QueueProperties};
+use crate::policy::{Scope, Subject};
+use crate::queue::{Queue, QueueArguments, QueueKind, QueueProperties};
+use crate::quota::{Limited, Limits};
 use crate::records::{self, flag, nested, text};
 use crate::shelf::Shelves;
 use crate::time::Time;
 use crate::user::User;
-use crate::vhost::VHost;
+use crate::vhost::{Facts, Metadata, VHost};
 
 /// Whether a binding outlives the process: both its ends do.
 pub(super) fn is_recorded(bound: &Bound) -> bool {
@@ -33,9 +36,23 @@ pub(super) fn is_recorded(bound: &Bound) -> bool {
 }
 
 pub(super) fn record_vhost(vhost: &VHost) -> Change {
-    // Below 2^63: they are counted one by one.
-    let number = vhost.shelves.number() as i64;
-    let value = records::table([("journal", Value::I64(number))]);
+    let facts = vhost.facts.read().clone();
+    let metadata = facts.metadata;
+    let tags = metadata
+        .tags
+        .iter()
+        .map(|tag| Value::from(&**tag))
+        .collect();
+    let kind = metadata.default_queue_type.map_or("", QueueKind::name);
+    let value = records::table([
+        // Below 2^63: they are counted one by one.
+        ("journal", Value::I64(vhost.shelves.number() as i64)),
+        ("description", Value::from(&*metadata.description)),
+        ("tags", Value::Array(tags)),
+        ("default_queue_type", Value::from(kind)),
+        ("protected", Value::Bool(metadata.protected)),
+        ("limits", Value::Table(facts.limits.table())),
+    ]);
     records::put(Kind::VHost, &[vhost.name().as_bytes()], &value)
 }
 
@@ -189,6 +206,11 @@ pub(super) fn load(broker: &Arc<Broker>, now: Time) -> Result<(), Fault> {
     }
     for vhost in broker.vhosts() {
         restore::finish(&vhost);
+        // Built-in ones were there before the policies.
+        let exchanges = vhost.exchanges();
+        exchanges
+            .iter()
+            .for_each(|held| vhost.apply_to_exchange(held));
     }
     broker.journal.settled_in();
     for vhost in broker.vhosts() {
@@ -209,7 +231,7 @@ fn load_named(broker: &Arc<Broker>, kind: Kind, key: &[u8], value: &[u8], now: T
         return Loaded::Unknown;
     };
     let vhost = match kind {
-        Kind::Exchange | Kind::Queue => parts.first(),
+        Kind::Exchange | Kind::Queue | Kind::Policy | Kind::OperatorPolicy => parts.first(),
         Kind::Permission | Kind::TopicPermission => parts.get(1),
         _ => None,
     };
@@ -236,6 +258,7 @@ fn load_one(
             let (next_id, epochs) = (&broker.next_id, &broker.epochs);
             let door = |vhost: &_| broker.door(name, vhost);
             let vhost = VHost::new(name, next_id, epochs, door, shelves);
+            *vhost.facts.write() = load_facts(value)?;
             if known.is_none() {
                 // Recorded before vhosts had numbers.
                 let record = broker.submit(vec![record_vhost(&vhost)]);
@@ -244,17 +267,10 @@ fn load_one(
             broker.vhosts.write().insert((*name).into(), vhost);
         }
         (Kind::User, [name]) => {
-            let tags = match value.lookup("tags") {
-                Some(Value::Array(tags)) => tags
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .map(Into::into)
-                    .collect(),
-                _ => Vec::new(),
-            };
             let user = User {
                 password_hash: text(value, "password_hash"),
-                tags,
+                tags: tags(value),
+                limits: Limits::read(Limited::User, &nested(value, "limits")).ok()?,
             };
             broker.users.put(name, user);
         }
@@ -282,11 +298,26 @@ fn load_one(
                 .write()
                 .insert((*name).into(), Arc::new(value));
         }
+        (Kind::Policy, [vhost, name]) => load_policy(broker, Scope::Ordinary, vhost, name, value)?,
+        (Kind::OperatorPolicy, [vhost, name]) => {
+            load_policy(broker, Scope::Operator, vhost, name, value)?;
+        }
         (Kind::Exchange, [vhost, name]) => load_exchange(broker, vhost, name, value)?,
         (Kind::Queue, [vhost, name]) => load_queue(broker, vhost, name, value, now)?,
         _ => return None,
     }
     Some(())
+}
+
+fn load_policy(
+    broker: &Broker,
+    scope: Scope,
+    vhost: &str,
+    name: &str,
+    value: &Table,
+) -> Option<()> {
+    let vhost = broker.vhost(vhost)?;
+    vhost.policies.load(scope, name, value).then_some(())
 }
 
 fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Option<()> {
@@ -297,8 +328,31 @@ fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Opt
         internal: flag(value, "internal"),
         arguments: nested(value, "arguments"),
     };
+    Rules::parse(properties.kind, &properties.arguments).ok()?;
     let exchange = Exchange::new(broker.next_id(), name, properties);
-    broker.vhost(vhost)?.add_exchange(exchange).ok().map(|_| ())
+    let vhost = broker.vhost(vhost)?;
+    vhost.add_exchange(exchange).ok().map(|_| ())
+}
+
+fn tags(value: &Table) -> Vec<Box<str>> {
+    let tags = match value.lookup("tags") {
+        Some(Value::Array(tags)) => tags.as_slice(),
+        _ => &[],
+    };
+    let texts = tags.iter().filter_map(Value::as_str);
+    texts.map(Into::into).collect()
+}
+
+/// What is said about a vhost, and its limits; older versions wrote neither.
+fn load_facts(value: &Table) -> Option<Facts> {
+    let metadata = Metadata {
+        description: text(value, "description"),
+        tags: tags(value),
+        default_queue_type: QueueKind::named(&text(value, "default_queue_type")),
+        protected: flag(value, "protected"),
+    };
+    let limits = Limits::read(Limited::VHost, &nested(value, "limits")).ok()?;
+    Some(Facts { metadata, limits })
 }
 
 /// The number that a queue has in the journal.
@@ -331,7 +385,15 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
         arguments,
     };
     let vhost = broker.vhost(vhost)?;
-    let given = vhost.alike.share(&properties.arguments, parsed);
+    let subject = Subject {
+        name,
+        kind: parsed.kind,
+        direct: properties.direct,
+    };
+    let applied = vhost.policies.of_queue(&subject);
+    let given = vhost
+        .alike
+        .share(&properties.arguments, parsed, applied, properties.direct);
     let known = journal_number(value);
     let id = known.unwrap_or_else(|| broker.next_queue());
     // One that was in use is unused since the node came back.
@@ -377,7 +439,7 @@ fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
         form,
         arguments,
     };
-    let attach = |end| source.attach(vhost.topology(), end, &terms);
+    let attach = |end| source.attach(vhost.topology(), end, &terms, &mut Vec::new());
     let attached = match kind {
         b"q" => attach(End::Queue(&vhost.queue(name(destination)?)?)),
         b"e" => attach(End::Exchange(&vhost.exchange(name(destination)?)?)),

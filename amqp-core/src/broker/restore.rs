@@ -52,12 +52,19 @@ fn schedule(
     now: Time,
 ) -> Option<()> {
     let view = message.view();
+    let later = Later::decode(view.payload)?;
+    if let Some(exchange) = later.exchange() {
+        let payload = later.payload;
+        let message = MessageRef { payload, ..view }.to_message(&mut Vec::new());
+        vhost.wait(later.at.max(now), exchange, message, place);
+        return Some(());
+    }
     let Later {
         at,
         user,
         client_id,
         payload,
-    } = Later::decode(view.payload)?;
+    } = later;
     let client_id: Arc<str> = client_id.into();
     let link = Link::new(
         Arc::clone(broker),

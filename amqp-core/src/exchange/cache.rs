@@ -9,16 +9,45 @@ use hashbrown::HashTable;
 
 use super::Exchange;
 use super::epochs::{Stamp, Topology};
+use super::route::Stop;
 use crate::key::Form;
 use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTE_TARGETS_CACHED_MAX, ROUTES_CACHED_MAX};
 use crate::queue::Queue;
 
-/// The queues that a message goes to.
-#[derive(Clone)]
-pub(crate) struct Route {
+/// Where a message goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Each once.
     pub(crate) queues: Arc<[Arc<Queue>]>,
-    /// What it was made from; `None` if it depends on headers and cannot be remembered.
+    /// Where it is to wait.
+    pub(crate) stops: Vec<Stop>,
+}
+
+impl Found {
+    /// It goes to these queues at once.
+    pub(crate) fn at_once(queues: &Arc<[Arc<Queue>]>) -> Self {
+        Self {
+            queues: Arc::clone(queues),
+            stops: Vec::new(),
+        }
+    }
+}
+
+/// The way of a message.
+pub(crate) struct Route {
+    pub(crate) found: Found,
+    /// What it was made from; `None` if it depends on more than that and cannot be remembered.
     pub(crate) stamp: Option<Stamp>,
+}
+
+impl Route {
+    pub(crate) fn new(queues: Arc<[Arc<Queue>]>, stamp: Option<Stamp>) -> Self {
+        let stops = Vec::new();
+        Self {
+            found: Found { queues, stops },
+            stamp,
+        }
+    }
 }
 
 struct Entry {
@@ -57,10 +86,8 @@ impl RouteCache {
         let hash = self.hash(exchange, form, key);
         let same = |e: &Entry| e.exchange == exchange && e.form == form && *e.key == *key;
         let entry = self.entries.find_mut(hash, same)?;
-        entry.stamp.holds(topology, || true).then(|| Route {
-            queues: Arc::clone(&entry.queues),
-            stamp: Some(entry.stamp),
-        })
+        let holds = entry.stamp.holds(topology, || true);
+        holds.then(|| Route::new(Arc::clone(&entry.queues), Some(entry.stamp)))
     }
 
     pub(crate) fn remember(

@@ -12,8 +12,9 @@
 //! |---|---|
 //! | binding without wildcards, queue (at the default exchange) | [`Part::Key`] of its key |
 //! | filter | [`Part::Stem`] of its words before the first wildcard: none to six |
-//! | binding of a fanout exchange | [`Part::Fanout`] of that exchange, and [`Part::Fanouts`] |
-//! | binding of a headers exchange | none: routes through one are not remembered |
+//! | binding of a fanout or a hashing exchange | [`Part::Fanout`] of that exchange, and [`Part::Fanouts`] |
+//! | binding of an exchange of another kind | none: routes through one are not remembered |
+//! | policy that names an alternate exchange | none: the vhost's generation, of which all routes are |
 //! | exchange deleted | none: its memos look whether it is |
 //!
 //! Parts are words of the *dotted* key, whatever the form, and do not name an exchange: a message
@@ -96,6 +97,8 @@ pub(crate) struct Topology {
     epochs: Arc<Epochs>,
     vhost: u64,
     version: AtomicU64,
+    /// Routes of an earlier generation are all stale.
+    generation: AtomicU64,
 }
 
 impl Topology {
@@ -105,6 +108,7 @@ impl Topology {
             epochs: Arc::clone(epochs),
             vhost,
             version: AtomicU64::new(1),
+            generation: AtomicU64::new(1),
         }
     }
 
@@ -128,14 +132,26 @@ impl Topology {
     pub(crate) fn rebound(&self, kind: ExchangeKind, exchange: u64, dotted: &[u8]) {
         match kind {
             ExchangeKind::Direct => self.changed(&[Part::Key(dotted)]),
-            ExchangeKind::Fanout => self.changed(&[Part::Fanout(exchange), Part::Fanouts]),
+            ExchangeKind::Fanout | ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash => {
+                self.changed(&[Part::Fanout(exchange), Part::Fanouts]);
+            }
             ExchangeKind::Topic => {
                 let part =
                     stem(dotted).map_or(Part::Key(dotted), |(n, words)| Part::Stem(n, words));
                 self.changed(&[part]);
             }
-            ExchangeKind::Headers => {}
+            ExchangeKind::Headers
+            | ExchangeKind::Random
+            | ExchangeKind::LocalRandom
+            | ExchangeKind::RecentHistory
+            | ExchangeKind::Delayed => {}
         }
+    }
+
+    /// Something has changed that may concern every route. Only after it has.
+    pub(crate) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.changed(&[]);
     }
 }
 
@@ -164,6 +180,7 @@ fn stem(filter: &[u8]) -> Option<(usize, &[u8])> {
 #[derive(Clone, Copy)]
 pub(crate) struct Stamp {
     version: u64,
+    generation: u64,
     sum: u64,
     count: u8,
     cells: [u16; PARTS_MAX],
@@ -179,7 +196,8 @@ impl Stamp {
         }
         let cells = &self.cells[..usize::from(self.count)];
         let add = |sum: u64, cell: &u16| sum.wrapping_add(topology.read(*cell));
-        if cells.iter().fold(0, add) != self.sum || !stands() {
+        let generation = topology.generation.load(Ordering::Acquire);
+        if cells.iter().fold(0, add) != self.sum || generation != self.generation || !stands() {
             return false;
         }
         self.version = version;
@@ -200,6 +218,7 @@ impl<'a> Watch<'a> {
     pub(crate) fn new(topology: &'a Topology) -> Self {
         let stamp = Stamp {
             version: topology.version.load(Ordering::Acquire),
+            generation: topology.generation.load(Ordering::Acquire),
             sum: 0,
             count: 0,
             cells: [0; PARTS_MAX],
@@ -238,7 +257,7 @@ impl<'a> Watch<'a> {
                     stems(dotted).for_each(|(n, words)| self.add(Part::Stem(n, words)));
                 }
             }
-            ExchangeKind::Fanout => {
+            ExchangeKind::Fanout | ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash => {
                 self.fanouts += 1;
                 if self.fanouts <= FANOUTS_WATCHED_MAX {
                     self.add(Part::Fanout(exchange));
@@ -246,7 +265,11 @@ impl<'a> Watch<'a> {
                     self.add(Part::Fanouts);
                 }
             }
-            ExchangeKind::Headers => {}
+            ExchangeKind::Headers
+            | ExchangeKind::Random
+            | ExchangeKind::LocalRandom
+            | ExchangeKind::RecentHistory
+            | ExchangeKind::Delayed => {}
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) enum Attached {
     Known,
     /// The destination has as many as it may.
     Full,
+    /// The source has as many as it may.
+    SourceFull,
     /// One of its ends has gone.
     Gone,
 }

@@ -1,5 +1,10 @@
 //! Exchanges as their users meet them, through a link: the rig of the tests below it.
 
+mod alternate;
+mod declare;
+mod delayed;
+mod headers;
+mod kinds;
 mod model;
 mod race;
 mod scale;
@@ -9,16 +14,18 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::definitions::Volatile;
 use crate::exchange::Memo;
-use crate::field::Table;
+use crate::field::{RawTable, Table, Value};
 use crate::journal::MemoryJournal;
 use crate::key::Form;
 use crate::link::{BindQueue, DeclareExchange, DeclareQueue, Link};
 use crate::message::{AmqpOrigin, Head, MessageRef};
 use crate::options::Options;
+use crate::properties::BasicProperties;
 use crate::queue::{Queue, QueueProperties};
 use crate::refusal::Refusal;
 use crate::time::Time;
 use crate::turn::Turn;
+use crate::user::User;
 
 /// Small, repeatable, and enough to mix things.
 struct Dice(u64);
@@ -65,17 +72,58 @@ fn declare(link: &Link, name: &str) -> Arc<Queue> {
 }
 
 fn declare_exchange(link: &Link, name: &str, kind: &str) {
-    let wish = DeclareExchange {
+    declare_with(link, name, kind, Table::new()).expect("the exchange can be declared");
+}
+
+fn declare_with(link: &Link, name: &str, kind: &str, arguments: Table) -> Result<(), Refusal> {
+    link.exchange_declare(&DeclareExchange {
         name,
         kind,
         passive: false,
         durable: false,
         auto_delete: false,
         internal: false,
-        arguments: Table::new(),
+        arguments,
+    })
+}
+
+fn table(entries: &[(&str, Value)]) -> Table {
+    let mut table = Table::new();
+    for (name, value) in entries {
+        table.insert(name, value.clone()).expect("a short name");
+    }
+    table
+}
+
+/// The properties of a message with these headers.
+fn properties_of(headers: &[(&str, Value)]) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    table(headers).encode(&mut encoded).expect("a small table");
+    let headers = Some(RawTable::parse(&encoded).expect("just encoded"));
+    let mut out = Vec::new();
+    let properties = BasicProperties {
+        headers,
+        ..BasicProperties::default()
     };
-    link.exchange_declare(&wish)
-        .expect("the exchange can be declared");
+    properties.encode(&mut out).expect("small properties");
+    out
+}
+
+/// The link of a user with these permissions: configure, write, read.
+fn user(owner: &Link, name: &str, permissions: [&str; 3]) -> Arc<Link> {
+    let broker = owner.broker();
+    let user = User {
+        password_hash: "".into(),
+        tags: Vec::new(),
+        ..User::default()
+    };
+    broker.put_user(name, user).expect("made");
+    broker
+        .set_permissions(name, "/", permissions)
+        .expect("granted");
+    let here = std::net::Ipv4Addr::LOCALHOST.into();
+    let opened = broker.open_vhost(broker.new_connection(), name, "/", None, here);
+    opened.expect("may enter")
 }
 
 fn wish<'a>(queue: &'a str, exchange: &'a str, key: &'a str, form: Form) -> BindQueue<'a> {
@@ -114,21 +162,7 @@ impl Publisher {
         (key, form): (&str, Form),
         properties: &[u8],
     ) -> Result<u32, Refusal> {
-        let message = MessageRef {
-            head: Head {
-                origin: &AmqpOrigin,
-                form,
-                persistent: false,
-                retain: false,
-                publisher: 0,
-                received: Time(1),
-                expires: None,
-            },
-            exchange,
-            key: key.as_bytes(),
-            properties,
-            payload: b"",
-        };
+        let message = message(exchange, (key, form), properties);
         let published = link.publish(&mut self.turn, &mut self.memo, &message)?;
         Ok(published.routed)
     }
@@ -136,5 +170,28 @@ impl Publisher {
     fn routed(&mut self, link: &Link, exchange: &str, key: &str, form: Form) -> u32 {
         self.publish(link, exchange, (key, form), &[0, 0])
             .expect("the message can be published")
+    }
+}
+
+/// An empty message, published at 1 ms.
+fn message<'a>(
+    exchange: &'a str,
+    (key, form): (&'a str, Form),
+    properties: &'a [u8],
+) -> MessageRef<'a> {
+    MessageRef {
+        head: Head {
+            origin: &AmqpOrigin,
+            form,
+            persistent: false,
+            retain: false,
+            publisher: 0,
+            received: Time(1),
+            expires: None,
+        },
+        exchange,
+        key: key.as_bytes(),
+        properties,
+        payload: b"",
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Link;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
-use crate::exchange::{Exchange, ExchangeKind, Known, Memo, Route};
+use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route};
 use crate::journal::Appended;
 use crate::key::{self, Form};
 use crate::limits;
@@ -58,34 +58,34 @@ impl Link {
             // Kept before it is routed: who subscribes in between gets it either way.
             kept = self.retain(turn, message)?;
         }
-        let queues = self.find_route(turn, memo, message)?;
-        Ok(self.offer(turn, message, &queues, kept))
+        let found = self.find_route(turn, memo, message)?;
+        Ok(self.offer(turn, message, &found, kept))
     }
 
-    /// The queues of a message: from the publisher's memo, or the slow way.
+    /// Where a message goes: from the publisher's memo, or the slow way.
     #[inline]
     pub(super) fn find_route(
         &self,
         turn: &mut Turn,
         memo: &mut Memo,
         message: &MessageRef<'_>,
-    ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
+    ) -> Result<Found, Refusal> {
         let form = message.head.form;
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
         match memo.find(message.exchange, form, message.key, topology, authority) {
-            Some(queues) => Ok(Arc::clone(queues)),
+            Some(queues) => Ok(Found::at_once(queues)),
             None => self.route(turn, memo, message, authority),
         }
     }
 
-    /// Gives a message to these queues.
+    /// Gives a message to queues, and to the exchanges at which it is to wait.
     #[inline]
     pub(super) fn offer(
         &self,
         turn: &mut Turn,
         message: &MessageRef<'_>,
-        queues: &[Arc<Queue>],
+        found: &Found,
         kept: Appended,
     ) -> Published {
         let mut publication = Publication {
@@ -93,13 +93,17 @@ impl Link {
             journaled: kept.number,
             ..Publication::new(*message)
         };
-        turn.count_offered(queues.len());
-        for queue in queues.iter() {
+        turn.count_offered(found.queues.len());
+        for queue in found.queues.iter() {
             queue.offer(turn, &mut publication);
+        }
+        for stop in &found.stops {
+            let number = self.vhost.hold_back(stop, message);
+            publication.journaled = publication.journaled.max(number);
         }
         turn.post();
         Published {
-            routed: queues.len() as u32,
+            routed: (found.queues.len() + found.stops.len()) as u32,
             journaled: publication.journaled,
             rejected: publication.rejected,
         }
@@ -112,7 +116,7 @@ impl Link {
         memo: &mut Memo,
         message: &MessageRef<'_>,
         authority: u64,
-    ) -> Result<Arc<[Arc<Queue>]>, Refusal> {
+    ) -> Result<Found, Refusal> {
         self.check(Permission::Write, Resource::Exchange, message.exchange)?;
         let exchange = self.vhost.find_exchange(message.exchange)?;
         let mut dotted = std::mem::take(&mut turn.dotted);
@@ -123,23 +127,24 @@ impl Link {
         let topology = self.vhost.topology();
         let cached = turn.routes.find(exchange.id, form, message.key, topology);
         let known = cached.is_some();
-        let route = match cached {
+        // Only who may publish is remembered by exchanges on the way.
+        let route = checked.and_then(|()| match cached {
             Some(route) => Ok(route),
             None => self.resolve(&exchange, message, &dotted),
-        };
+        });
         turn.dotted = dotted;
-        checked?;
-        let Route { queues, stamp } = route?;
+        let route = route?;
         if exchange.is_deleted() {
             // Since it was found. Asked after the stamp was taken: a memo that is made now meets
             // a later deletion as a later version.
             let (name, vhost) = (message.exchange, self.vhost.name());
             return Err(Refusal::not_found(Resource::Exchange, name, vhost));
         }
-        if let Some(stamp) = stamp {
+        if let Some(stamp) = route.stamp {
+            let queues = &route.found.queues;
             if !known {
                 turn.routes
-                    .remember(exchange.id, form, message.key, stamp, &queues);
+                    .remember(exchange.id, form, message.key, stamp, queues);
             }
             memo.remember(Known {
                 exchange,
@@ -147,10 +152,10 @@ impl Link {
                 key: message.key.to_vec(),
                 stamp,
                 authority,
-                queues: Arc::clone(&queues),
+                queues: Arc::clone(queues),
             });
         }
-        Ok(queues)
+        Ok(route.found)
     }
 
     fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
@@ -186,7 +191,7 @@ impl Link {
     ) -> Result<Route, Refusal> {
         self.vhost
             .resolve(exchange, message, dotted)
-            .map_err(|too_far| Refusal::new(ReplyCode::ResourceError, too_far.to_string()))
+            .map_err(|why| Refusal::new(ReplyCode::ResourceError, why.to_string()))
     }
 
     fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<Appended, Refusal> {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::Link;
+use crate::exchange::kind;
 use crate::exchange::{Attached, Bound, Destination, End, Exchange, ExchangeKind, Terms};
 use crate::field::Table;
 use crate::key::{self, Form};
 use crate::limits;
+use crate::message::Message;
 use crate::permission::Permission;
-use crate::queue::Queue;
+use crate::queue::{Publication, Queue, QueueKind};
 use crate::refusal::{Refusal, Resource};
+use crate::turn::Turn;
 
 /// Which binding of a queue is meant.
 #[derive(Clone, Debug)]
@@ -33,6 +36,15 @@ pub struct BindingMade {
     pub queue: Arc<Queue>,
     /// There was no such binding before.
     pub created: bool,
+    /// What the queue is to get of what was published before: see [`Link::replay`].
+    pub history: Vec<Message>,
+}
+
+/// What a bind of exchanges found.
+#[derive(Debug)]
+pub struct ExchangesBound {
+    to: Arc<Exchange>,
+    history: Vec<Message>,
 }
 
 impl Link {
@@ -41,9 +53,12 @@ impl Link {
     /// # Errors
     /// 403, 404, 405, and 406 for a key with more wildcards or words than can be matched.
     pub fn queue_bind(&self, wish: &BindQueue<'_>) -> Result<BindingMade, Refusal> {
-        let (queue, source) = self.ends(wish)?;
-        check_key(&source, wish.key, wish.form)?;
-        check_match(&source, &wish.arguments)?;
+        self.check_ends(Resource::Queue, wish.queue, wish.exchange)?;
+        let source = self.vhost.find_exchange(wish.exchange)?;
+        self.check_key_topic(&source, wish.key, wish.form)?;
+        let queue = self.usable_queue(wish.queue)?;
+        check_terms(&source, wish.key, wish.form, &wish.arguments)?;
+        check_destination(&source, wish.key, Some(&queue))?;
         crate::records::check_arguments(&wish.arguments)?;
         let arguments = encoded(&wish.arguments)?;
         let terms = Terms {
@@ -51,28 +66,69 @@ impl Link {
             form: wish.form,
             arguments: &arguments,
         };
+        let mut history = Vec::new();
         let _recording = queue.journaled().then(|| self.vhost.recording.lock());
-        let attached = source.attach(self.vhost.topology(), End::Queue(&queue), &terms);
-        let created = match attached {
+        let (topology, end) = (self.vhost.topology(), End::Queue(&queue));
+        let created = match source.attach(topology, end, &terms, &mut history) {
             Attached::Made(bound) => {
                 self.record(&bound);
                 true
             }
             Attached::Known | Attached::Gone => false,
             Attached::Full => return Err(too_many("queue", wish.queue)),
+            Attached::SourceFull => return Err(too_many_hashed(wish.exchange)),
         };
         self.recorded(queue.record());
-        Ok(BindingMade { queue, created })
+        Ok(BindingMade {
+            queue,
+            created,
+            history,
+        })
     }
 
-    /// Removes a queue's binding. One that is not there is no error. Says how many bindings the
-    /// queue has left.
+    /// Gives a queue that was bound what its exchange has kept for it.
+    pub fn replay(&self, turn: &mut Turn, made: &BindingMade) {
+        for message in &made.history {
+            deliver(turn, std::slice::from_ref(&made.queue), message);
+        }
+    }
+
+    /// Publishes to an exchange that was bound what its source has kept for it.
+    pub fn replay_through(&self, turn: &mut Turn, made: &ExchangesBound) {
+        for message in &made.history {
+            let view = message.view();
+            let mut dotted = Vec::new();
+            view.append_routing_key(&mut dotted);
+            match self.vhost.resolve(&made.to, &view, &dotted) {
+                Ok(route) => {
+                    deliver(turn, &route.found.queues, message);
+                    for stop in &route.found.stops {
+                        self.vhost.hold_back(stop, &view);
+                    }
+                }
+                Err(why) => tracing::warn!(%why, exchange = made.to.name(), "not replayed"),
+            }
+        }
+    }
+
+    /// Removes a queue's binding. One that is not there is no error, nor is an end that is not.
+    /// Says how many bindings the queue has left.
     ///
     /// # Errors
-    /// 403, 404, 405.
+    /// 403, 405.
     pub fn queue_unbind(&self, wish: &BindQueue<'_>) -> Result<usize, Refusal> {
-        let (queue, source) = self.ends(wish)?;
-        self.unbind(&queue, &source, wish);
+        self.check_ends(Resource::Queue, wish.queue, wish.exchange)?;
+        let source = self.vhost.exchange(wish.exchange);
+        if let Some(source) = &source {
+            self.check_key_topic(source, wish.key, wish.form)?;
+        }
+        if self.vhost.queue(wish.queue).is_none() {
+            return Ok(0);
+        }
+        let queue = self.usable_queue(wish.queue)?;
+        if let Some(source) = source {
+            self.unbind(&queue, &source, wish);
+        }
         Ok(queue.binding_count())
     }
 
@@ -103,17 +159,14 @@ impl Link {
         self.recorded(queue.record());
     }
 
-    /// The queue and exchange of a binding, if the user may connect them.
-    fn ends(&self, wish: &BindQueue<'_>) -> Result<(Arc<Queue>, Arc<Exchange>), Refusal> {
-        if wish.exchange.is_empty() {
+    /// Whether the user may connect two ends.
+    fn check_ends(&self, what: Resource, destination: &str, source: &str) -> Result<(), Refusal> {
+        self.check(Permission::Write, what, destination)?;
+        let is_default = what == Resource::Exchange && destination.is_empty();
+        if is_default || source.is_empty() {
             return Err(Refusal::default_exchange());
         }
-        self.check(Permission::Write, Resource::Queue, wish.queue)?;
-        self.check(Permission::Read, Resource::Exchange, wish.exchange)?;
-        let queue = self.usable_queue(wish.queue)?;
-        let source = self.vhost.find_exchange(wish.exchange)?;
-        self.check_key_topic(&source, wish.key, wish.form)?;
-        Ok((queue, source))
+        self.check(Permission::Read, Resource::Exchange, source)
     }
 
     /// Binds an exchange to another.
@@ -126,10 +179,13 @@ impl Link {
         source: &str,
         key: &[u8],
         arguments: Table,
-    ) -> Result<(), Refusal> {
-        let (to, from) = self.exchange_ends(destination, source, key)?;
-        check_key(&from, key, Form::Dotted)?;
-        check_match(&from, &arguments)?;
+    ) -> Result<ExchangesBound, Refusal> {
+        self.check_ends(Resource::Exchange, destination, source)?;
+        let from = self.vhost.find_exchange(source)?;
+        self.check_key_topic(&from, key, Form::Dotted)?;
+        let to = self.vhost.find_exchange(destination)?;
+        check_terms(&from, key, Form::Dotted, &arguments)?;
+        check_destination(&from, key, None)?;
         crate::records::check_arguments(&arguments)?;
         let arguments = encoded(&arguments)?;
         let terms = Terms {
@@ -137,19 +193,24 @@ impl Link {
             form: Form::Dotted,
             arguments: &arguments,
         };
-        let _recording = to.properties().durable.then(|| self.vhost.recording.lock());
-        match from.attach(self.vhost.topology(), End::Exchange(&to), &terms) {
+        let mut history = Vec::new();
+        let recording = to.properties().durable.then(|| self.vhost.recording.lock());
+        let (topology, end) = (self.vhost.topology(), End::Exchange(&to));
+        match from.attach(topology, end, &terms, &mut history) {
             Attached::Made(bound) => self.record(&bound),
             Attached::Known | Attached::Gone => {}
             Attached::Full => return Err(too_many("exchange", destination)),
+            Attached::SourceFull => return Err(too_many_hashed(source)),
         }
-        Ok(())
+        drop(recording);
+        Ok(ExchangesBound { to, history })
     }
 
-    /// Removes a binding between exchanges. One that is not there is no error.
+    /// Removes a binding between exchanges. One that is not there is no error, nor is an end that
+    /// is not.
     ///
     /// # Errors
-    /// 403, 404.
+    /// 403.
     pub fn exchange_unbind(
         &self,
         destination: &str,
@@ -157,7 +218,14 @@ impl Link {
         key: &[u8],
         arguments: &Table,
     ) -> Result<(), Refusal> {
-        let (to, from) = self.exchange_ends(destination, source, key)?;
+        self.check_ends(Resource::Exchange, destination, source)?;
+        let Some(from) = self.vhost.exchange(source) else {
+            return Ok(());
+        };
+        self.check_key_topic(&from, key, Form::Dotted)?;
+        let Some(to) = self.vhost.exchange(destination) else {
+            return Ok(());
+        };
         // What cannot be encoded was never bound.
         let Ok(arguments) = encoded(arguments) else {
             return Ok(());
@@ -171,23 +239,6 @@ impl Link {
             self.remove(&bound, &from);
         }
         Ok(())
-    }
-
-    fn exchange_ends(
-        &self,
-        destination: &str,
-        source: &str,
-        key: &[u8],
-    ) -> Result<(Arc<Exchange>, Arc<Exchange>), Refusal> {
-        if destination.is_empty() || source.is_empty() {
-            return Err(Refusal::default_exchange());
-        }
-        self.check(Permission::Write, Resource::Exchange, destination)?;
-        self.check(Permission::Read, Resource::Exchange, source)?;
-        let to = self.vhost.find_exchange(destination)?;
-        let from = self.vhost.find_exchange(source)?;
-        self.check_key_topic(&from, key, Form::Dotted)?;
-        Ok((to, from))
     }
 
     fn check_key_topic(&self, source: &Exchange, key: &[u8], form: Form) -> Result<(), Refusal> {
@@ -249,34 +300,42 @@ fn too_many(what: &str, name: &str) -> Refusal {
     ))
 }
 
-/// Refuses a headers binding whose `x-match` nobody knows.
-fn check_match(source: &Exchange, arguments: &Table) -> Result<(), Refusal> {
-    let Some(value) = arguments.lookup("x-match") else {
-        return Ok(());
-    };
-    let known = ["all", "any", "all-with-x", "any-with-x"];
-    let usable = value.as_str().is_some_and(|word| known.contains(&word));
-    if source.properties().kind != ExchangeKind::Headers || usable {
-        return Ok(());
-    }
-    Err(Refusal::precondition(
-        "Invalid x-match field value; expected all, any, all-with-x, or any-with-x",
+fn too_many_hashed(name: &str) -> Refusal {
+    Refusal::precondition(format!(
+        "exchange '{name}' has {} bindings already",
+        limits::HASHED_BINDINGS_MAX
     ))
 }
 
-/// Refuses what would make matching expensive.
-fn check_key(source: &Exchange, key: &[u8], form: Form) -> Result<(), Refusal> {
-    if source.properties().kind != ExchangeKind::Topic {
-        return Ok(());
+/// Offers a message that was kept to queues.
+fn deliver(turn: &mut Turn, queues: &[Arc<Queue>], message: &Message) {
+    let view = message.view();
+    if view.expired(turn.now) {
+        return;
+    }
+    let mut publication = Publication::new(view);
+    turn.count_offered(queues.len());
+    for queue in queues {
+        queue.offer(turn, &mut publication);
+    }
+    turn.post();
+}
+
+/// Refuses a key or arguments that the source cannot match, or that would make matching expensive.
+fn check_terms(
+    source: &Exchange,
+    key: &[u8],
+    form: Form,
+    arguments: &Table,
+) -> Result<(), Refusal> {
+    match source.matching() {
+        ExchangeKind::Headers => return kind::check_match(arguments),
+        ExchangeKind::ConsistentHash => return kind::weight(key).map(|_| ()),
+        ExchangeKind::Topic => {}
+        _ => return Ok(()),
     }
     let multi = form.words(key).filter(|word| *word == b"#").count();
-    if multi > limits::MULTI_WILDCARDS_MAX {
-        return Err(Refusal::precondition(format!(
-            "Topic binding key '{}' uses {multi} '#' wildcards, at most {} are allowed",
-            String::from_utf8_lossy(key),
-            limits::MULTI_WILDCARDS_MAX
-        )));
-    }
+    kind::check_wildcards(key, multi)?;
     // Both separators count: a slashed key stands under its dotted form as well.
     let separators = key
         .iter()
@@ -289,4 +348,24 @@ fn check_key(source: &Exchange, key: &[u8], form: Form) -> Result<(), Refusal> {
         )));
     }
     Ok(())
+}
+
+/// A local random exchange chooses among classic queues, whatever the key: it has none.
+fn check_destination(source: &Exchange, key: &[u8], queue: Option<&Queue>) -> Result<(), Refusal> {
+    if source.matching() != ExchangeKind::LocalRandom {
+        return Ok(());
+    }
+    let why = match queue.map(Queue::kind) {
+        _ if !key.is_empty() => format!(
+            "Non empty binding '{}' key not permitted",
+            String::from_utf8_lossy(key)
+        ),
+        None => "Destination not found".to_owned(),
+        Some(QueueKind::Classic) => return Ok(()),
+        Some(other) => format!(
+            "Queue type {} not valid for this exchange type",
+            other.module()
+        ),
+    };
+    Err(Refusal::precondition(why))
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Link;
+use super::queues::{describe, same};
+use crate::exchange::kind::{self, Rules};
 use crate::exchange::{Exchange, ExchangeKind, ExchangeProperties};
 use crate::field::Table;
 use crate::permission::Permission;
@@ -32,43 +34,27 @@ impl Link {
     /// Declares an exchange, or checks that the one there is the same.
     ///
     /// # Errors
-    /// 403, 404 (passive), 406 for another declaration, an unknown kind or arguments not served.
+    /// 403, 404 (passive), 406 for another declaration, an unknown kind or arguments that cannot
+    /// be.
     pub fn exchange_declare(&self, wish: &DeclareExchange<'_>) -> Result<(), Refusal> {
-        let vhost = self.vhost.name();
         if wish.passive {
+            if wish.name.is_empty() {
+                return Err(Refusal::default_exchange());
+            }
             self.check_any(Resource::Exchange, wish.name)?;
             return self.vhost.find_exchange(wish.name).map(|_| ());
         }
+        let kind = ExchangeKind::find(wish.kind)?;
         if wish.name.is_empty() {
             return Err(Refusal::default_exchange());
         }
-        let Some(kind) = ExchangeKind::named(wish.kind) else {
-            return Err(Refusal::precondition(format!(
-                "unknown exchange type '{}'",
-                wish.kind
-            )));
-        };
         self.check(Permission::Configure, Resource::Exchange, wish.name)?;
         crate::records::check_arguments(&wish.arguments)?;
         if let Some(held) = self.vhost.exchange(wish.name) {
             self.recorded(held.record.load(Ordering::Acquire));
-            return equivalent(&held, kind, wish, vhost);
+            return self.equivalent(&held, kind, wish);
         }
-        if wish.name.starts_with("amq.") {
-            return Err(Refusal::reserved_name(Resource::Exchange, wish.name));
-        }
-        if wish.arguments.lookup("alternate-exchange").is_some() {
-            return Err(Refusal::not_implemented(
-                "exchange argument 'alternate-exchange' is not served by this version",
-            ));
-        }
-        if self.vhost.exchanges_full() {
-            return Err(Refusal::precondition(format!(
-                "cannot declare exchange '{}' in vhost '{vhost}': exchange limit of {} is reached",
-                wish.name,
-                crate::limits::EXCHANGES_MAX
-            )));
-        }
+        self.check_new(kind, wish)?;
         let properties = ExchangeProperties {
             kind,
             durable: wish.durable,
@@ -92,9 +78,29 @@ impl Link {
             Ok(_) => Ok(()),
             Err(held) => {
                 self.recorded(held.record.load(Ordering::Acquire));
-                equivalent(&held, kind, wish, vhost)
+                self.equivalent(&held, kind, wish)
             }
         }
+    }
+
+    /// Whether there can be such an exchange: its name, its alternate, its arguments.
+    fn check_new(&self, kind: ExchangeKind, wish: &DeclareExchange<'_>) -> Result<(), Refusal> {
+        let (name, vhost) = (wish.name, self.vhost.name());
+        if name.starts_with("amq.") {
+            return Err(Refusal::reserved_name(Resource::Exchange, name));
+        }
+        if let Some(alternate) = kind::alternate(&wish.arguments, name, vhost)? {
+            self.check(Permission::Read, Resource::Exchange, name)?;
+            self.check(Permission::Write, Resource::Exchange, alternate)?;
+        }
+        if self.vhost.exchanges_full() {
+            return Err(Refusal::precondition(format!(
+                "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {} is \
+                 reached",
+                crate::limits::EXCHANGES_MAX
+            )));
+        }
+        Rules::parse(kind, &wish.arguments).map(|_| ())
     }
 
     /// Deletes an exchange with its bindings.
@@ -106,7 +112,6 @@ impl Link {
         if name.is_empty() {
             return Err(Refusal::default_exchange());
         }
-        self.check(Permission::Configure, Resource::Exchange, name)?;
         let vhost = self.vhost.name();
         if name.starts_with("amq.") {
             return Err(Refusal::new(
@@ -114,6 +119,7 @@ impl Link {
                 format!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed"),
             ));
         }
+        self.check(Permission::Configure, Resource::Exchange, name)?;
         let Some(exchange) = self.vhost.exchange(name) else {
             return Ok(());
         };
@@ -139,49 +145,42 @@ impl Link {
                     .map_err(|_| refused)
             })
     }
-}
 
-fn equivalent(
-    held: &Exchange,
-    kind: ExchangeKind,
-    wish: &DeclareExchange<'_>,
-    vhost: &str,
-) -> Result<(), Refusal> {
-    let current = held.properties();
-    let rows = [
-        (
-            "type",
-            kind.name().to_owned(),
-            current.kind.name().to_owned(),
-        ),
-        (
-            "durable",
-            wish.durable.to_string(),
-            current.durable.to_string(),
-        ),
-        (
-            "auto_delete",
-            wish.auto_delete.to_string(),
-            current.auto_delete.to_string(),
-        ),
-        (
-            "internal",
-            wish.internal.to_string(),
-            current.internal.to_string(),
-        ),
-    ];
-    for (key, received, current) in rows {
-        if received != current {
-            let (received, current) = (format!("'{received}'"), format!("'{current}'"));
-            return Err(Refusal::inequivalent(
-                key,
-                Resource::Exchange,
-                wish.name,
-                vhost,
-                &received,
-                &current,
-            ));
+    /// Whether a declaration asks for the exchange that is there.
+    fn equivalent(
+        &self,
+        held: &Exchange,
+        kind: ExchangeKind,
+        wish: &DeclareExchange<'_>,
+    ) -> Result<(), Refusal> {
+        let current = held.properties();
+        let word = |flag: bool| if flag { "true" } else { "false" };
+        let rows = [
+            ("type", kind.name(), current.kind.name()),
+            ("durable", word(wish.durable), word(current.durable)),
+            (
+                "auto_delete",
+                word(wish.auto_delete),
+                word(current.auto_delete),
+            ),
+            ("internal", word(wish.internal), word(current.internal)),
+        ];
+        let differs = |key: &str, received: &str, current: &str| {
+            let vhost = self.vhost.name();
+            Refusal::inequivalent(key, Resource::Exchange, wish.name, vhost, received, current)
+        };
+        for (key, received, current) in rows {
+            if received != current {
+                let quoted = |word| format!("'{word}'");
+                return Err(differs(key, &quoted(received), &quoted(current)));
+            }
         }
+        let asked = wish.arguments.lookup(kind::ALTERNATE);
+        let current = current.arguments.lookup(kind::ALTERNATE);
+        if !same(asked, current) {
+            let (asked, current) = (describe(asked, current), describe(current, asked));
+            return Err(differs(kind::ALTERNATE, &asked, &current));
+        }
+        Ok(())
     }
-    Ok(())
 }

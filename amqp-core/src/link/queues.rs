@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::field::{Table, Value};
 use crate::limits;
 use crate::permission::Permission;
+use crate::policy::Subject;
 use crate::queue::{Queue, QueueArguments, QueueKind, QueueProperties};
 use crate::refusal::{Refusal, Resource};
 use crate::turn::Turn;
@@ -66,6 +67,15 @@ impl Link {
             wish.name
         };
         self.check(Permission::Configure, Resource::Queue, name)?;
+        let kind = self.default_kind(wish);
+        let with_kind;
+        let wish = match kind {
+            None => wish,
+            Some(kind) => {
+                with_kind = with_kind_of(wish, kind);
+                &with_kind
+            }
+        };
         crate::records::check_arguments(&wish.properties.arguments)?;
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         self.check_dead_letters(name, &parsed)?;
@@ -76,13 +86,13 @@ impl Link {
         if name.starts_with("amq.") && !wish.name.is_empty() {
             return Err(Refusal::reserved_name(Resource::Queue, name));
         }
-        if name.len() > limits::OWN_NAME_BYTES_MAX || self.vhost.queues_full() {
+        let full = self.vhost.queues_full();
+        if name.len() > limits::OWN_NAME_BYTES_MAX || full.is_some() {
+            let max = full.unwrap_or(limits::QUEUES_MAX as u64);
+            let vhost = self.vhost.name();
             return Err(Refusal::precondition(format!(
-                "cannot declare queue '{name}' in vhost '{}': queue limit in vhost '{}' ({}) is \
-                 reached",
-                self.vhost.name(),
-                self.vhost.name(),
-                limits::QUEUES_MAX
+                "cannot declare queue '{name}' in vhost '{vhost}': queue limit in vhost \
+                 '{vhost}' ({max}) is reached"
             )));
         }
         self.make_queue(turn, wish, name, parsed)
@@ -104,7 +114,17 @@ impl Link {
             exclusive,
             ..wish.properties.clone()
         };
-        let given = self.vhost.alike.share(&properties.arguments, parsed);
+        let version = self.vhost.policies.version();
+        let subject = Subject {
+            name,
+            kind,
+            direct: properties.direct,
+        };
+        let applied = self.vhost.policies.of_queue(&subject);
+        let given =
+            self.vhost
+                .alike
+                .share(&properties.arguments, parsed, applied, properties.direct);
         let queue = Queue::new(
             self.broker.next_queue(),
             name,
@@ -136,6 +156,10 @@ impl Link {
                 if wish.exclusive {
                     self.own_exclusively(&queue);
                 }
+                if self.vhost.policies.version() != version {
+                    // Whoever changed them may not have found it yet.
+                    self.broker.apply_to_queue(turn, &self.vhost, &queue);
+                }
                 self.broker.arm_expiry(&self.vhost, &queue);
                 Ok(Declared {
                     queue,
@@ -143,6 +167,23 @@ impl Link {
                 })
             }
         }
+    }
+
+    /// The kind of queue that the vhost has for AMQP clients who do not say which, if there can be
+    /// such a queue.
+    fn default_kind(&self, wish: &DeclareQueue<'_>) -> Option<QueueKind> {
+        let arguments = &wish.properties.arguments;
+        if self.client_id.is_some() || arguments.lookup("x-queue-type").is_some() {
+            return None;
+        }
+        let kind = self.vhost.facts.read().metadata.default_queue_type?;
+        let properties = &wish.properties;
+        let classic_only = wish.exclusive || properties.auto_delete || !properties.durable;
+        Some(if classic_only {
+            QueueKind::Classic
+        } else {
+            kind
+        })
     }
 
     /// A queue's dead letters go where the user may publish, and come from where it may read.
@@ -257,10 +298,10 @@ impl Link {
         let queue = self.usable_queue(name)?;
         let mut refused = None;
         let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
-            if if_unused && held.consumers > 0 {
-                refused = Some("in use");
-            } else if if_empty && held.ready > 0 {
+            if if_empty && held.ready > 0 {
                 refused = Some("not empty");
+            } else if if_unused && held.consumers > 0 {
+                refused = Some("in use");
             }
             refused.is_none()
         });
@@ -327,8 +368,7 @@ impl Link {
                 arguments.remove("x-expires");
             }
         }
-        let parsed = QueueArguments::parse(&arguments, queue.name(), self.vhost.name())?;
-        queue.replace_arguments(self.vhost.alike.share(&arguments, parsed));
+        queue.replace_arguments(&self.vhost, &arguments)?;
         let recording = self.vhost.recording.lock();
         if queue.journaled() && !queue.is_deleted() {
             self.recorded(self.broker.record_queue(&self.vhost, queue));
@@ -364,8 +404,19 @@ impl Link {
     }
 }
 
+/// The same wish for a queue of this kind.
+fn with_kind_of<'a>(wish: &DeclareQueue<'a>, kind: QueueKind) -> DeclareQueue<'a> {
+    let mut wish = wish.clone();
+    // Our own name is far below the limit of 255 bytes.
+    let _ = wish
+        .properties
+        .arguments
+        .insert("x-queue-type", Value::from(kind.name()));
+    wish
+}
+
 /// Integers compare by value, whatever their type.
-fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+pub(super) fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => match (one.as_integer(), other.as_integer()) {
             (Some(one), Some(other)) => one == other,
@@ -385,7 +436,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// RabbitMQ names the type only where the other side has no value.
-fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
+pub(super) fn describe(value: Option<&Value>, other: Option<&Value>) -> String {
     match (value, other) {
         (None, _) => "none".to_owned(),
         (Some(value), None) => {

@@ -1,36 +1,33 @@
 //! Publishing in two steps: where a message goes, and that it goes there. For messages with more
 //! than one routing key, and for those that a transaction keeps back in between.
 
-use std::sync::Arc;
-
 use super::{Link, Published};
-use crate::exchange::Memo;
+use crate::exchange::{Found, Memo};
 use crate::message::{Message, MessageRef};
-use crate::queue::Queue;
 use crate::refusal::Refusal;
 use crate::turn::Turn;
 
-/// The queues that a message was routed to, each once.
+/// The queues that a message was routed to, each once, and the exchanges at which it is to wait.
 #[derive(Clone, Debug)]
-pub struct Routed(Arc<[Arc<Queue>]>);
+pub struct Routed(Found);
 
 impl Routed {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.queues.len() + self.0.stops.len()
     }
 
     /// Nobody would get the message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// Nobody would get the message any more: the queues were deleted.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.0.iter().all(|queue| queue.is_deleted())
+        self.0.stops.is_empty() && self.0.queues.iter().all(|queue| queue.is_deleted())
     }
 }
 
@@ -47,18 +44,21 @@ impl Link {
         message: &MessageRef<'_>,
         more: &[&[u8]],
     ) -> Result<Routed, Refusal> {
-        let queues = self.find_route(turn, memo, message)?;
+        let Found { queues, mut stops } = self.find_route(turn, memo, message)?;
         if more.is_empty() {
-            return Ok(Routed(queues));
+            return Ok(Routed(Found { queues, stops }));
         }
         let mut all = queues.to_vec();
         for key in more {
             let under = MessageRef { key, ..*message };
-            all.extend_from_slice(&self.find_route(turn, memo, &under)?);
+            let found = self.find_route(turn, memo, &under)?;
+            all.extend_from_slice(&found.queues);
+            stops.extend(found.stops);
         }
         all.sort_unstable_by_key(|queue| queue.id());
         all.dedup_by_key(|queue| queue.id());
-        Ok(Routed(all.into()))
+        let queues = all.into();
+        Ok(Routed(Found { queues, stops }))
     }
 
     /// Gives a message to the queues that it was routed to.

@@ -1,11 +1,13 @@
 //! The arguments of a queue, validated as RabbitMQ validates them, and what they ask for.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::field::{Table, Value};
 use crate::limits::TTL_MS_MAX;
+use crate::policy::{self, Applied};
 use crate::refusal::Refusal;
 
 /// How a queue keeps and gives its messages (`x-queue-type`).
@@ -155,34 +157,57 @@ impl QueueArguments {
 /// `x-delivery-limit` of a quorum queue that does not say.
 const DELIVERY_LIMIT_DEFAULT: i64 = 20;
 
-/// The arguments of a declaration, and what is asked for by them.
+/// The arguments of a declaration, the policies that apply, and what is asked for by all of them.
 pub(crate) struct Given {
     pub(crate) table: Table,
+    pub(crate) applied: Applied,
+    direct: bool,
     pub(crate) effective: QueueArguments,
 }
 
-/// The arguments that were given last: queues that are declared alike in a row, as those of MQTT
-/// sessions are, share theirs.
+/// What was given last: queues that are declared alike in a row, as those of MQTT sessions are,
+/// share theirs.
 #[derive(Default)]
-pub(crate) struct Alike(Mutex<Weak<Given>>);
+pub(crate) struct Alike(Mutex<VecDeque<Weak<Given>>>);
+
+/// Clients of several kinds may come mixed.
+const ALIKE_MAX: usize = 8;
 
 impl Alike {
-    /// The arguments for a queue to keep; nothing if there are none.
-    pub(crate) fn share(&self, table: &Table, asked: QueueArguments) -> Option<Arc<Given>> {
-        if table.is_empty() {
+    /// What a queue is given, to keep; nothing if there is nothing.
+    pub(crate) fn share(
+        &self,
+        table: &Table,
+        asked: QueueArguments,
+        applied: Applied,
+        direct: bool,
+    ) -> Option<Arc<Given>> {
+        if table.is_empty() && applied.is_nothing() {
             return None;
         }
         let mut last = self.0.lock();
-        if let Some(held) = last.upgrade()
-            && held.table == *table
-        {
+        let same = |held: &Arc<Given>| {
+            held.direct == direct && held.applied.is(&applied) && held.table == *table
+        };
+        if let Some(held) = last.iter().filter_map(Weak::upgrade).find(same) {
             return Some(held);
         }
+        // A direct queue keeps nothing and goes with its session: no policy changes what it does.
+        let effective = if direct {
+            asked
+        } else {
+            policy::effective(asked, table, &applied)
+        };
         let given = Arc::new(Given {
             table: table.clone(),
-            effective: asked,
+            effective,
+            applied,
+            direct,
         });
-        *last = Arc::downgrade(&given);
+        if last.len() == ALIKE_MAX {
+            last.pop_front();
+        }
+        last.push_back(Arc::downgrade(&given));
         Some(given)
     }
 }
@@ -473,9 +498,13 @@ fn one_of(value: &Value, words: &[&str], otherwise: &str) -> Result<String, Stri
 
 /// An age such as `7D`: years, months, days, hours, minutes or seconds.
 fn age(value: &Value) -> Result<u64, String> {
-    let age = text(value)?;
+    age_ms(&text(value)?).ok_or_else(|| "{error,invalid_max_age}".to_owned())
+}
+
+/// The milliseconds of an age.
+pub(crate) fn age_ms(age: &str) -> Option<u64> {
     let parsed = age.split_at_checked(age.len().saturating_sub(1));
-    let parsed = parsed.and_then(|(digits, unit)| {
+    parsed.and_then(|(digits, unit)| {
         let seconds = match unit {
             "Y" => 365 * 24 * 60 * 60,
             "M" => 30 * 24 * 60 * 60,
@@ -486,8 +515,7 @@ fn age(value: &Value) -> Result<u64, String> {
             _ => return None,
         };
         digits.parse::<u64>().ok()?.checked_mul(seconds * 1_000)
-    });
-    parsed.ok_or_else(|| "{error,invalid_max_age}".to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -188,12 +188,28 @@ impl Consumers {
         self.rings().flat_map(|ring| &ring.list)
     }
 
+    /// Whether anybody has credit.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        match self.0.as_deref() {
+            None => false,
+            Some(Ring { open, more, .. }) => {
+                let below = |more: &More| more.lower.iter().any(|ring| ring.open > 0);
+                *open > 0 || more.as_deref().is_some_and(below)
+            }
+        }
+    }
+
     /// How many have credit.
     pub(super) fn open(&self) -> usize {
         self.rings().map(|ring| ring.open as usize).sum()
     }
 
+    #[inline]
     pub(super) fn at(&self, place: Place) -> Option<&Consumer> {
+        if place.ring == 0 {
+            return self.0.as_deref()?.list.get(place.place as usize);
+        }
         let ring = self.rings().nth(place.ring as usize)?;
         ring.list.get(place.place as usize)
     }
@@ -242,6 +258,14 @@ impl Consumers {
 
     fn has_priority(&self, priority: i32) -> bool {
         self.rings().any(|ring| ring.priority() == priority)
+    }
+
+    /// Connection and tag of the one that alone gets deliveries.
+    pub(super) fn single_tag(&self) -> Option<(u64, String)> {
+        let single = self.single()?;
+        let is = |held: &&Consumer| (held.connection, held.key) == single;
+        let held = self.all().find(is)?;
+        Some((held.connection, held.tag.to_string()))
     }
 
     /// The one that alone gets deliveries.

@@ -195,7 +195,7 @@ impl Queue {
     /// Hands ready messages on while anybody has credit.
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        while state.consumers.open() > 0
+        while state.consumers.is_open()
             && let Some(entry) = self.next_ready(state)
         {
             if self.has_expired(state, &entry, turn) {
@@ -373,7 +373,7 @@ impl Queue {
         gone: &mut Gone,
     ) {
         if let Some(ready) = &mut state.ready {
-            ready.failures.remove(&entry.seq());
+            ready.forget_failures(entry.seq());
         }
         if state.terms().dead_letter_exchange.is_none() {
             why.loss().iter().for_each(|loss| state.losses.count(*loss));

@@ -38,11 +38,8 @@ pub(super) struct Undelivered {
 /// Priorities that messages of a queue may have: its `x-max-priority`, 0 for none.
 pub(super) type MaxPriority = u8;
 
-/// The priority of a message in a queue.
+/// The priority of a message in a queue that has some.
 fn priority(message: &MessageRef<'_>, max: MaxPriority) -> u8 {
-    if max == 0 {
-        return 0;
-    }
     let mut raw = Vec::new();
     message
         .head
@@ -108,7 +105,11 @@ impl Ready {
     }
 
     /// The list at whose head the queue's is.
+    #[inline]
     fn first(&mut self) -> &mut Backlog {
+        if self.lanes.is_empty() {
+            return &mut self.plain;
+        }
         let place = self.lanes.iter().position(|(_, lane)| lane.len() > 0);
         match place {
             Some(place) => &mut self.lanes[place].1,
@@ -130,13 +131,17 @@ impl Ready {
             .chain(std::iter::once(&mut self.plain))
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.each().map(Backlog::len).sum()
+        let lanes = self.lanes.iter().map(|(_, lane)| lane.len());
+        self.plain.len() + lanes.sum::<usize>()
     }
 
     /// Bytes of all bodies; of those that a restart found, with their properties.
+    #[inline]
     pub(super) fn bytes(&self) -> u64 {
-        self.each().map(Backlog::bytes).sum()
+        let lanes = self.lanes.iter().map(|(_, lane)| lane.bytes());
+        self.plain.bytes() + lanes.sum::<u64>()
     }
 
     /// Messages on disk only.
@@ -150,7 +155,11 @@ impl Ready {
     }
 
     /// The first message, if it is in memory.
+    #[inline]
     pub(super) fn head(&self) -> Option<&Entry> {
+        if self.lanes.is_empty() {
+            return self.plain.head();
+        }
         self.each()
             .find(|lane| lane.len() > 0)
             .and_then(Backlog::head)
@@ -165,7 +174,12 @@ impl Ready {
         }
     }
 
+    #[inline]
     pub(super) fn push_back(&mut self, entry: Entry, max: MaxPriority, pager: &dyn Pager) {
+        if max == 0 {
+            self.plain.push_back(entry);
+            return self.plain.look(pager);
+        }
         let level = priority(&entry.message.view(), max);
         let lane = self.lane(level);
         lane.push_back(entry);
@@ -173,7 +187,11 @@ impl Ready {
     }
 
     /// Puts one back that was taken from the front.
+    #[inline]
     pub(super) fn push_front(&mut self, entry: Entry, max: MaxPriority) {
+        if max == 0 {
+            return self.plain.push_front(entry);
+        }
         let level = priority(&entry.message.view(), max);
         self.lane(level).push_front(entry);
     }
@@ -195,6 +213,14 @@ impl Ready {
     /// Drops the first without reading it.
     pub(super) fn drop_front(&mut self, pager: &dyn Pager) -> Option<Dropped> {
         self.first().drop_front(pager)
+    }
+
+    /// A message that is gone is not counted any more.
+    #[inline]
+    pub(super) fn forget_failures(&mut self, seq: u64) {
+        if !self.failures.is_empty() {
+            self.failures.remove(&seq);
+        }
     }
 
     /// Empties it; gives the numbers of those that the journal has.

@@ -99,7 +99,7 @@ impl Queue {
             Settle::Ack | Settle::Reject => {}
         }
         if let Some(ready) = &mut state.ready {
-            ready.failures.remove(&seq);
+            ready.forget_failures(seq);
         }
         match how {
             Settle::Ack => Verdict::Gone,

@@ -3,6 +3,7 @@
 mod consumers;
 mod dead_letters;
 mod limits;
+mod policies;
 mod restart;
 mod rig;
 mod streams;

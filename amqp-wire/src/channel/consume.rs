@@ -46,6 +46,9 @@ impl Channel {
             session.credit(self.id);
         } else {
             self.prefetch = method.prefetch_count;
+            // RabbitMQ: it replaces a limit of all of them together.
+            session.outlet.set_limit(self.id, 0);
+            session.credit(self.id);
         }
         session.reply(self.id, ServerMethod::BasicQosOk(BasicQosOk {}));
         Ok(())
@@ -65,7 +68,7 @@ impl Channel {
         let asked = Asked::of(session, &name, method)?;
         let vhost = session.link.vhost().name();
         let stream = StreamReader::asked(method.arguments, &name, vhost, turn.now)?;
-        let (key, mut consumer) = self.new_consumer(session, &tag, method, asked.timeout_ms);
+        let (key, mut consumer) = self.new_consumer(session, &tag, method);
         consumer.priority = asked.priority;
         consumer.stream = stream;
         let queue = match session.link.consume(turn, &name, consumer) {
@@ -76,6 +79,10 @@ impl Channel {
             }
         };
         session.outlet.set_queue(key, &queue);
+        let timeout_ms = asked.timeout_ms.or_else(|| queue.consumer_timeout_ms());
+        if let Some(timeout_ms) = timeout_ms {
+            session.outlet.set_timeout(key, timeout_ms);
+        }
         if !method.no_wait {
             let answer = BasicConsumeOk { consumer_tag: &tag };
             session.reply(self.id, ServerMethod::BasicConsumeOk(answer));
@@ -93,14 +100,10 @@ impl Channel {
         session: &mut Session,
         tag: &Arc<str>,
         method: &BasicConsume<'_>,
-        timeout_ms: u32,
     ) -> (u64, Consumer) {
         // Unique on the connection: a channel that is opened again does not meet old news.
         let key = outlet::consumer_key(self.id, session.next_consumer);
         session.next_consumer = (session.next_consumer + 1) % FETCHED;
-        if timeout_ms != session.consumer_timeout_ms {
-            session.outlet.watch_all(self.id);
-        }
         let prefetch = if method.no_ack { 0 } else { self.prefetch };
         let state = outlet::Consumer {
             tag: Arc::clone(tag),
@@ -111,7 +114,7 @@ impl Channel {
             unacked: 0,
             starved: false,
             replies: false,
-            timeout_ms,
+            timeout_ms: session.consumer_timeout_ms,
         };
         session.outlet.add_consumer(key, state);
         let sink: Arc<dyn Sink> = Arc::clone(&session.outlet) as _;
@@ -187,10 +190,7 @@ impl Channel {
         }
         match session.link.get(turn, name, method.no_ack)? {
             Some(got) => {
-                let kept = (!method.no_ack).then_some(Kept {
-                    now: turn.now,
-                    timeout_ms: session.consumer_timeout_ms,
-                });
+                let kept = (!method.no_ack).then(|| self.kept(session, turn, &got.queue));
                 let bytes = session.outlet.get_ok(self.id, got, kept);
                 session.replied_bytes += bytes;
             }
@@ -203,17 +203,31 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// How long a fetched message may wait for acknowledgement.
+    fn kept(&self, session: &Session, turn: &Turn, queue: &Queue) -> Kept {
+        let own = queue.consumer_timeout_ms();
+        if own.is_some() {
+            session.outlet.watch_all(self.id);
+        }
+        Kept {
+            now: turn.now,
+            timeout_ms: own.unwrap_or(session.consumer_timeout_ms),
+        }
+    }
+}
+
 /// What the arguments of `basic.consume` ask for; unknown ones mean nothing.
 struct Asked {
     priority: i32,
-    timeout_ms: u32,
+    timeout_ms: Option<u32>,
 }
 
 impl Asked {
     fn of(session: &Session, queue: &str, method: &BasicConsume<'_>) -> Result<Self, Refusal> {
         let mut asked = Self {
             priority: 0,
-            timeout_ms: session.consumer_timeout_ms,
+            timeout_ms: None,
         };
         for (name, value) in method.arguments.entries() {
             let refuse = |name: &str, why: &str| {
@@ -240,7 +254,7 @@ impl Asked {
                 return refuse(known, &why);
             } else {
                 // Seven weeks are the longest.
-                asked.timeout_ms = u32::try_from(number).unwrap_or(u32::MAX);
+                asked.timeout_ms = Some(u32::try_from(number).unwrap_or(u32::MAX));
             }
         }
         Ok(asked)

@@ -63,14 +63,16 @@ impl Channel {
     pub(super) fn exchange_bind(
         &mut self,
         session: &mut Session,
+        turn: &mut Turn,
         method: &ExchangeBind<'_>,
     ) -> Result<(), Refusal> {
-        session.link.exchange_bind(
+        let made = session.link.exchange_bind(
             &one_line(method.destination),
             &one_line(method.source),
             method.routing_key.as_bytes(),
             method.arguments.to_table(),
         )?;
+        session.link.replay_through(turn, &made);
         let answer = ServerMethod::ExchangeBindOk(ExchangeBindOk {});
         self.done(session, method.no_wait, answer);
         Ok(())
@@ -132,17 +134,19 @@ impl Channel {
     pub(super) fn queue_bind(
         &mut self,
         session: &mut Session,
+        turn: &mut Turn,
         method: &QueueBind<'_>,
     ) -> Result<(), Refusal> {
         let (queue, key) = self.queue_and_key(method.queue, method.routing_key)?;
         check_binding(&queue)?;
-        session.link.queue_bind(&BindQueue {
+        let made = session.link.queue_bind(&BindQueue {
             queue: &queue,
             exchange: &one_line(method.exchange),
             key: key.as_bytes(),
             form: Form::Dotted,
             arguments: method.arguments.to_table(),
         })?;
+        session.link.replay(turn, &made);
         self.done(
             session,
             method.no_wait,

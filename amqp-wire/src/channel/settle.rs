@@ -33,12 +33,36 @@ impl Channel {
         turn: &mut Turn,
         method: &BasicNack,
     ) -> Result<(), Refusal> {
+        // RabbitMQ 4: what is given back this way was not tried.
         let how = if method.requeue {
             Settle::Requeue
         } else {
             Settle::Reject
         };
-        let (tag, multiple) = (method.delivery_tag, method.multiple);
+        self.give_back(session, turn, (method.delivery_tag, method.multiple), how)
+    }
+
+    pub(super) fn basic_reject(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        method: &BasicReject,
+    ) -> Result<(), Refusal> {
+        let how = if method.requeue {
+            Settle::Failed
+        } else {
+            Settle::Reject
+        };
+        self.give_back(session, turn, (method.delivery_tag, false), how)
+    }
+
+    fn give_back(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+        (tag, multiple): (u64, bool),
+        how: Settle,
+    ) -> Result<(), Refusal> {
         if self.tx.is_some() {
             let known = self.tx_settle(session, tag, multiple, how);
             return known.then_some(()).ok_or_else(|| unknown_tag(tag));
@@ -50,20 +74,6 @@ impl Channel {
         session.credit(self.id);
         session.settle(turn, &mut held, how);
         Ok(())
-    }
-
-    pub(super) fn basic_reject(
-        &mut self,
-        session: &mut Session,
-        turn: &mut Turn,
-        method: &BasicReject,
-    ) -> Result<(), Refusal> {
-        let nack = BasicNack {
-            delivery_tag: method.delivery_tag,
-            multiple: false,
-            requeue: method.requeue,
-        };
-        self.basic_nack(session, turn, &nack)
     }
 
     pub(super) fn basic_recover(

@@ -108,13 +108,15 @@ impl Channel {
         let Some(tx) = &mut self.tx else {
             return false;
         };
-        if tx.settled.last().is_none_or(|(last, _)| *last != how) {
-            tx.settled.push((how, Vec::new()));
+        let mut slots = Vec::new();
+        let known = session.outlet.park(self.id, tag, multiple, &mut slots);
+        match tx.settled.last_mut() {
+            Some((last, held)) if *last == how => held.append(&mut slots),
+            // Nothing is kept of a word on nothing.
+            _ if slots.is_empty() => {}
+            _ => tx.settled.push((how, slots)),
         }
-        let Some((_, slots)) = tx.settled.last_mut() else {
-            return false;
-        };
-        session.outlet.park(self.id, tag, multiple, slots)
+        known
     }
 
     /// `tx.commit`: publishes, then settles, both in the client's order. The answer waits for the
@@ -192,6 +194,12 @@ impl Channel {
         session.outlet.put_back(self.id, slots);
         session.reply(self.id, ServerMethod::TxRollbackOk(TxRollbackOk {}));
         Ok(())
+    }
+
+    /// How many runs of words on deliveries are kept back.
+    #[cfg(test)]
+    pub(crate) fn tx_words(&self) -> usize {
+        self.tx.as_ref().map_or(0, |tx| tx.settled.len())
     }
 
     /// The channel ends with a transaction open: its deliveries go back to their queues.

@@ -75,16 +75,14 @@ impl Connection {
         self.capabilities = Capabilities::of(method.client_properties);
         let invalid = |text| Failure::new(ReplyCode::CommandInvalid, text, ConnectionStartOk::ID);
         let name = method.mechanism;
-        let Some(mechanism) = Mechanism::named(name) else {
-            return Err(invalid(format!(
-                "unknown authentication mechanism '{name}'"
-            )));
+        let mechanism = Mechanism::named(name);
+        let Some(mechanism) = mechanism.filter(|held| self.node.options.mechanisms.contains(held))
+        else {
+            let known = mechanism.is_some() || name == EXTERNAL;
+            let which = if known { "invalid" } else { "unknown" };
+            let text = format!("{which} authentication mechanism '{name}'");
+            return Err(invalid(text));
         };
-        if !self.node.options.mechanisms.contains(&mechanism) {
-            return Err(invalid(format!(
-                "invalid authentication mechanism '{name}'"
-            )));
-        }
         self.mechanism = mechanism.name();
         self.outlet.tell(|facts| {
             facts.mechanism = mechanism.name();
@@ -291,6 +289,9 @@ fn check_tuned(what: &str, value: u32, min: u32, max: u32) -> Result<(), Failure
         ConnectionTune::ID,
     ))
 }
+
+/// The mechanism of client certificates: a name that is known, and never offered without TLS.
+const EXTERNAL: &str = "EXTERNAL";
 
 /// AMQP 0-9-1 §4.2.2.
 const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";

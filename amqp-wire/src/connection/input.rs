@@ -101,7 +101,7 @@ impl Connection {
         if frame.kind == FrameKind::Method
             && let Some(id) = frame.payload.first_chunk()
         {
-            if *id == ChannelOpen::ID.to_be_bytes() {
+            if !channel.is_assembling() && *id == ChannelOpen::ID.to_be_bytes() {
                 let text = "second 'channel.open' seen";
                 return Err(Failure::new(ReplyCode::ChannelError, text, ChannelOpen::ID));
             }
@@ -109,6 +109,7 @@ impl Connection {
                 decode_method(frame)?;
                 channel.end(session, turn);
                 self.channels.remove(&frame.channel);
+                session.link.channel_close();
                 let answer = ServerMethod::ChannelCloseOk(ChannelCloseOk {});
                 session.reply(frame.channel, answer);
                 return Ok(0);
@@ -136,6 +137,10 @@ impl Connection {
             );
             return Err(Failure::new(ReplyCode::NotAllowed, text, ChannelOpen::ID));
         }
+        if let Some(session) = &self.session {
+            let place = session.link.channel_open();
+            place.map_err(|refusal| Failure::of(ChannelOpen::ID, refusal))?;
+        }
         self.channels
             .insert(frame.channel, Box::new(Channel::new(frame.channel)));
         self.outlet.add_channel(frame.channel);
@@ -156,6 +161,9 @@ impl Connection {
         match ClientMethod::decode(frame.payload) {
             Ok(ClientMethod::ChannelCloseOk(_)) => {
                 self.channels.remove(&frame.channel);
+                if let Some(session) = &self.session {
+                    session.link.channel_close();
+                }
             }
             Ok(ClientMethod::ChannelClose(_)) => {
                 if let Some(session) = &mut self.session {

@@ -281,3 +281,6 @@ const EMPTY_SLOTS_KEPT: usize = 32;
 
 /// Capacity that an empty window keeps.
 const SLOTS_KEPT: usize = 1_024;
+
+/// An idle channel has one.
+const _: () = assert!(size_of::<Window>() <= 104);

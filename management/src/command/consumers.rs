@@ -9,9 +9,10 @@ use crate::protocol::Answer;
 use crate::view;
 
 pub(super) fn list(vhost: Arc<VHost>) -> Answer {
-    let consumers = vhost
-        .queues()
-        .into_iter()
-        .flat_map(|queue| queue.consumers());
-    rows(consumers.map(|consumer| view::consumer(&consumer)))
+    let queues = vhost.queues().into_iter();
+    rows(queues.flat_map(|queue| {
+        let single = queue.view().single.is_some();
+        let consumers = queue.consumers().into_iter();
+        consumers.map(move |consumer| view::consumer(&consumer, single))
+    }))
 }

@@ -9,10 +9,6 @@ use crate::protocol::Answer;
 use crate::view;
 
 pub(super) fn list(vhost: Arc<VHost>) -> Answer {
-    rows(
-        vhost
-            .exchanges()
-            .into_iter()
-            .map(|exchange| view::exchange(&exchange)),
-    )
+    let exchanges = vhost.exchanges().into_iter();
+    rows(exchanges.map(move |exchange| view::exchange(&vhost, &exchange)))
 }

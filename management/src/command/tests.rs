@@ -258,8 +258,8 @@ async fn o2_vhosts() {
                 "list_vhosts",
                 json!({ "columns": ["name", "description"] }),
                 Ok(json!([
-                    { "name": "/", "description": null },
-                    { "name": "v", "description": null }
+                    { "name": "/", "description": "Default virtual host" },
+                    { "name": "v", "description": "" }
                 ])),
             ),
             ("delete_vhost", v.clone(), OK),

@@ -25,6 +25,11 @@ pub(super) struct WithPassword {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Password {
+    password: String,
+}
+
+#[derive(Deserialize)]
 pub(super) struct WithTags {
     username: String,
     tags: Vec<String>,
@@ -50,7 +55,7 @@ pub(super) async fn add(context: &Context, wanted: WithPassword) -> Result<Answe
         &username,
         User {
             password_hash,
-            tags: Vec::new(),
+            ..User::default()
         },
     )?;
     Ok(done())
@@ -72,6 +77,32 @@ pub(super) async fn change_password(
         .broker
         .set_password_hash(&wanted.username, password_hash)?;
     Ok(done())
+}
+
+/// Nobody logs in with a password any more.
+pub(super) fn clear_password(context: &Context, wanted: &NamedUser) -> Result<Answer, Failure> {
+    check_user(context, &wanted.username)?;
+    context
+        .broker
+        .set_password_hash(&wanted.username, "".into())?;
+    Ok(done())
+}
+
+/// RabbitMQ's hash of a password: what `add_user --pre-hashed-password` takes.
+pub(super) async fn hash_password(wanted: Password) -> Result<Answer, Failure> {
+    let hashing = tokio::task::spawn_blocking(move || {
+        let password = wanted.password.as_bytes();
+        hash_new(Hashing::RabbitSha256, password, &mut rand::rng())
+    });
+    match hashing.await {
+        Ok(Ok(hash)) => {
+            let text = hash.to_string();
+            let hash = text.split_once(':').map_or(&*text, |(_, hash)| hash);
+            Ok(Answer::One(json!({ "hash": hash })))
+        }
+        Ok(Err(why)) => Err(Failure::new(Code::Data, why.to_string())),
+        Err(why) => Err(Failure::new(Code::Software, why.to_string())),
+    }
 }
 
 pub(super) fn set_tags(context: &Context, wanted: WithTags) -> Result<Answer, Failure> {

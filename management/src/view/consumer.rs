@@ -6,15 +6,20 @@ use serde_json::{Value, json};
 use super::pid;
 
 /// All columns; arguments of consumers are not kept by the core.
-pub(crate) fn consumer(view: &ConsumerView) -> Value {
+pub(crate) fn consumer(view: &ConsumerView, single: bool) -> Value {
+    let status = match (single, view.active) {
+        (false, _) => "up",
+        (true, true) => "single_active",
+        (true, false) => "waiting",
+    };
     json!({
         "queue_name": view.queue,
         "channel_pid": pid(view.connection),
         "consumer_tag": view.tag,
         "ack_required": view.ack_required,
         "prefetch_count": view.prefetch,
-        "active": true,
-        "activity_status": "up",
+        "active": view.active,
+        "activity_status": status,
         "arguments": [],
     })
 }

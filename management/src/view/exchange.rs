@@ -1,13 +1,16 @@
 //! An exchange as a row of `list_exchanges`.
 
 use leveret_core::exchange::Exchange;
+use leveret_core::policy::Policy;
+use leveret_core::vhost::VHost;
 use serde_json::{Value, json};
 
 use super::typed_table;
 
-/// All columns but `policy`, which this version does not have.
-pub(crate) fn exchange(exchange: &Exchange) -> Value {
+/// All columns.
+pub(crate) fn exchange(vhost: &VHost, exchange: &Exchange) -> Value {
     let properties = exchange.properties();
+    let policies = vhost.policies_of_exchange(exchange.name());
     json!({
         "name": exchange.name(),
         "type": properties.kind.name(),
@@ -15,5 +18,6 @@ pub(crate) fn exchange(exchange: &Exchange) -> Value {
         "auto_delete": properties.auto_delete,
         "internal": properties.internal,
         "arguments": typed_table(&properties.arguments),
+        "policy": policies.policy.as_deref().map(Policy::name),
     })
 }

@@ -1,22 +1,35 @@
 //! A queue as a row of `list_queues`.
 
+use std::sync::Arc;
+
+use leveret_core::policy::Policy;
 use leveret_core::queue::Queue;
 use serde_json::{Value, json};
 
 use super::{pid, typed_table};
+use crate::parameter::object;
 
 /// The columns that this version knows of a queue. All messages are in memory and none expires
 /// unseen, so that those in RAM are all there are.
 pub(crate) fn queue(queue: &Queue) -> Value {
     let view = queue.view();
+    let policy = |held: &Option<Arc<Policy>>| held.as_ref().map(|held| held.name().to_owned());
+    let definition = view.applied.definition();
+    let definition = (!definition.is_empty()).then(|| object(&definition));
+    let single = view.single.as_ref();
     json!({
         "name": view.name,
         "durable": view.durable,
         "auto_delete": view.auto_delete,
         "arguments": typed_table(&view.arguments),
+        "policy": policy(&view.applied.policy),
+        "operator_policy": policy(&view.applied.operator),
+        "effective_policy_definition": definition,
         "pid": pid(queue.id()),
         "owner_pid": view.exclusive.map(pid),
         "exclusive": view.exclusive.is_some(),
+        "exclusive_consumer_pid": single.map(|(connection, _)| pid(*connection)),
+        "exclusive_consumer_tag": single.map(|(_, tag)| tag),
         "messages_ready": view.ready,
         "messages_unacknowledged": view.unacked,
         "messages": view.ready + view.unacked,

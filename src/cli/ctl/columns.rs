@@ -98,6 +98,29 @@ pub(super) const CONSUMER: &[&str] = &[
     "arguments",
 ];
 
+/// `list_channels` without columns.
+pub(super) const CHANNEL_DEFAULT: &[&str] =
+    &["pid", "user", "consumer_count", "messages_unacknowledged"];
+
+/// `list_channels`.
+pub(super) const CHANNEL: &[&str] = &[
+    "pid",
+    "connection",
+    "name",
+    "number",
+    "user",
+    "vhost",
+    "transactional",
+    "confirm",
+    "consumer_count",
+    "messages_unacknowledged",
+    "messages_uncommitted",
+    "acks_uncommitted",
+    "messages_unconfirmed",
+    "prefetch_count",
+    "global_prefetch_count",
+];
+
 /// `list_connections`.
 pub(super) const CONNECTION: &[&str] = &[
     "pid",
@@ -170,16 +193,6 @@ pub(super) const MQTT_CONNECTION: &[&str] = &[
 
 /// Columns that are taken and empty, whatever the listing.
 pub(super) const EMPTY: &[&str] = &[
-    "description",
-    "default_queue_type",
-    "protected_from_deletion",
-    "cluster_state",
-    "metadata",
-    "policy",
-    "operator_policy",
-    "effective_policy_definition",
-    "exclusive_consumer_pid",
-    "exclusive_consumer_tag",
     "messages_persistent",
     "message_bytes",
     "message_bytes_unacknowledged",
@@ -211,7 +224,6 @@ pub(super) const EMPTY: &[&str] = &[
     "retainer_pid",
     "exchange",
     "prefetch",
-    "messages_unconfirmed",
 ];
 
 /// What the help of a listing says about its columns.

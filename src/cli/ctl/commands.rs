@@ -10,10 +10,13 @@ pub(super) struct Spec {
     pub(super) about: &'static str,
     pub(super) positionals: &'static [(&'static str, Arity)],
     pub(super) flags: &'static [Flag],
+    pub(super) options: &'static [Choice],
     /// Whether the vhost of `-p` goes with it.
     pub(super) in_vhost: bool,
     /// Said before anything is done.
     pub(super) banner: &'static str,
+    /// Said instead of the banner where `--global` stands.
+    pub(super) global_banner: &'static str,
     pub(super) output: Output,
 }
 
@@ -38,6 +41,17 @@ pub(super) struct Flag {
     pub(super) about: &'static str,
 }
 
+/// An option of one command that takes a value.
+pub(super) struct Choice {
+    pub(super) short: Option<char>,
+    pub(super) long: &'static str,
+    /// The argument that it is; none for what is taken for RabbitMQ's sake only.
+    pub(super) argument: Option<&'static str>,
+    /// What it is if nothing is said.
+    pub(super) default: Option<&'static str>,
+    pub(super) about: &'static str,
+}
+
 /// What comes out.
 pub(super) enum Output {
     Nothing,
@@ -46,6 +60,8 @@ pub(super) enum Output {
     /// A sentence that quiet scripts do not want.
     Hint(&'static str),
     Listing(Listing),
+    /// A sentence, or a listing with these columns where `--global` stands.
+    TextOrListing(&'static str, &'static [&'static str]),
     Status,
 }
 
@@ -59,7 +75,10 @@ pub(super) struct Listing {
     pub(super) tells_timeout: bool,
 }
 
-const fn listing(default: &'static [&'static str], all: &'static [&'static str]) -> Output {
+pub(super) const fn listing(
+    default: &'static [&'static str],
+    all: &'static [&'static str],
+) -> Output {
     Output::Listing(Listing {
         default,
         all,
@@ -67,7 +86,7 @@ const fn listing(default: &'static [&'static str], all: &'static [&'static str])
     })
 }
 
-const fn spec(
+pub(super) const fn spec(
     name: &'static str,
     about: &'static str,
     positionals: &'static [(&'static str, Arity)],
@@ -79,20 +98,26 @@ const fn spec(
         about,
         positionals,
         flags: &[],
+        options: &[],
         in_vhost: false,
         banner,
+        global_banner: "",
         output,
     }
 }
 
-const fn in_vhost(spec: Spec) -> Spec {
+pub(super) const fn in_vhost(spec: Spec) -> Spec {
     Spec {
         in_vhost: true,
         ..spec
     }
 }
 
-const fn flags(spec: Spec, flags: &'static [Flag]) -> Spec {
+pub(super) const fn options(spec: Spec, options: &'static [Choice]) -> Spec {
+    Spec { options, ..spec }
+}
+
+pub(super) const fn flags(spec: Spec, flags: &'static [Flag]) -> Spec {
     Spec { flags, ..spec }
 }
 
@@ -119,6 +144,36 @@ const DELETE_QUEUE: &[Flag] = &[
         long: "if-unused",
         argument: Some("if_unused"),
         about: "Only if it has no consumers",
+    },
+    Flag {
+        short: None,
+        long: "force",
+        argument: None,
+        about: "Taken for RabbitMQ's sake, changes nothing: there is no queue out of reach",
+    },
+];
+
+pub(super) const METADATA: &[Choice] = &[
+    Choice {
+        short: Some('d'),
+        long: "description",
+        argument: Some("description"),
+        default: None,
+        about: "For people",
+    },
+    Choice {
+        short: None,
+        long: "tags",
+        argument: Some("tags"),
+        default: None,
+        about: "Between commas",
+    },
+    Choice {
+        short: None,
+        long: "default-queue-type",
+        argument: Some("default_queue_type"),
+        default: None,
+        about: "What clients get who do not say: quorum, classic or stream",
     },
 ];
 
@@ -211,6 +266,20 @@ pub(super) const COMMANDS: &[Spec] = &[
         Output::Text("Success"),
     ),
     spec(
+        "clear_password",
+        "Takes a user's password away: nobody logs in with one any more",
+        &[USER],
+        "Clearing password for user \"{username}\" ...",
+        Output::Nothing,
+    ),
+    spec(
+        "hash_password",
+        "Tells what add_user --pre-hashed-password takes",
+        &[("password", Password)],
+        "Will hash[ password {password}]",
+        Output::Text("{hash}"),
+    ),
+    spec(
         "set_user_tags",
         "Replaces a user's tags",
         &[USER, ("tags", Many)],
@@ -224,12 +293,15 @@ pub(super) const COMMANDS: &[Spec] = &[
         "Listing users ...",
         listing(&["user", "tags"], &[]),
     ),
-    spec(
-        "add_vhost",
-        "Creates a virtual host",
-        &[("name", One)],
-        "Adding vhost \"{name}\" ...",
-        Output::Nothing,
+    options(
+        spec(
+            "add_vhost",
+            "Creates a virtual host",
+            &[("name", One)],
+            "Adding vhost \"{name}\" ...",
+            Output::Nothing,
+        ),
+        METADATA,
     ),
     spec(
         "delete_vhost",
@@ -355,6 +427,13 @@ pub(super) const COMMANDS: &[Spec] = &[
             listing(&["client_id", "conn_name"], c::MQTT_CONNECTION),
         ),
         VERBOSE,
+    ),
+    spec(
+        "list_channels",
+        "Lists channels of AMQP 0-9-1 connections",
+        &[("columns", Many)],
+        "Listing channels ...",
+        listing(c::CHANNEL_DEFAULT, c::CHANNEL),
     ),
     in_vhost(spec(
         "list_consumers",

@@ -10,8 +10,7 @@ fn parsed(words: &[&str]) -> (&'static Spec, ArgMatches) {
         .try_get_matches_from(words)
         .expect("parses");
     let (name, inner) = matches.subcommand().expect("has a command");
-    let spec = COMMANDS
-        .iter()
+    let spec = specs()
         .find(|spec| spec.name == name)
         .expect("is in the table");
     (spec, inner.clone())

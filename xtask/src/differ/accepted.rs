@@ -20,6 +20,8 @@ pub(super) struct Accepted {
     follows: String,
     /// The lines that may differ, with `*`; all if there is none.
     lines: Vec<String>,
+    /// The fields of tables that only Leveret has.
+    fields: Vec<String>,
 }
 
 /// The whole list.
@@ -41,13 +43,17 @@ impl List {
                 word.map(str::to_owned)
                     .with_context(|| format!("an entry lacks {name}: {entry}"))
             };
-            let lines = entry.get("lines").and_then(toml::Value::as_array);
-            let lines = lines.into_iter().flatten().filter_map(toml::Value::as_str);
+            let words = |name: &str| -> Vec<String> {
+                let words = entry.get(name).and_then(toml::Value::as_array);
+                let words = words.into_iter().flatten().filter_map(toml::Value::as_str);
+                words.map(str::to_owned).collect()
+            };
             let accepted = Accepted {
                 script: word("script")?,
                 reason: word("reason")?,
                 follows: word("follows")?,
-                lines: lines.map(str::to_owned).collect(),
+                lines: words("lines"),
+                fields: words("fields"),
             };
             if !FOLLOWED.contains(&accepted.follows.as_str()) {
                 bail!("{}: it follows none of {FOLLOWED:?}", accepted.script);
@@ -70,13 +76,28 @@ impl List {
             .collect();
         differences.into_iter().partition(|difference| {
             entries.iter().any(|entry| {
-                entry.lines.is_empty()
-                    || entry
-                        .lines
-                        .iter()
-                        .any(|line| matches(line, &difference.line))
+                let all = entry.lines.is_empty() && entry.fields.is_empty();
+                let mut lines = entry.lines.iter();
+                all || lines.any(|line| matches(line, &difference.line))
             })
         })
+    }
+
+    /// Leveret's transcript without the fields that only it has; whether there were any.
+    pub(super) fn without_fields(&self, script: &str, lines: &[String]) -> (Vec<String>, bool) {
+        let entries = self.0.iter();
+        let entries = entries.filter(|entry| matches(&entry.script, script));
+        let fields: Vec<_> = entries.flat_map(|entry| &entry.fields).collect();
+        let strip = |line: &String| {
+            let mut line = line.clone();
+            for field in &fields {
+                line = without(&line, field);
+            }
+            line
+        };
+        let stripped: Vec<_> = lines.iter().map(strip).collect();
+        let changed = stripped != lines;
+        (stripped, changed)
     }
 
     /// The entries that fit none of these scripts.
@@ -103,6 +124,19 @@ impl List {
             }
         }
         text
+    }
+}
+
+/// A line without one field of its tables, whose value must be plain.
+fn without(line: &str, field: &str) -> String {
+    let begin = format!("{field}: ");
+    let Some((before, rest)) = line.split_once(&begin) else {
+        return line.to_owned();
+    };
+    let end = rest.find([',', '}']).unwrap_or(rest.len());
+    match rest[end..].strip_prefix(", ") {
+        Some(after) => format!("{before}{after}"),
+        None => format!("{}{}", before.trim_end_matches(", "), &rest[end..]),
     }
 }
 
@@ -137,6 +171,18 @@ not listed here is a fault.\n";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_taken_out() {
+        for (line, expected) in [
+            ("{a: S 1, x: S y, z: I 5}", "{a: S 1, z: I 5}"),
+            ("{a: S 1, x: S y}", "{a: S 1}"),
+            ("{x: S y}", "{}"),
+            ("{a: S 1}", "{a: S 1}"),
+        ] {
+            assert_eq!(without(line, "x"), expected);
+        }
+    }
 
     #[test]
     fn stars_stand_for_anything() {

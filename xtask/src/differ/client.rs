@@ -274,7 +274,7 @@ impl Channel {
         if header.class != 60 || header.weight != 0 {
             let _ = write!(line, " class={} weight={}", header.class, header.weight);
         }
-        let body = names.to_page(&content.body);
+        let body = names.page(&content.body);
         let _ = write!(line, " body={}", text::show(&body));
         Some(event(channel, content.name, line))
     }
@@ -324,9 +324,9 @@ fn show_argument(value: &Argument, names: &mut Names) -> String {
     match value {
         Argument::Number(number) => number.to_string(),
         Argument::Bit(bit) => bit.to_string(),
-        Argument::Text(octets) => text::show(&names.to_page(octets)),
+        Argument::Text(octets) => text::show(&names.page(octets)),
         Argument::Table(table) => {
-            let table = value::map_texts(table, &mut |octets| names.to_page(octets));
+            let table = value::map_texts(table, &mut |octets| names.page(octets));
             value::show_table(&table)
         }
     }

@@ -28,7 +28,7 @@ impl Names {
     }
 
     /// From the page to the wire.
-    pub(super) fn to_wire(&self, octets: &[u8]) -> Vec<u8> {
+    pub(super) fn wire(&self, octets: &[u8]) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(octets) else {
             return octets.to_vec();
         };
@@ -40,7 +40,7 @@ impl Names {
     }
 
     /// From the wire to the page.
-    pub(super) fn to_page(&mut self, octets: &[u8]) -> Vec<u8> {
+    pub(super) fn page(&mut self, octets: &[u8]) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(octets) else {
             return octets.to_vec();
         };
@@ -103,10 +103,10 @@ mod tests {
     #[test]
     fn names_go_there_and_back() {
         let mut names = Names::new(7);
-        assert_eq!(names.to_wire(b"~q"), b"d0007_q");
+        assert_eq!(names.wire(b"~q"), b"d0007_q");
         let made_up = b"no queue 'amq.gen-0123456789abcdefABCDEF' here";
-        assert_eq!(names.to_page(made_up), b"no queue '$gen1' here");
-        assert_eq!(names.to_page(b"amq.gen-short"), b"amq.gen-short");
-        assert_eq!(names.to_wire(b"$gen1"), b"amq.gen-0123456789abcdefABCDEF");
+        assert_eq!(names.page(made_up), b"no queue '$gen1' here");
+        assert_eq!(names.page(b"amq.gen-short"), b"amq.gen-short");
+        assert_eq!(names.wire(b"$gen1"), b"amq.gen-0123456789abcdefABCDEF");
     }
 }

@@ -119,6 +119,15 @@ impl Peer {
         self.name
     }
 
+    /// For how long nothing must have come from it, where a single process would need `quiet`:
+    /// RabbitMQ's messages go through several processes, and theirs are busy with other scripts.
+    pub(super) fn quiet(&self, quiet: Duration) -> Duration {
+        match self.control {
+            Control::Leveret { .. } => quiet,
+            Control::Rabbit(_) => quiet * 4,
+        }
+    }
+
     pub(super) fn port(&self) -> u16 {
         self.port
     }

@@ -5,7 +5,8 @@
 //! ```text
 //! [@CONNECTION][CHANNEL][!] VERB name=value flag …
 //! ```
-//! Without `@…` a step is meant for channel 1 of connection `a`; with `!` neither is opened for it.
+//! Without `@…` a step is meant for channel 1 of connection `a`; both are opened if they are not,
+//! with `!` only the connection.
 //! `@+` is a channel that no step before has used.
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +22,7 @@ pub(super) struct Target {
     pub(super) channel: Option<u16>,
     /// Whether that is written, and not the default.
     pub(super) explicit: bool,
-    /// Whether nothing may be opened for it.
+    /// Whether its channel is not opened for it.
     pub(super) as_is: bool,
 }
 
@@ -74,7 +75,7 @@ impl Step {
             words.push((name, value));
         }
         // `connect b` is `@b connect`.
-        if ["close", "connect", "drop", "tcp"].contains(&verb.as_str())
+        if ["close", "connect", "drop", "hello", "tcp"].contains(&verb.as_str())
             && let Some((name, None)) = words.first()
             && let Some(connection) = name.chars().next()
         {

@@ -223,3 +223,31 @@ fn two_wildcards_visit_each_part_once() {
     let reached = format!("{topic}/b7");
     assert_eq!(found(&bindings, Form::Slashed, &reached).len(), 1);
 }
+
+/// FEATURES A3: every filter of up to six words over a literal and both wildcards, with at most
+/// two `#`, and keys that fit as many ways as can be: twice the words cost about twice the steps.
+#[test]
+fn a3_matching_long_keys_costs_what_their_words_cost() {
+    let (mut bindings, mut maker) = (Bindings::default(), Maker::new());
+    let mut filters = vec![Vec::new()];
+    for _ in 0..6 {
+        let longer = filters.iter().flat_map(|filter: &Vec<&str>| {
+            ["a", "*", "#"].map(|word| [&filter[..], &[word]].concat())
+        });
+        let few = |filter: &Vec<&str>| filter.iter().filter(|word| **word == "#").count() <= 2;
+        filters = longer.filter(few).collect();
+        for filter in &filters {
+            insert(&mut bindings, &maker.make(&filter.join("."), Form::Dotted));
+        }
+    }
+    let steps = |words: usize| {
+        super::trie::STEPS.set(0);
+        let key = vec!["a"; words].join(".");
+        assert!(!found(&bindings, Form::Dotted, &key).is_empty());
+        super::trie::STEPS.get()
+    };
+    let (short, long, longest) = (steps(32), steps(64), steps(256));
+    assert!(long <= short * 5 / 2, "{short}, then {long}");
+    assert!(longest <= short * 10, "{short}, then {longest}");
+    assert!(long <= 64 * maker.made as usize, "{long}");
+}

@@ -58,6 +58,12 @@ pub(super) struct Trie {
     hasher: RandomState,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Nodes that matching has come to, of which each costs a look-up or two.
+    pub(super) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl Default for Trie {
     fn default() -> Self {
         Self {
@@ -238,6 +244,8 @@ impl Trie {
         earliest: &mut HashMap<u32, usize, RandomState>,
         visit: &mut impl FnMut(&Bound),
     ) {
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + 1);
         let here = &self.nodes[node as usize];
         let left = words.len() as u32;
         if left < here.shortest || left > here.longest {

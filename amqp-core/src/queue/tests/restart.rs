@@ -15,7 +15,7 @@ use crate::watermark::Watermark;
 
 /// Definitions and a journal in memory that a second broker can be opened over.
 #[derive(Default)]
-struct Paper {
+pub(super) struct Paper {
     records: Mutex<BTreeMap<(Kind, Box<[u8]>), Box<[u8]>>>,
     messages: Mutex<BTreeMap<(u64, u64), Message>>,
     /// What was done, in order.

@@ -58,6 +58,10 @@ pub(super) struct Client {
     output: Vec<u8>,
     /// A method that waits for its content.
     pending: Option<(String, Option<u64>, Vec<u8>)>,
+    /// The headers of the last message that had any.
+    pub(super) headers: Table,
+    /// The reply-to of the last message that had one.
+    pub(super) reply_to: String,
 }
 
 impl Client {
@@ -82,6 +86,8 @@ impl Client {
             input: Vec::new(),
             output: Vec::new(),
             pending: None,
+            headers: Table::new(),
+            reply_to: String::new(),
         }
     }
 
@@ -152,6 +158,22 @@ impl Client {
             body.as_bytes(),
         );
         self.feed(&bytes);
+    }
+
+    /// Time passes, and the machine looks at it.
+    pub(super) fn wait_until(&mut self, now: Time) -> Vec<String> {
+        self.turn.now = now;
+        self.machine.handle_timeout(&mut self.turn);
+        self.lines()
+    }
+
+    pub(super) fn get(&mut self, queue: &str, no_ack: bool) -> Vec<String> {
+        let method = BasicGet {
+            queue,
+            no_ack,
+            ..BasicGet::default()
+        };
+        self.ask(1, ClientMethod::BasicGet(method))
     }
 
     pub(super) fn declare(&mut self, queue: &str) {
@@ -236,6 +258,10 @@ impl Client {
                 }
                 if let Some(headers) = properties.headers {
                     *line += &format!(" headers={}", headers.entries().count());
+                    self.headers = headers.to_table();
+                }
+                if let Some(name) = properties.reply_to {
+                    self.reply_to = String::from_utf8_lossy(name).into_owned();
                 }
             }
             FrameKind::Body => {

@@ -15,9 +15,9 @@ use crate::method::*;
 
 /// A disk that syncs when it is told to.
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     written: AtomicU64,
-    watermark: Arc<Watermark>,
+    pub(super) watermark: Arc<Watermark>,
 }
 
 impl Disk {
@@ -25,7 +25,7 @@ impl Disk {
         self.written.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    fn sync(&self) {
+    pub(super) fn sync(&self) {
         self.watermark.raise(self.written.load(Ordering::Acquire));
     }
 }

@@ -61,6 +61,12 @@ fn mechanisms() {
             "0 connection.close 502 10.11 SYNTAX_ERROR - response to AMQPLAIN is malformed",
         ),
         (
+            "EXTERNAL",
+            b"",
+            "0 connection.close 503 10.11 COMMAND_INVALID - invalid authentication mechanism \
+             'EXTERNAL'",
+        ),
+        (
             "plain",
             b"",
             "0 connection.close 503 10.11 COMMAND_INVALID - unknown authentication mechanism \

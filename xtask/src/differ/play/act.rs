@@ -40,9 +40,12 @@ impl Player<'_> {
         let connection = step.target.connection;
         match step.verb.as_str() {
             "connect" => self.connect_step(step)?,
-            "tcp" => {
+            "tcp" | "hello" => {
                 let client = Client::connect(self.peer.port(), self.manual)?;
                 self.clients.insert(connection, client);
+                if step.verb == "hello" {
+                    self.hello(step.target)?;
+                }
             }
             "drop" => {
                 self.clients.remove(&connection);
@@ -59,7 +62,7 @@ impl Player<'_> {
             "wait" => return self.wait_step(step).map(|()| false),
             "ctl" => {
                 let words = step.words.pop().map(|(words, _)| words).unwrap_or_default();
-                let words = self.names.to_wire(words.as_bytes());
+                let words = self.names.wire(words.as_bytes());
                 let line = self.peer.ctl(&String::from_utf8(words)?)?;
                 self.remark('a', 0, &line);
             }
@@ -109,9 +112,6 @@ impl Player<'_> {
         }
         let own = method.name == "channel.open" || method.class == 10;
         target.as_is |= own;
-        if own && !bare && !step.target.as_is {
-            self.connected(target.connection)?;
-        }
         let channel = self.ready(target, bare)?;
         let values = self.arguments(step, method)?;
         let client = self.client(target.connection)?;
@@ -142,10 +142,13 @@ impl Player<'_> {
             self.channel_top += 1;
             self.channel_top
         });
-        if bare || target.as_is {
+        if bare {
             return Ok(channel);
         }
         self.connected(target.connection)?;
+        if target.as_is {
+            return Ok(channel);
+        }
         let client = self.client(target.connection)?;
         if channel != 0 && !client.channel(channel).open {
             let method = method::by_name("channel.open").context("it is in the table")?;
@@ -196,17 +199,26 @@ impl Player<'_> {
         Ok(self.shake_hands(step)?.is_some())
     }
 
-    fn shake_hands(&mut self, step: &mut Step) -> Result<Option<()>> {
-        let target = step.target;
-        let wish = Wish::take(step, &self.names)?;
+    /// The protocol header, and the server's first words, which are told if they are others.
+    fn hello(&mut self, target: Target) -> Result<bool> {
         let begin = self.pending.len();
         self.client(target.connection)?
             .wire
             .send(b"AMQP\x00\x00\x09\x01");
-        if !self.wait_answer(target, 0, "connection.start") {
+        let greeted = self.wait_answer(target, 0, "connection.start");
+        if greeted {
+            self.pending.truncate(begin);
+        }
+        Ok(greeted)
+    }
+
+    fn shake_hands(&mut self, step: &mut Step) -> Result<Option<()>> {
+        let target = step.target;
+        let wish = Wish::take(step, &self.names)?;
+        if !self.hello(target)? {
             return Ok(None);
         }
-        self.pending.truncate(begin);
+        let begin = self.pending.len();
         self.tell(target, "connection.start-ok", &wish.start_ok)?;
         if !self.wait_answer(target, 0, "connection.tune") {
             return Ok(None);
@@ -283,9 +295,6 @@ impl Player<'_> {
         if let Some(channel) = given {
             target.channel = Some(u16::try_from(channel)?);
             target.as_is = true;
-            if !bare && !step.target.as_is {
-                self.connected(target.connection)?;
-            }
         }
         let channel = self.ready(target, bare)?;
         let kind = step.take_number("type")?.unwrap_or(1);
@@ -315,7 +324,7 @@ impl Player<'_> {
             Some(length) => vec![b'x'; usize::try_from(length)?],
             None => step.take_word("body")?.unwrap_or_else(|| b"m".to_vec()),
         };
-        let body = self.names.to_wire(&body);
+        let body = self.names.wire(&body);
         let mut header = self.header(step)?;
         header.size = body.len() as u64;
         let method = method::by_name("basic.publish").context("it is in the table")?;
@@ -369,11 +378,11 @@ impl Player<'_> {
             (Kind::Bit, Some(Given::Word(word))) => Argument::Bit(word == b"true"),
             (Kind::Table, Some(Given::Table(table))) => {
                 Argument::Table(value::map_texts(&table, &mut |octets| {
-                    self.names.to_wire(octets)
+                    self.names.wire(octets)
                 }))
             }
             (Kind::ShortString | Kind::LongString, Some(Given::Word(word))) => {
-                Argument::Text(self.names.to_wire(&word))
+                Argument::Text(self.names.wire(&word))
             }
             (Kind::Octet | Kind::Short | Kind::Long | Kind::LongLong, Some(Given::Word(word))) => {
                 let word = String::from_utf8(word)?;
@@ -403,7 +412,7 @@ impl Wish {
         let line = |step: &Step, name: &str| {
             let word = step.words.iter().find(|(known, _)| known == name);
             match word {
-                Some((_, Some(Given::Word(word)))) => Some(names.to_wire(word)),
+                Some((_, Some(Given::Word(word)))) => Some(names.wire(word)),
                 _ => None,
             }
         };

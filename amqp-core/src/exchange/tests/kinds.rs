@@ -1,0 +1,407 @@
+//! The kinds that RabbitMQ has as plugins, as their users meet them.
+
+use std::sync::Arc;
+
+use super::{Publisher, bind, declare, declare_with, link, properties_of, table, unbind, wish};
+use crate::exchange::kind::ALTERNATE;
+use crate::field::{Table, Value};
+use crate::key::Form;
+use crate::limits::HASHED_BINDINGS_MAX;
+use crate::link::{BindQueue, Link};
+use crate::properties::BasicProperties;
+use crate::queue::Queue;
+
+fn lost(queues: &[Arc<Queue>]) -> Vec<u64> {
+    queues.iter().map(|queue| queue.losses().total()).collect()
+}
+
+/// Which queue a message with these properties goes to.
+fn target(
+    publisher: &mut Publisher,
+    link: &Link,
+    queues: &[Arc<Queue>],
+    (exchange, key): (&str, &str),
+    properties: &[u8],
+) -> usize {
+    let before = lost(queues);
+    let routed = publisher.publish(link, exchange, (key, Form::Dotted), properties);
+    assert_eq!(routed, Ok(1), "{exchange} {key}");
+    let after = lost(queues);
+    before
+        .iter()
+        .zip(after)
+        .position(|(before, after)| after > *before)
+        .expect("one has it")
+}
+
+fn targets(link: &Link, queues: &[Arc<Queue>], exchange: &str) -> Vec<usize> {
+    let mut publisher = Publisher::default();
+    (0..2_000)
+        .map(|key| {
+            let key = format!("device.{key}");
+            target(&mut publisher, link, queues, (exchange, &key), &[0, 0])
+        })
+        .collect()
+}
+
+fn queues(link: &Link, count: usize) -> Vec<Arc<Queue>> {
+    (0..count)
+        .map(|number| declare(link, &format!("q{number}")))
+        .collect()
+}
+
+#[test]
+fn a3_consistent_hash_spreads_by_weight_and_moves_little() {
+    let link = link();
+    declare_with(&link, "ch", "x-consistent-hash", table(&[])).expect("declared");
+    let queues = queues(&link, 4);
+    for (queue, weight) in [("q0", "1"), ("q1", "2"), ("q2", "3")] {
+        assert!(bind(&link, queue, "ch", weight, Form::Dotted));
+    }
+    let before = targets(&link, &queues, "ch");
+    assert_eq!(before, targets(&link, &queues, "ch"), "the same key");
+    for (queue, share) in [(0, 2_000 / 6), (1, 4_000 / 6), (2, 6_000 / 6)] {
+        let got = before.iter().filter(|target| **target == queue).count();
+        assert!(got.abs_diff(share) < share / 4, "queue {queue} has {got}");
+    }
+    // What moves, moves to the new one.
+    assert!(bind(&link, "q3", "ch", "2", Form::Dotted));
+    let after = targets(&link, &queues, "ch");
+    let moved = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after);
+    assert!(moved.clone().all(|(_, after)| *after == 3));
+    assert!((400..600).contains(&moved.count()), "a quarter");
+    // And back again.
+    unbind(&link, "q3", "ch", "2", Form::Dotted);
+    assert_eq!(before, targets(&link, &queues, "ch"));
+    // What one leaves goes to the others, whatever its place.
+    unbind(&link, "q0", "ch", "1", Form::Dotted);
+    let without = targets(&link, &queues, "ch");
+    let kept = before
+        .iter()
+        .zip(&without)
+        .filter(|(before, _)| **before != 0);
+    assert!(kept.clone().all(|(before, after)| before == after));
+}
+
+#[test]
+fn a3_consistent_hash_takes_a_header_or_a_property() {
+    let link = link();
+    let queues = queues(&link, 8);
+    let on = |name: &str, on: &str, what: &str| {
+        let arguments = table(&[(on, Value::from(what))]);
+        declare_with(&link, name, "x-consistent-hash", arguments).expect("declared");
+        for number in 0..8 {
+            let queue = format!("q{number}");
+            assert!(bind(&link, &queue, name, "10", Form::Dotted));
+        }
+    };
+    on("by-header", "hash-header", "id");
+    on("by-message", "hash-property", "message_id");
+    on("by-correlation", "hash-property", "correlation_id");
+    on("by-time", "hash-property", "timestamp");
+    let mut publisher = Publisher::default();
+    for (exchange, make) in [
+        (
+            "by-header",
+            (|n: u64| properties_of(&[("id", Value::I64(n as i64))])) as fn(u64) -> _,
+        ),
+        ("by-message", |n| {
+            let text = n.to_string();
+            encoded(&BasicProperties {
+                message_id: Some(text.as_bytes()),
+                ..BasicProperties::default()
+            })
+        }),
+        ("by-correlation", |n| {
+            let text = n.to_string();
+            encoded(&BasicProperties {
+                correlation_id: Some(text.as_bytes()),
+                ..BasicProperties::default()
+            })
+        }),
+        ("by-time", |n| {
+            encoded(&BasicProperties {
+                timestamp: Some(n),
+                ..BasicProperties::default()
+            })
+        }),
+    ] {
+        let mut hit = std::collections::BTreeSet::new();
+        for number in 0..64 {
+            let properties: Vec<u8> = make(number);
+            let mut to = |key| target(&mut publisher, &link, &queues, (exchange, key), &properties);
+            let (one, other) = (to("a"), to("b"));
+            assert_eq!(one, other, "{exchange}: the key does not count");
+            hit.insert(one);
+        }
+        assert_eq!(hit.len(), 8, "{exchange}: all have some");
+        // Those without it all go one way.
+        let mut to = |key| target(&mut publisher, &link, &queues, (exchange, key), &[0, 0]);
+        assert_eq!(to("a"), to("b"));
+    }
+}
+
+fn encoded(properties: &BasicProperties<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    properties.encode(&mut out).expect("small properties");
+    out
+}
+
+#[test]
+fn a3_modulus_hash_and_random_choose_one() {
+    let link = link();
+    let queues = queues(&link, 4);
+    for kind in ["x-modulus-hash", "x-random", "x-local-random"] {
+        declare_with(&link, kind, kind, table(&[])).expect("declared");
+        let mut publisher = Publisher::default();
+        assert_eq!(publisher.routed(&link, kind, "k", Form::Dotted), 0);
+        for number in 0..4 {
+            assert!(bind(&link, &format!("q{number}"), kind, "", Form::Dotted));
+        }
+        let seen = targets(&link, &queues, kind);
+        for queue in 0..4 {
+            let got = seen.iter().filter(|target| **target == queue).count();
+            assert!((400..600).contains(&got), "{kind}: queue {queue} has {got}");
+        }
+        let same = seen == targets(&link, &queues, kind);
+        assert_eq!(same, kind == "x-modulus-hash", "{kind}");
+        for number in [1, 3, 0] {
+            unbind(&link, &format!("q{number}"), kind, "", Form::Dotted);
+        }
+        assert!(
+            targets(&link, &queues, kind)
+                .iter()
+                .all(|target| *target == 2)
+        );
+    }
+}
+
+#[test]
+fn a3_recent_history_is_replayed_to_new_bindings() {
+    let link = link();
+    let arguments = table(&[("x-recent-history-length", Value::I32(3))]);
+    declare_with(&link, "rh", "x-recent-history", arguments).expect("declared");
+    declare_with(&link, "rh20", "x-recent-history", table(&[])).expect("declared");
+    let mut publisher = Publisher::default();
+    for number in 0..30 {
+        let key = format!("k{number}");
+        for exchange in ["rh", "rh20"] {
+            assert_eq!(publisher.routed(&link, exchange, &key, Form::Dotted), 0);
+        }
+    }
+    let private = properties_of(&[("x-recent-history-no-store", Value::Bool(true))]);
+    let routed = publisher.publish(&link, "rh", ("private", Form::Dotted), &private);
+    assert_eq!(routed, Ok(0));
+    let queue = declare(&link, "q");
+    let mut replay = |exchange: &str, key: &str| {
+        let made = link.queue_bind(&wish("q", exchange, key, Form::Dotted));
+        let made = made.expect("can be bound");
+        link.replay(&mut publisher.turn, &made);
+        let keys = made
+            .history
+            .iter()
+            .map(|message| message.view().key.to_vec());
+        let keys: Vec<_> = keys
+            .map(|key| String::from_utf8(key).expect("text"))
+            .collect();
+        (keys, queue.losses().total())
+    };
+    let last = ["k27", "k28", "k29"].map(str::to_owned).to_vec();
+    assert_eq!(replay("rh", ""), (last, 3));
+    // The same binding again is none.
+    assert_eq!(replay("rh", ""), (Vec::new(), 3));
+    assert_eq!(replay("rh20", "").0.len(), 20);
+    // Through another exchange: as the key leads there.
+    declare_with(&link, "next", "direct", table(&[])).expect("declared");
+    assert!(bind(&link, "q", "next", "k28", Form::Dotted));
+    let before = queue.losses().total();
+    let made = link
+        .exchange_bind("next", "rh", b"", Table::new())
+        .expect("bound");
+    link.replay_through(&mut publisher.turn, &made);
+    assert_eq!(queue.losses().total(), before + 1);
+    assert_eq!(publisher.routed(&link, "rh", "k28", Form::Dotted), 1);
+}
+
+/// Every argument and binding that cannot be, with the text of the plugin.
+#[test]
+fn a3_kinds_refuse_what_they_cannot_do() {
+    let link = link();
+    declare(&link, "q");
+    let text = |value: &str| Value::from(value);
+    let declares: [(&str, Table, &str); 12] = [
+        ("x-nosuch", table(&[]), "unknown exchange type 'x-nosuch'"),
+        (
+            "x-consistent-hash",
+            table(&[
+                ("hash-header", text("h")),
+                ("hash-property", text("message_id")),
+            ]),
+            "hash-header and hash-property are mutually exclusive",
+        ),
+        (
+            "x-consistent-hash",
+            table(&[("hash-property", text("app_id"))]),
+            "Unsupported property: app_id",
+        ),
+        (
+            "x-consistent-hash",
+            table(&[("hash-header", Value::I32(5))]),
+            "Invalid argument 5, 'hash-header' must be a string",
+        ),
+        (
+            "x-recent-history",
+            table(&[("x-recent-history-length", Value::I32(0))]),
+            "Invalid argument 0, 'x-recent-history-length' must be a positive integer",
+        ),
+        (
+            "x-recent-history",
+            table(&[("x-recent-history-length", text("abc"))]),
+            "Invalid argument <<\"abc\">>, 'x-recent-history-length' must be a positive integer",
+        ),
+        (
+            "x-recent-history",
+            table(&[("x-recent-history-length", Value::Bool(true))]),
+            "Invalid argument true, 'x-recent-history-length' must be a positive integer",
+        ),
+        (
+            "x-recent-history",
+            table(&[("x-recent-history-length", Value::I64(100_001))]),
+            "Invalid argument 100001, 'x-recent-history-length' can be at most 100000",
+        ),
+        (
+            "x-delayed-message",
+            table(&[]),
+            "Invalid argument, 'x-delayed-type' must be an existing exchange type",
+        ),
+        (
+            "x-delayed-message",
+            table(&[("x-delayed-type", text("x-delayed-message"))]),
+            "Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'",
+        ),
+        (
+            "x-delayed-message",
+            table(&[("x-delayed-type", text("nosuch"))]),
+            "unknown exchange type 'nosuch'",
+        ),
+        (
+            "x-delayed-message",
+            table(&[
+                ("x-delayed-type", text("x-consistent-hash")),
+                ("hash-property", text("app_id")),
+            ]),
+            "Unsupported property: app_id",
+        ),
+    ];
+    for (kind, arguments, expected) in declares {
+        let refused = declare_with(&link, "odd", kind, arguments).expect_err(expected);
+        assert_eq!(
+            refused.to_string(),
+            format!("PRECONDITION_FAILED - {expected}")
+        );
+    }
+    let delayed = table(&[("x-delayed-type", text("topic"))]);
+    declare_with(&link, "delayed", "x-delayed-message", delayed).expect("declared");
+    declare_with(&link, "ch", "x-consistent-hash", table(&[])).expect("declared");
+    declare_with(&link, "lr", "x-local-random", table(&[])).expect("declared");
+    declare_with(&link, "h", "headers", table(&[])).expect("declared");
+    let matches = |value| table(&[("x-match", value)]);
+    for (exchange, key, arguments, expected) in [
+        (
+            "ch",
+            "0",
+            table(&[]),
+            "The binding key must be greater than 0",
+        ),
+        (
+            "ch",
+            "a",
+            table(&[]),
+            "The binding key must be an integer: <<\"a\">>",
+        ),
+        (
+            "lr",
+            "k",
+            table(&[]),
+            "Non empty binding 'k' key not permitted",
+        ),
+        (
+            "h",
+            "",
+            matches(text("bogus")),
+            "Invalid x-match field value <<\"bogus\">>; expected all, any, all-with-x, or \
+             any-with-x",
+        ),
+        (
+            "h",
+            "",
+            matches(Value::U8(1)),
+            "Invalid x-match field type unsignedbyte (value 1); expected longstr",
+        ),
+        (
+            "delayed",
+            "#.#.#",
+            table(&[]),
+            "Topic binding key '#.#.#' uses 3 '#' wildcards, at most 2 are allowed",
+        ),
+    ] {
+        let wish = BindQueue {
+            arguments,
+            ..wish("q", exchange, key, Form::Dotted)
+        };
+        let refused = link.queue_bind(&wish).expect_err(expected);
+        assert_eq!(
+            refused.to_string(),
+            format!("PRECONDITION_FAILED - {expected}")
+        );
+    }
+    let refused = link.exchange_bind("h", "lr", b"", Table::new());
+    assert_eq!(
+        &*refused.expect_err("no queue").text,
+        "Destination not found"
+    );
+}
+
+/// A hash or a throw that meets no binding is a message that matches nothing.
+#[test]
+fn a3_every_kind_has_an_alternate() {
+    let link = link();
+    declare(&link, "q");
+    assert!(bind(&link, "q", "amq.fanout", "", Form::Dotted));
+    for kind in crate::exchange::ExchangeKind::ALL {
+        let arguments = table(&[
+            (ALTERNATE, Value::from("amq.fanout")),
+            ("x-delayed-type", Value::from("direct")),
+        ]);
+        declare_with(&link, kind.name(), kind.name(), arguments).expect("declared");
+        let mut publisher = Publisher::default();
+        assert_eq!(
+            publisher.routed(&link, kind.name(), "k", Form::Dotted),
+            1,
+            "{kind:?}"
+        );
+    }
+}
+
+/// Each is looked at for each message.
+#[test]
+fn a3_an_exchange_that_hashes_has_so_many_bindings() {
+    let link = link();
+    declare_with(&link, "ch", "x-consistent-hash", table(&[])).expect("declared");
+    declare(&link, "q");
+    for weight in 1..=HASHED_BINDINGS_MAX {
+        assert!(bind(&link, "q", "ch", &weight.to_string(), Form::Dotted));
+    }
+    let one_more = (HASHED_BINDINGS_MAX + 1).to_string();
+    let refused = link.queue_bind(&wish("q", "ch", &one_more, Form::Dotted));
+    assert_eq!(
+        &*refused.expect_err("too many").text,
+        "exchange 'ch' has 10000 bindings already"
+    );
+    // The heaviest of them counts, once.
+    let mut publisher = Publisher::default();
+    assert_eq!(publisher.routed(&link, "ch", "k", Form::Dotted), 1);
+}
