@@ -39,6 +39,8 @@ use crate::watermark::{Wake, Watermark};
 #[derive(Default)]
 pub(super) struct Stream {
     log: Log,
+    /// No reader that waits at the end is before this.
+    served: u64,
     /// The journal will say when the next message is committed.
     awaits: bool,
 }
@@ -186,6 +188,10 @@ impl Queue {
             return;
         }
         let committed = self.committed(&stream.log);
+        // Mostly the journal is behind, and will tell.
+        if std::mem::replace(&mut stream.served, committed) == committed {
+            return;
+        }
         for _ in 0..consumers.open() {
             let Some(place) = consumers.next_open() else {
                 break;
@@ -374,6 +380,7 @@ impl Queue {
         {
             stream.awaits = false;
             let committed = self.committed(&stream.log);
+            stream.served = committed;
             for _ in 0..consumers.open() {
                 let Some(place) = consumers.next_open() else {
                     break;
