@@ -132,6 +132,18 @@ pub trait Journal: Send + Sync {
     /// and those that cannot be read, after a log line. Blocks on the disk.
     fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)>;
 
+    /// The same from the first on, until the messages have so many bytes; at least one is read.
+    /// Also says up to which number it has looked.
+    fn fetch_some(
+        &self,
+        queue: u64,
+        seqs: Range<u64>,
+        _bytes_max: u64,
+    ) -> (Vec<(u64, Message)>, u64) {
+        let end = seqs.end;
+        (self.fetch(queue, seqs), end)
+    }
+
     /// How it is, for people and alarms.
     fn condition(&self) -> Condition {
         Condition::default()
@@ -178,6 +190,16 @@ pub(crate) struct Door {
     pub(crate) timers: Arc<Timers>,
     /// Where dead letters find their exchange.
     pub(crate) vhost: Weak<VHost>,
+}
+
+impl Door {
+    /// The mark that acknowledgements of what is written to the journal wait for.
+    pub(crate) fn mark(&self) -> &Arc<Watermark> {
+        match self.durability {
+            Durability::Group => self.journal.watermark(),
+            Durability::Interval | Durability::None => self.journal.written(),
+        }
+    }
 }
 
 /// A journal for a broker whose messages live as long as its process: everything is as durable as

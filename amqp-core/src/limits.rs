@@ -112,6 +112,38 @@ pub const METADATA_BYTES_MAX: usize = 64 * 1_024;
 /// Bytes that a permission's compiled pattern may take.
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a stream's newest messages that are held for its readers; twice as many before some
+/// are left to the journal.
+pub const STREAM_TAIL_BYTES: u64 = 1024 * 1024;
+
+/// Messages of a stream that one reader has read ahead from the journal.
+pub const STREAM_PIECE_MESSAGES_MAX: u64 = 512;
+
+/// Bytes of them, if there is more than one.
+pub const STREAM_PIECE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Pieces that one reader gets in a row; then it is others' turn.
+pub const STREAM_PIECES_PER_PULL: u32 = 16;
+
+/// Segments that a stream counts its messages in; of a stream that would have more they are
+/// larger: 160 KiB of memory.
+pub const STREAM_SEGMENTS_MAX: usize = 4_096;
+
+/// Bytes of a stream's segment where `x-stream-max-segment-size-bytes` is not given, and at most:
+/// RabbitMQ's.
+pub const STREAM_SEGMENT_BYTES: u64 = 500_000_000;
+/// See [`STREAM_SEGMENT_BYTES`].
+pub const STREAM_SEGMENT_BYTES_MAX: u64 = 3_000_000_000;
+
+/// Messages given up by retention that a publisher settles in the journal.
+pub const STREAM_SWEPT_AT_ONCE: u64 = 256;
+
+/// The same for a timer, if nobody publishes.
+pub const STREAM_SWEPT_LATER: u64 = 4_096;
+
+/// Values that one reader of a stream may filter for.
+pub const STREAM_FILTERS_MAX: usize = 1_024;
+
 /// Bytes of the journal that a publisher may be ahead of the disk; more is not read from it until
 /// the disk has half of that.
 pub const LEAD_BYTES_MAX: u64 = 64 * 1_024 * 1_024;

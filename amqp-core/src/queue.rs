@@ -16,6 +16,7 @@ mod losses;
 mod policies;
 mod ready;
 mod settle;
+mod stream;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,8 @@ pub use dispatch::Taken;
 pub use losses::Losses;
 use ready::Ready;
 pub use settle::{Settle, Unacked};
+use stream::Stream;
+pub use stream::StreamReader;
 
 /// What a declaration says about a queue.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +70,8 @@ pub struct Queue {
     name: Box<str>,
     auto_delete: bool,
     direct: bool,
+    /// It keeps what it gives: see [`stream`].
+    is_stream: bool,
     exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
@@ -91,6 +96,8 @@ struct State {
     consumers: Consumers,
     /// Taken from the first message on that had to wait.
     ready: Option<Box<Ready>>,
+    /// What a stream has instead.
+    stream: Option<Box<Stream>>,
     /// The bindings that lead here, without the default exchange's.
     bindings: BindingSet,
     /// Only queues with arguments pay for them, and only once if they are alike.
@@ -102,6 +109,12 @@ impl State {
     fn table(&self) -> Table {
         let table = self.given.as_ref().map(|given| given.table.clone());
         table.unwrap_or_default()
+    }
+
+    /// How many messages are there for who comes now.
+    fn messages(&self) -> u64 {
+        let stream = self.stream.as_ref();
+        stream.map_or(self.waiting() as u64, |stream| stream.len())
     }
 
     /// How many messages are ready.
@@ -223,11 +236,15 @@ impl Queue {
         door: Option<&Arc<Door>>,
         now: Time,
     ) -> Self {
+        let is_stream = given
+            .as_ref()
+            .is_some_and(|given| given.effective.kind == QueueKind::Stream);
         Self {
             id,
             name: name.into(),
             auto_delete: properties.auto_delete,
             direct: properties.direct,
+            is_stream,
             // The first connection has number 1.
             exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
@@ -237,6 +254,7 @@ impl Queue {
             state: Mutex::new(State {
                 unused_since: now,
                 given,
+                stream: is_stream.then(Box::default),
                 ..State::default()
             }),
         }
@@ -271,6 +289,12 @@ impl Queue {
         let state = self.state.lock();
         let terms = state.terms();
         terms.kind == QueueKind::Quorum && terms.single_active_consumer
+    }
+
+    /// Whether it keeps what it gives.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.is_stream
     }
 
     /// Listed as durable.
@@ -345,7 +369,8 @@ impl Queue {
     #[must_use]
     pub fn counts(&self) -> (u32, u32) {
         let state = self.state.lock();
-        (clamp(state.waiting()), clamp(state.consumers.len()))
+        let messages = u32::try_from(state.messages()).unwrap_or(u32::MAX);
+        (messages, clamp(state.consumers.len()))
     }
 
     /// Everything that listings tell.
@@ -363,10 +388,16 @@ impl Queue {
                 state.terms().kind.name()
             },
             arguments: state.table(),
-            ready: state.waiting() as u64,
+            ready: state.messages(),
             unacked: u64::from(state.unacked),
-            ready_bytes: state.ready_bytes(),
-            paged: state.ready.as_ref().map_or(0, |ready| ready.paged()) as u64,
+            ready_bytes: match &state.stream {
+                Some(stream) => stream.bytes(),
+                None => state.ready_bytes(),
+            },
+            paged: match &state.stream {
+                Some(stream) => stream.paged(),
+                None => state.ready.as_ref().map_or(0, |ready| ready.paged()) as u64,
+            },
             consumers: state.consumers.len() as u64,
             losses: state.losses.clone(),
             delivered: state.delivered,
@@ -393,6 +424,9 @@ impl Queue {
     /// Leaves what the journal has there, but for the first few; says how many messages that were.
     pub(crate) fn page_out(&self) -> usize {
         let mut state = self.state.lock();
+        if self.is_stream {
+            return self.page_out_stream(&mut state);
+        }
         let ready = state.ready.as_mut();
         ready.map_or(0, |ready| ready.page_out(self, Keep::LITTLE))
     }
@@ -424,6 +458,9 @@ impl Queue {
     /// What the journal had when the broker started: each counts as delivered before.
     pub(crate) fn restore(&self, messages: Vec<Stretch>) {
         let mut state = self.state.lock();
+        if self.is_stream {
+            return Self::restore_stream(&mut state, &messages);
+        }
         state.next_seq = messages.last().map_or(0, Stretch::end);
         if !messages.is_empty() {
             let max = state.terms().max_priority.unwrap_or_default();
@@ -496,7 +533,7 @@ impl Queue {
     pub(crate) fn retire(&self, when: impl FnOnce(&Conditions) -> bool) -> Option<Retired> {
         let mut state = self.state.lock();
         let conditions = Conditions {
-            ready: state.waiting(),
+            ready: usize::try_from(state.messages()).unwrap_or(usize::MAX),
             consumers: state.consumers.len(),
             unused_since: state.unused_since,
             bindings: state.bindings.len(),
@@ -508,7 +545,11 @@ impl Queue {
         state.deleted = true;
         Some(Retired {
             armed: state.armed.is_some(),
-            ready: clamp(state.ready.take().map_or(0, |ready| ready.len())),
+            ready: {
+                let messages = u32::try_from(state.messages()).unwrap_or(u32::MAX);
+                (state.ready, state.stream) = (None, None);
+                messages
+            },
             losses: std::mem::take(&mut state.losses),
             consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),
@@ -544,6 +585,9 @@ impl Queue {
         let mut state = self.state.lock();
         if state.armed.is_some_and(|armed| armed.get() <= turn.now.0) {
             state.armed = None;
+        }
+        if self.is_stream {
+            return self.ring_stream(&mut state, turn.now);
         }
         self.retry_undelivered(&mut state, turn);
         self.watch_head(&mut state, turn);

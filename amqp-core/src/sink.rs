@@ -122,6 +122,10 @@ pub trait Sink: Wake {
     /// Encodes the delivery, or says why not. Never blocks and never calls the core.
     fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome;
 
+    /// There is more for a consumer that nobody hands on: its owner is to call [`Queue::pull`] for
+    /// it, soon and with no lock held. Only those who read streams hear of it.
+    fn again(&self, _consumer: u64) {}
+
     /// The consumer's queue is gone: nothing more will come from it. May be called with no lock
     /// held.
     fn cancelled(&self, consumer: u64);

@@ -14,7 +14,7 @@ use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
 use crate::exchange::{Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route};
 use crate::field::Table;
-use crate::journal::{Door, Durability};
+use crate::journal::Door;
 use crate::limits;
 use crate::message::MessageRef;
 use crate::names::Queues;
@@ -135,10 +135,7 @@ impl VHost {
 
     /// The mark that acknowledgements of this vhost wait for.
     pub(crate) fn mark(&self) -> &Arc<Watermark> {
-        match self.door.durability {
-            Durability::Group => self.door.journal.watermark(),
-            Durability::Interval | Durability::None => self.door.journal.written(),
-        }
+        self.door.mark()
     }
 
     /// The vhost's name.

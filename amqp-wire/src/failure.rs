@@ -82,17 +82,17 @@ impl Failure {
     /// A method frame whose payload is no method of a client.
     pub(crate) fn bad_method(error: MethodError, frame: &Frame<'_>) -> Self {
         let arguments = frame.payload.get(4..).unwrap_or_default();
-        let (code, text) = match error {
+        let text = match error {
             MethodError::Unknown { .. } | MethodError::WrongDirection { .. } => {
-                (ReplyCode::CommandInvalid, "unimplemented method".to_owned())
+                "unimplemented method".to_owned()
             }
             MethodError::Malformed {
                 reason: Malformation::Truncated | Malformation::TrailingBytes,
                 ..
-            } => (ReplyCode::FrameError, cannot_decode(arguments)),
-            MethodError::Malformed { .. } => (ReplyCode::SyntaxError, error.to_string()),
+            } => cannot_decode(arguments),
+            MethodError::Malformed { .. } => error.to_string(),
         };
-        Self::new(code, text, error.id())
+        Self::new(error.reply_code(), text, error.id())
     }
 
     /// A content header that cannot be read.

@@ -133,6 +133,11 @@ impl MethodError {
     pub fn reply_code(self) -> ReplyCode {
         match self {
             Self::Unknown { .. } | Self::WrongDirection { .. } => ReplyCode::CommandInvalid,
+            // RabbitMQ's code for arguments that are too short or too long.
+            Self::Malformed {
+                reason: Malformation::Truncated | Malformation::TrailingBytes,
+                ..
+            } => ReplyCode::FrameError,
             Self::Malformed { .. } => ReplyCode::SyntaxError,
         }
     }

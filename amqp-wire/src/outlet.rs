@@ -118,6 +118,18 @@ impl Consumer {
     }
 }
 
+impl State {
+    /// A consumer is to be pulled for when it has credit and there is room.
+    fn starve(&mut self, key: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&key)
+            && let Some(window) = self.windows.get_mut(&consumer.channel)
+            && !std::mem::replace(&mut consumer.starved, true)
+        {
+            window.starved.push(key);
+        }
+    }
+}
+
 impl Outlet {
     /// The outlet of a stream that was accepted at `now`.
     pub(crate) fn new(accepted: Accepted, now: Time) -> Arc<Self> {
@@ -239,6 +251,13 @@ impl Outlet {
     /// Forgets a consumer; its unacknowledged deliveries stay.
     pub(crate) fn remove_consumer(&self, key: u64) -> Option<Consumer> {
         self.state.lock().consumers.remove(&key)
+    }
+
+    /// Whether a channel has such a limit.
+    pub(crate) fn has_limit(&self, channel: u16) -> bool {
+        let state = self.state.lock();
+        let window = state.windows.get(&channel);
+        window.is_some_and(Window::has_limit)
     }
 
     /// `basic.qos` with global: how many deliveries to a channel may wait; 0 is any number.
@@ -399,6 +418,15 @@ impl Sink for Outlet {
             settled,
             wake: self.doorbell.press(),
         }
+    }
+
+    fn again(&self, consumer: u64) {
+        {
+            let mut state = self.state.lock();
+            state.starve(consumer);
+            state.seen.room = true;
+        }
+        self.doorbell.press_and_ring();
     }
 
     fn cancelled(&self, consumer: u64) {

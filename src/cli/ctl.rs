@@ -85,6 +85,16 @@ fn subcommand(spec: &Spec) -> Command {
         }
         command = command.arg(arg);
     }
+    // What some call it.
+    command = match spec.name {
+        "enable_vhost_deletion_protection" => {
+            command.alias("enable_vhost_deletion_protection_marker")
+        }
+        "disable_vhost_deletion_protection" => {
+            command.alias("disable_vhost_deletion_protection_marker")
+        }
+        _ => command,
+    };
     for choice in spec.options {
         let mut arg = Arg::new(choice.long)
             .long(choice.long)

@@ -414,6 +414,15 @@ impl Journal for JournalFile {
         reader::fetch(&self.shared, &self.origins, queue, seqs)
     }
 
+    fn fetch_some(
+        &self,
+        queue: u64,
+        seqs: Range<u64>,
+        bytes_max: u64,
+    ) -> (Vec<(u64, Message)>, u64) {
+        reader::fetch_some(&self.shared, &self.origins, queue, seqs, bytes_max)
+    }
+
     fn condition(&self) -> Condition {
         let (bytes, files) = {
             let segments = self.shared.segments.lock();

@@ -29,5 +29,6 @@ mod second_client;
 mod sessions;
 mod start;
 mod store;
+mod streams;
 mod survive;
 mod transactions;

@@ -17,8 +17,7 @@ exports.expect = (what, got, want) => {
   try {
     assert.deepStrictEqual(got, want);
   } catch (error) {
-    error.message = `${what}: ${error.message}`;
-    throw error;
+    throw new Error(`${what}: ${error.message}`);
   }
 };
 
@@ -54,9 +53,13 @@ exports.Inbox = class {
   }
 };
 
-/** Runs the checks in order; the first failure ends the process with 1. */
-exports.run = async (checks) => {
+/**
+ * Runs the checks in order and ends the process: 0 when all held, 1 at the first failure. With
+ * `goOn` the rest runs after a failure as well, so that one run tells all of them.
+ */
+exports.run = async (checks, goOn = false) => {
   const wanted = process.argv.slice(2);
+  let failed = 0;
   for (const check of checks) {
     if (wanted.length > 0 && !wanted.includes(check.name)) continue;
     let timer;
@@ -67,10 +70,13 @@ exports.run = async (checks) => {
       await Promise.race([check(), late]);
     } catch (error) {
       console.log(`FAIL: ${check.name}: ${error.stack}`);
-      process.exit(1);
+      failed += 1;
+      if (!goOn) break;
+      continue;
+    } finally {
+      clearTimeout(timer);
     }
-    clearTimeout(timer);
     console.log(`ok: ${check.name.replace(/([A-Z0-9]+)/g, " $1").toLowerCase()}`);
   }
-  process.exit(0);
+  process.exit(failed > 0 ? 1 : 0);
 };

@@ -63,8 +63,12 @@ def unique(prefix):
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
 
-def run(checks):
-    """Runs the checks in order and ends the process: 0 when all held, 1 at the first failure."""
+def run(checks, go_on=False):
+    """Runs the checks in order and ends the process: 0 when all held, 1 at the first failure.
+
+    With `go_on` the rest runs after a failure as well, so that one run tells all of them.
+    """
+    failed = 0
     wanted = sys.argv[1:]
     known = {check.__name__: check for check in checks}
     for name in wanted:
@@ -81,9 +85,12 @@ def run(checks):
                 import traceback
 
                 traceback.print_exc(file=sys.stdout)
-            end(1)
-        print(f"ok: {name.replace('_', ' ')}", flush=True)
-    end(0)
+            failed += 1
+            if not go_on:
+                break
+        else:
+            print(f"ok: {name.replace('_', ' ')}", flush=True)
+    end(1 if failed else 0)
 
 
 def end(code):

@@ -1,22 +1,27 @@
 //! `cargo xtask interop`: builds the broker, starts it, and drives other projects' clients at it.
+//! With `--suites` it runs the test suites that those clients carry. docs/interop.md has both.
 //!
 //! Owns the list of scripts and the verdict. It never skips: what is missing is installed, said so,
 //! or a failure: the script that connects from another host makes a network namespace, which takes
 //! root. It ends only processes that it started.
 
 mod broker;
+mod rabbitmq;
+mod redis;
 mod script;
+mod suites;
 mod toolbox;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
-use broker::Broker;
+use broker::{Broker, Peer};
 use script::{SCRIPTS, Script};
 use toolbox::Toolbox;
 
-use crate::leveret;
+use crate::{interrupt, leveret};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -24,12 +29,25 @@ pub(crate) struct Options {
     /// Runs every script instead of the smoke.
     #[arg(long)]
     all: bool,
-    /// Runs only the script of this name, and shows all that it prints.
+    /// Runs other projects' own test suites against RabbitMQ and this build, and compares.
+    #[arg(long, conflicts_with_all = ["all", "peer", "keep"])]
+    suites: bool,
+    /// Runs only the script, or with --suites the suite, of this name; a script's output is shown.
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     only: Option<String>,
+    /// Runs the scripts that know nothing of Leveret against another broker, to judge the scripts.
+    #[arg(long, value_enum, default_value_t = Target::Leveret)]
+    peer: Target,
     /// Keeps the broker's data directory and log, and prints where they are.
     #[arg(long)]
     keep: bool,
+}
+
+/// What the scripts are run against.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    Leveret,
+    Rabbitmq,
 }
 
 /// Runs the chosen scripts one after another against one broker; the verdict is the exit code.
@@ -37,11 +55,21 @@ pub(crate) struct Options {
 /// # Errors
 /// When the broker does not build or start, or a tool cannot be installed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    interrupt::watch()?;
+    if options.suites {
+        return suites::run(options.only.as_deref());
+    }
     let root = leveret::root()?;
     let scripts = chosen(options)?;
     let toolbox = Toolbox::prepare(&root, &scripts)?;
-    let binary = leveret::build(&root, "leveret", "leveret")?;
-    let broker = Broker::start(&root, &binary)?;
+    let peer = match options.peer {
+        Target::Leveret => Peer::Leveret(leveret::build(&root, "leveret", "leveret")?),
+        Target::Rabbitmq => {
+            rabbitmq::install()?;
+            Peer::RabbitMq
+        }
+    };
+    let broker = Broker::start(&root, &peer)?;
     let mut failed = run_all(&scripts, &toolbox, &broker, options.only.is_some())?;
     let passed = scripts.len() - failed;
     if failed > 0 {
@@ -88,14 +116,16 @@ fn run_all(scripts: &[&Script], toolbox: &Toolbox, broker: &Broker, told: bool) 
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static Script>> {
+    let fits = |script: &Script| script.portable || options.peer == Target::Leveret;
     let Some(name) = &options.only else {
         return Ok(SCRIPTS
             .iter()
-            .filter(|script| options.all || script.smoke)
+            .filter(|script| fits(script) && (options.all || script.smoke))
             .collect());
     };
     match SCRIPTS.iter().find(|script| script.name == name.as_str()) {
-        Some(script) => Ok(vec![script]),
+        Some(script) if fits(script) => Ok(vec![script]),
+        Some(_) => bail!("{name} is about Leveret's own commands and answers"),
         None => {
             let names: Vec<_> = SCRIPTS.iter().map(|script| script.name).collect();
             bail!("no script called {name}; there are {}", names.join(", "));

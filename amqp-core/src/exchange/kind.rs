@@ -75,8 +75,14 @@ impl ExchangeKind {
     /// # Errors
     /// 406 for one that nobody knows.
     pub(crate) fn find(name: &str) -> Result<Self, Refusal> {
-        Self::named(name)
-            .ok_or_else(|| Refusal::precondition(format!("unknown exchange type '{name}'")))
+        Self::named(name).ok_or_else(|| {
+            let why = if name.is_empty() {
+                "invalid"
+            } else {
+                "unknown"
+            };
+            Refusal::precondition(format!("{why} exchange type '{name}'"))
+        })
     }
 }
 

@@ -76,13 +76,13 @@ impl Link {
                 &with_kind
             }
         };
+        if let Some(held) = self.vhost.queue(name) {
+            return self.declared_before(turn, held, wish);
+        }
         crate::records::check_arguments(&wish.properties.arguments)?;
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         self.check_dead_letters(name, &parsed)?;
-        if let Some(held) = self.vhost.queue(name) {
-            return self.declared_before(turn, held, wish, parsed.kind);
-        }
-        self.check_kind(name, wish, parsed.kind)?;
+        self.check_kind(name, wish, &parsed)?;
         if name.starts_with("amq.") && !wish.name.is_empty() {
             return Err(Refusal::reserved_name(Resource::Queue, name));
         }
@@ -140,7 +140,7 @@ impl Link {
         // Queues are added with the lock held: nobody comes in between.
         if let Some(held) = self.vhost.queue(name) {
             drop(recording);
-            return self.declared_before(turn, held, wish, kind);
+            return self.declared_before(turn, held, wish);
         }
         if queue.journaled() {
             // Before anybody finds it: what is published to it waits for this record.
@@ -149,7 +149,7 @@ impl Link {
         match self.vhost.add_queue(queue) {
             Err(held) => {
                 drop(recording);
-                self.declared_before(turn, held, wish, kind)
+                self.declared_before(turn, held, wish)
             }
             Ok(queue) => {
                 drop(recording);
@@ -201,8 +201,9 @@ impl Link {
         &self,
         name: &str,
         wish: &DeclareQueue<'_>,
-        kind: QueueKind,
+        asked: &QueueArguments,
     ) -> Result<(), Refusal> {
+        let kind = asked.kind;
         if kind == QueueKind::Classic {
             return Ok(());
         }
@@ -217,7 +218,11 @@ impl Link {
             (wish.exclusive, "exclusive-owner"),
             (!wish.properties.durable, "non-durable"),
         ];
+        let segment_bytes = asked.segment_bytes.unwrap_or_default();
         match wrong.into_iter().find(|(is_so, _)| *is_so) {
+            None if segment_bytes > limits::STREAM_SEGMENT_BYTES_MAX => Err(Refusal::precondition(
+                "Exceeded max value for x-stream-max-segment-size-bytes",
+            )),
             None => Ok(()),
             Some((_, property)) => Err(Refusal::precondition(format!(
                 "invalid property '{property}' for queue '{name}' in vhost '{}'",
@@ -231,7 +236,6 @@ impl Link {
         turn: &Turn,
         queue: Arc<Queue>,
         wish: &DeclareQueue<'_>,
-        kind: QueueKind,
     ) -> Result<Declared, Refusal> {
         let (name, vhost) = (queue.name(), self.vhost.name());
         let mine = queue.exclusive_owner() == Some(self.connection);
@@ -256,11 +260,12 @@ impl Link {
             return Err(differs("auto_delete", received, current));
         }
         let held_kind = queue.kind();
+        let kind = QueueArguments::kind_asked(&wanted.arguments);
         for key in QueueArguments::compared(held_kind) {
             let (wanted, held) = (wanted.arguments.lookup(key), current.arguments.lookup(key));
             // Who does not say which kind means any classic one.
             let same = match key {
-                "x-queue-type" => kind == held_kind,
+                "x-queue-type" => kind == Some(held_kind),
                 _ => same(wanted, held),
             };
             if !same {
@@ -291,6 +296,7 @@ impl Link {
             return Ok(0);
         }
         let queue = self.usable_queue(name)?;
+        self.check_conditions(&queue, if_unused, if_empty)?;
         let mut refused = None;
         let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
             if if_empty && held.ready > 0 {
@@ -311,6 +317,28 @@ impl Link {
         Ok(messages)
     }
 
+    /// RabbitMQ deletes what is replicated there without asking what is in it or who uses it.
+    fn check_conditions(
+        &self,
+        queue: &Queue,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(), Refusal> {
+        let kind = queue.kind();
+        let flag = match (kind, if_unused, if_empty) {
+            (QueueKind::Classic, ..) | (_, false, false) => return Ok(()),
+            (_, true, _) => "if-unused",
+            (_, false, true) => "if-empty",
+        };
+        Err(Refusal::not_implemented(format!(
+            "cannot delete queue '{}' in vhost '{}'. queue.delete operations with {flag} flag \
+             set are not supported by {} queues",
+            queue.name(),
+            self.vhost.name(),
+            kind.name()
+        )))
+    }
+
     /// Deletes exactly this queue, if it is still there: for those who made it themselves.
     pub fn queue_drop(&self, queue: &Arc<Queue>) {
         self.broker.delete_queue_when(&self.vhost, queue, |_| true);
@@ -328,7 +356,14 @@ impl Link {
     /// 403, 404, 405.
     pub fn queue_purge(&self, name: &str) -> Result<u32, Refusal> {
         self.check(Permission::Read, Resource::Queue, name)?;
-        Ok(self.usable_queue(name)?.purge())
+        let queue = self.usable_queue(name)?;
+        if queue.is_stream() {
+            return Err(Refusal::not_implemented(format!(
+                "queue.purge not supported by stream queues queue '{name}' in vhost '{}'",
+                self.vhost.name()
+            )));
+        }
+        Ok(queue.purge())
     }
 
     /// Sets or clears a queue's `x-expires`, as the session that owns it demands; it counts from
@@ -416,9 +451,10 @@ pub(super) fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
 }
 
 fn plain(value: &Value) -> String {
-    match (value.as_integer(), value.as_str()) {
-        (Some(number), _) => format!("'{number}'"),
-        (None, Some(text)) => format!("'{text}'"),
+    match (value, value.as_integer(), value.as_str()) {
+        (Value::Bool(flag), ..) => format!("'{flag}'"),
+        (_, Some(number), _) => format!("'{number}'"),
+        (_, None, Some(text)) => format!("'{text}'"),
         _ => format!("'{value:?}'"),
     }
 }

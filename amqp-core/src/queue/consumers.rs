@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::Queue;
+use super::{Queue, QueueKind, StreamReader};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -36,6 +36,10 @@ pub struct Consumer {
     pub prefetch: u32,
     /// `x-priority`: who has a higher one comes first.
     pub priority: i32,
+    /// Its channel has a window for all its consumers together.
+    pub limited: bool,
+    /// What it asks of a stream; of other queues it must not.
+    pub stream: Option<Box<StreamReader>>,
     /// Who takes the deliveries.
     pub sink: Arc<dyn Sink>,
     /// The place in the order of arrival.
@@ -58,6 +62,8 @@ impl Consumer {
             exclusive: false,
             prefetch: 0,
             priority: 0,
+            limited: false,
+            stream: None,
             sink,
             joined: 0,
             blocked: true,
@@ -206,6 +212,27 @@ impl Consumers {
         }
         let ring = self.rings().nth(place.ring as usize)?;
         ring.list.get(place.place as usize)
+    }
+
+    pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut Consumer> {
+        let ring = self.ring_mut(place.ring as usize)?;
+        ring.list.get_mut(place.place as usize)
+    }
+
+    /// A connection's consumer of a queue without priorities.
+    pub(super) fn find_mut(&mut self, connection: u64, key: u64) -> Option<&mut Consumer> {
+        let ring = self.ring_mut(0)?;
+        let place = ring.find(connection, key)?;
+        ring.list.get_mut(place)
+    }
+
+    /// The same, to get nothing for the time being.
+    pub(super) fn hold(&mut self, connection: u64, key: u64) {
+        if let Some(ring) = self.ring_mut(0)
+            && let Some(place) = ring.find(connection, key)
+        {
+            ring.block(place);
+        }
     }
 
     /// All of them, as the queue ends.
@@ -513,10 +540,16 @@ impl Queue {
     /// Adds a consumer; it gets nothing until [`Self::pull`].
     pub(crate) fn add_consumer(
         &self,
-        consumer: Consumer,
+        mut consumer: Consumer,
         vhost: &str,
         now: Time,
     ) -> Result<(), Refusal> {
+        if self.is_stream() {
+            self.check_reader(&consumer, vhost)?;
+            self.begin_reader(consumer.stream.get_or_insert_default());
+        } else if let Some(asked) = &consumer.stream {
+            return Err(asked.foreign(self.name(), vhost, self.kind()));
+        }
         let mut state = self.state.lock();
         if state.deleted {
             return Err(Refusal::not_found(
@@ -525,9 +558,16 @@ impl Queue {
                 vhost,
             ));
         }
+        if consumer.limited && state.terms().kind == QueueKind::Quorum {
+            return Err(Refusal::not_implemented(format!(
+                "queue '{}' in vhost '{vhost}' does not support global qos",
+                self.name()
+            )));
+        }
         let single = state.terms().single_active_consumer;
         let alone = state.consumers.is_empty() && !single;
-        if state.consumers.is_exclusive() || (consumer.exclusive && !alone) {
+        let may_be_refused = !self.is_stream();
+        if may_be_refused && (state.consumers.is_exclusive() || (consumer.exclusive && !alone)) {
             return Err(Refusal::new(
                 ReplyCode::AccessRefused,
                 format!(

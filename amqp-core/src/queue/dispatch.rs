@@ -38,7 +38,7 @@ impl<'a> Publication<'a> {
     }
 
     /// The message as something to keep: made once for all who want it.
-    fn share(&mut self, turn: &mut Turn) -> Message {
+    pub(super) fn share(&mut self, turn: &mut Turn) -> Message {
         let message = &self.message;
         self.held
             .get_or_insert_with(|| message.to_message(&mut turn.scratch))
@@ -49,6 +49,9 @@ impl<'a> Publication<'a> {
 impl Queue {
     /// Takes a message: to a consumer with credit if there is one, else to the end of the list.
     pub(crate) fn offer(self: &Arc<Self>, turn: &mut Turn, what: &mut Publication<'_>) {
+        if self.is_stream {
+            return self.append(turn, what);
+        }
         let mut state = self.state.lock();
         if state.deleted {
             return;
@@ -240,6 +243,9 @@ impl Queue {
 
     /// The consumer has credit again, or is new: it gets what is ready.
     pub fn pull(self: &Arc<Self>, turn: &mut Turn, connection: u64, key: u64) {
+        if self.is_stream {
+            return self.pull_reader(turn, connection, key);
+        }
         let mut state = self.state.lock();
         if state.consumers.unblock(connection, key) {
             self.dispatch(&mut state, turn);
@@ -269,13 +275,16 @@ impl Queue {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
                 failures: state.failures(&entry),
-                remaining: super::clamp(state.waiting()),
+                remaining: 0,
                 message: entry.message,
             });
             break;
         }
         self.forget(&gone);
         self.watch_head(&mut state, turn);
+        if let Some(taken) = &mut taken {
+            taken.remaining = super::clamp(state.waiting());
+        }
         taken
     }
 

@@ -6,6 +6,7 @@ mod limits;
 mod policies;
 mod restart;
 mod rig;
+mod streams;
 
 use rig::{Rig, long, text};
 

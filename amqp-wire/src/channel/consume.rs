@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use leveret_core::queue::{Consumer, Queue};
+use leveret_core::queue::{Consumer, Queue, StreamReader};
 use leveret_core::refusal::Refusal;
 use leveret_core::sink::Sink;
 use leveret_core::turn::Turn;
@@ -66,8 +66,11 @@ impl Channel {
         }
         let tag = self.new_tag(session, method.consumer_tag)?;
         let asked = Asked::of(session, &name, method)?;
+        let vhost = session.link.vhost().name();
+        let stream = StreamReader::asked(method.arguments, &name, vhost, turn.now)?;
         let (key, mut consumer) = self.new_consumer(session, &tag, method);
         consumer.priority = asked.priority;
+        consumer.stream = stream;
         let queue = match session.link.consume(turn, &name, consumer) {
             Ok(queue) => queue,
             Err(refusal) => {
@@ -118,7 +121,8 @@ impl Channel {
         let mut consumer = Consumer::new(key, session.link.connection(), Arc::clone(tag), sink);
         consumer.no_ack = method.no_ack;
         consumer.exclusive = method.exclusive;
-        consumer.prefetch = prefetch.into();
+        consumer.prefetch = self.prefetch.into();
+        consumer.limited = session.outlet.has_limit(self.id);
         (key, consumer)
     }
 
@@ -235,10 +239,7 @@ impl Asked {
             let known = match name {
                 b"x-priority" => "x-priority",
                 b"x-consumer-timeout" => "x-consumer-timeout",
-                _ => {
-                    check_served(name)?;
-                    continue;
-                }
+                _ => continue,
             };
             let value = value.to_value();
             let Some(number) = value.as_integer() else {
@@ -259,20 +260,3 @@ impl Asked {
         Ok(asked)
     }
 }
-
-/// Arguments that ask for what is not done are refused.
-fn check_served(name: &[u8]) -> Result<(), Refusal> {
-    let Some(known) = NOT_SERVED.iter().find(|known| known.as_bytes() == name) else {
-        return Ok(());
-    };
-    Err(Refusal::not_implemented(format!(
-        "consumer argument '{known}' is not served by this version"
-    )))
-}
-
-/// Arguments of `basic.consume` that RabbitMQ serves and this version does not.
-const NOT_SERVED: [&str; 3] = [
-    "x-stream-offset",
-    "x-stream-filter",
-    "x-stream-match-unfiltered",
-];

@@ -366,7 +366,11 @@ fn malformed() {
             Err(error @ MethodError::Malformed { id, reason }) => {
                 assert_eq!(reason, *expected, "{payload:02x?}");
                 assert_eq!(id.to_be_bytes(), payload[..4]);
-                assert_eq!(error.reply_code(), ReplyCode::SyntaxError);
+                let code = match reason {
+                    Malformation::Truncated | Malformation::TrailingBytes => ReplyCode::FrameError,
+                    _ => ReplyCode::SyntaxError,
+                };
+                assert_eq!(error.reply_code(), code);
             }
             other => panic!("{payload:02x?} gave {other:?}"),
         }

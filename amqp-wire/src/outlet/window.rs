@@ -89,6 +89,11 @@ impl Window {
         self.limit = limit;
     }
 
+    /// Whether all consumers share such a limit.
+    pub(crate) fn has_limit(&self) -> bool {
+        self.limit != 0
+    }
+
     /// Deliveries that wait for acknowledgement.
     pub(crate) fn unacked(&self) -> u32 {
         self.unacked

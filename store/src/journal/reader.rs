@@ -35,7 +35,36 @@ pub(super) fn fetch(
     queue: u64,
     seqs: Range<u64>,
 ) -> Vec<(u64, Message)> {
-    let (places, segments) = find(shared, queue, seqs);
+    let (places, segments) = find(shared, queue, seqs, u64::MAX);
+    read_all(shared, origins, &places, &segments)
+}
+
+/// See [`leveret_core::journal::Journal::fetch_some`].
+pub(super) fn fetch_some(
+    shared: &Shared,
+    origins: &[&'static dyn Origin],
+    queue: u64,
+    seqs: Range<u64>,
+    bytes_max: u64,
+) -> (Vec<(u64, Message)>, u64) {
+    let end = seqs.end;
+    let (places, segments) = find(shared, queue, seqs, bytes_max);
+    // Where it was cut, the rest is looked for the next time.
+    let bytes: u64 = places.iter().map(|(_, place)| u64::from(place.bytes)).sum();
+    let was_cut = bytes >= bytes_max;
+    let end = match places.last() {
+        Some((last, _)) if was_cut => last + 1,
+        _ => end,
+    };
+    (read_all(shared, origins, &places, &segments), end)
+}
+
+fn read_all(
+    shared: &Shared,
+    origins: &[&'static dyn Origin],
+    places: &[(u64, Place)],
+    segments: &BTreeMap<u64, Segment>,
+) -> Vec<(u64, Message)> {
     let mut found = Vec::with_capacity(places.len());
     let mut scratch = Vec::new();
     for group in places.chunk_by(|(_, one), (_, next)| one.segment == next.segment) {
@@ -68,15 +97,24 @@ pub(super) fn fetch(
     found
 }
 
-/// Where messages lie, and the files that they lie in: open, so that they can be read even when
-/// they are removed meanwhile.
+/// Where messages lie, the first ones up to so many bytes, and the files that they lie in: open, so
+/// that they can be read even when they are removed meanwhile.
 fn find(
     shared: &Shared,
     queue: u64,
     seqs: Range<u64>,
+    bytes_max: u64,
 ) -> (Vec<(u64, Place)>, BTreeMap<u64, Segment>) {
     let segments = shared.segments.lock();
-    let places = shared.state.lock().ledger.places(queue, seqs);
+    let mut places = shared.state.lock().ledger.places(queue, seqs);
+    let mut bytes = 0;
+    let some = places.iter().take_while(|(_, place)| {
+        let is_in = bytes < bytes_max;
+        bytes += u64::from(place.bytes);
+        is_in
+    });
+    let some = some.count();
+    places.truncate(some);
     let numbers = places.iter().map(|(_, place)| place.segment);
     let open = numbers
         .filter_map(|number| Some((number, segments.get(&number)?.clone())))

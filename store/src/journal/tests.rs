@@ -609,3 +609,67 @@ fn d3_failed_definitions_fail_what_waits_for_them() {
     assert!(!wait(&journal, appended.number));
     assert!(journal.fault().is_some());
 }
+
+/// FEATURES A9: a piece of a stream ends with its bytes, whatever the messages' sizes, and says
+/// where the next one begins.
+#[test]
+fn a9_a_piece_ends_with_its_bytes() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut last = 0;
+    for seq in 0..40 {
+        let size = if seq == 20 { 40_000 } else { 500 };
+        last = journal
+            .publish(slot(1, seq), &message(&vec![7; size]), None)
+            .number;
+        journal.publish(slot(2, seq), &message(b"between"), None);
+    }
+    assert!(wait(&journal, last));
+    journal.settle(1, &[3, 4, 5], None);
+    let (mut at, mut seen, mut pieces) = (0, Vec::new(), 0);
+    while at < 40 {
+        let (found, end) = journal.fetch_some(1, at..40, 2_000);
+        assert!(end > at && (found.len() <= 4 || end == 40), "{at} to {end}");
+        seen.extend(found.into_iter().map(|(seq, _)| seq));
+        (at, pieces) = (end, pieces + 1);
+    }
+    let expected: Vec<u64> = (0..40).filter(|seq| !(3..=5).contains(seq)).collect();
+    assert_eq!(seen, expected);
+    assert!((8..=16).contains(&pieces), "{pieces} pieces");
+}
+
+/// FEATURES A9: what a stream keeps is no waste: it lies where it was written, however much of it
+/// there is, and only what others leave behind is cleared away.
+#[test]
+fn a9_a_stream_is_not_copied() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut last = 0;
+    for seq in 0..1_000 {
+        last = journal
+            .publish(slot(1, seq), &message(&[1; 500]), None)
+            .number;
+        if seq % 4 == 0 {
+            journal.publish(slot(2, seq), &message(&[2; 500]), None);
+            journal.settle(2, &[seq], None);
+        }
+    }
+    assert!(wait(&journal, last));
+    let (first, _) = journal.fetch_some(1, 0..1, 1);
+    assert_eq!(first.len(), 1);
+    let bytes = journal.condition().bytes;
+    assert!(
+        bytes < 1_000 * 600 + 250 * 700,
+        "{bytes} bytes: nothing was copied"
+    );
+    assert!(last < 1_000 * 600 + 250 * 700, "{last} bytes were written");
+    // The oldest go, and their files with them.
+    journal.settle(1, &(0..900).collect::<Vec<_>>(), Some(Durability::Group));
+    let more = journal.publish(slot(1, 1_000), &message(b"more"), None);
+    assert!(wait(&journal, more.number));
+    drop(journal);
+    let journal = open(&disk);
+    let stretches = journal.recovered(1);
+    assert_eq!(stretches.first().map(|first| first.first), Some(900));
+    assert_eq!(stretches.last().map(|last| last.end()), Some(1_001));
+}

@@ -1,7 +1,7 @@
 //! The scripts under `xtask/interop` and how one is run and judged.
 //!
-//! Owns the list. A script prints `ok: <check>` for each check and ends with anything but 0 at its
-//! first failure; a script that checks nothing has failed.
+//! Owns the list. A script prints `ok: <check>` for each check that holds, and ends with anything
+//! but 0 if one does not; a script that checks nothing has failed.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -20,7 +20,9 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Node,
+    Php,
     Python,
+    Ruby,
 }
 
 /// One script.
@@ -32,6 +34,8 @@ pub(crate) struct Script {
     pub(crate) language: Language,
     /// Whether the smoke runs it.
     pub(crate) smoke: bool,
+    /// Whether it knows nothing of Leveret, so that RabbitMQ passes it as well.
+    pub(crate) portable: bool,
 }
 
 /// What came of a script.
@@ -43,33 +47,50 @@ pub(crate) struct Outcome {
 
 /// Every script, the smoke first.
 pub(crate) const SCRIPTS: &[Script] = &[
-    python("mosquitto", "mosquitto.py", true),
-    python("tutorials", "tutorials.py", true),
-    python("bridge", "bridge.py", true),
-    node("node_amqplib", "node_amqplib.js", true),
-    python("paho_v5", "paho_v5.py", true),
-    python("sessions", "sessions.py", false),
-    python("vhosts", "vhosts.py", false),
-    python("plugins", "plugins.py", false),
-    node("node_mqtt", "node_mqtt.js", false),
-    python("asyncio_clients", "asyncio_clients.py", false),
+    own("mosquitto", "mosquitto.py", Language::Python, true),
+    own("tutorials", "tutorials.py", Language::Python, true),
+    own("bridge", "bridge.py", Language::Python, true),
+    own("node_amqplib", "node_amqplib.js", Language::Node, true),
+    own("paho_v5", "paho_v5.py", Language::Python, true),
+    own("sessions", "sessions.py", Language::Python, false),
+    own("vhosts", "vhosts.py", Language::Python, false),
+    own("plugins", "plugins.py", Language::Python, false),
+    own("node_mqtt", "node_mqtt.js", Language::Node, false),
+    own(
+        "asyncio_clients",
+        "asyncio_clients.py",
+        Language::Python,
+        false,
+    ),
+    portable("pika", "pika_features.py", Language::Python),
+    portable("aio_pika", "aio_pika_features.py", Language::Python),
+    portable("kombu", "kombu_features.py", Language::Python),
+    portable("celery", "celery_features.py", Language::Python),
+    portable("amqplib", "node_amqplib_features.js", Language::Node),
+    portable("rascal", "rascal_features.js", Language::Node),
+    portable("bunny", "bunny_features.rb", Language::Ruby),
+    portable("php_amqplib", "php_amqplib_features.php", Language::Php),
 ];
 
-const fn python(name: &'static str, file: &'static str, smoke: bool) -> Script {
+/// A script about what Leveret says and does, some of it by its own commands.
+const fn own(name: &'static str, file: &'static str, language: Language, smoke: bool) -> Script {
     Script {
         name,
         file,
-        language: Language::Python,
+        language,
         smoke,
+        portable: false,
     }
 }
 
-const fn node(name: &'static str, file: &'static str, smoke: bool) -> Script {
+/// A script that RabbitMQ passes too.
+const fn portable(name: &'static str, file: &'static str, language: Language) -> Script {
     Script {
         name,
         file,
-        language: Language::Node,
-        smoke,
+        language,
+        smoke: false,
+        portable: true,
     }
 }
 

@@ -21,6 +21,18 @@ const DEBIAN: &[(&str, &str, Language)] = &[
     ("ip", "iproute2", Language::Python),
     ("node", "nodejs", Language::Node),
     ("npm", "npm", Language::Node),
+    ("ruby", "ruby-bunny", Language::Ruby),
+    ("php", "php-cli", Language::Php),
+];
+
+/// A library of Debian that the scripts need, by a file of it.
+const DEBIAN_LIBRARIES: &[(&str, &str, Language)] = &[
+    (
+        "/usr/share/php/PhpAmqpLib/autoload.php",
+        "php-amqplib",
+        Language::Php,
+    ),
+    ("/usr/share/doc/ruby-bunny", "ruby-bunny", Language::Ruby),
 ];
 
 /// Where the interpreters and their libraries are.
@@ -46,7 +58,7 @@ impl Toolbox {
         let needs = |language| chosen.iter().any(|script| script.language == language);
         install_missing(&needs)?;
         if needs(Language::Python) {
-            toolbox.install_python()?;
+            install_venv(&toolbox.venv, &toolbox.scripts.join("requirements.txt"))?;
         }
         if needs(Language::Node) {
             toolbox.install_node()?;
@@ -59,42 +71,14 @@ impl Toolbox {
         let mut command = match script.language {
             Language::Python => Command::new(self.venv.join("bin/python")),
             Language::Node => Command::new("node"),
+            Language::Php => Command::new("php"),
+            Language::Ruby => Command::new("ruby"),
         };
         command
             .arg(self.scripts.join(script.file))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("NODE_PATH", self.node.join("node_modules"));
         command
-    }
-
-    fn install_python(&self) -> Result<()> {
-        let wanted = self.scripts.join("requirements.txt");
-        let stamp = self.venv.join("installed-requirements.txt");
-        if same(&wanted, &stamp)? {
-            return Ok(());
-        }
-        println!("installing Python clients into {}", self.venv.display());
-        if !made_venv(&self.venv)? {
-            // Debian keeps `ensurepip` out of its python3.
-            debian::install(&["python3-venv"])?;
-            if !made_venv(&self.venv)? {
-                bail!("python3 -m venv {} fails", self.venv.display());
-            }
-        }
-        process::must(
-            Command::new(self.venv.join("bin/python"))
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                ])
-                .arg("--requirement")
-                .arg(&wanted),
-        )?;
-        fs::copy(&wanted, &stamp)?;
-        Ok(())
     }
 
     fn install_node(&self) -> Result<()> {
@@ -118,6 +102,34 @@ impl Toolbox {
     }
 }
 
+/// Makes a virtual environment with what a file requires, unless it has just that.
+///
+/// # Errors
+/// When an installation fails.
+pub(super) fn install_venv(venv: &Path, wanted: &Path) -> Result<()> {
+    let stamp = venv.join("installed-requirements.txt");
+    if same(wanted, &stamp)? {
+        return Ok(());
+    }
+    println!("installing Python packages into {}", venv.display());
+    if !made_venv(venv)? {
+        // Debian keeps `ensurepip` out of its python3.
+        debian::install(&["python3-venv"])?;
+        if !made_venv(venv)? {
+            bail!("python3 -m venv {} fails", venv.display());
+        }
+    }
+    process::must(
+        Command::new(venv.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet"])
+            .arg("--disable-pip-version-check")
+            .arg("--requirement")
+            .arg(wanted),
+    )?;
+    fs::copy(wanted, &stamp)?;
+    Ok(())
+}
+
 fn made_venv(venv: &Path) -> Result<bool> {
     let status = Command::new("python3")
         .args(["-m", "venv", "--clear"])
@@ -127,11 +139,18 @@ fn made_venv(venv: &Path) -> Result<bool> {
 }
 
 fn install_missing(needs: &impl Fn(Language) -> bool) -> Result<()> {
-    let mut missing: Vec<&str> = DEBIAN
+    let programs = DEBIAN
         .iter()
-        .filter(|(program, _, language)| needs(*language) && !process::exists(program))
+        .filter(|(program, ..)| !process::exists(program));
+    let libraries = DEBIAN_LIBRARIES
+        .iter()
+        .filter(|(file, ..)| !Path::new(file).exists());
+    let mut missing: Vec<&str> = programs
+        .chain(libraries)
+        .filter(|(_, _, language)| needs(*language))
         .map(|(_, package, _)| *package)
         .collect();
+    missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
         Ok(())

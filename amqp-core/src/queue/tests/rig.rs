@@ -1,7 +1,7 @@
 //! A broker without disk, one client, and readers that note what they get.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -47,8 +47,9 @@ pub(super) struct Got {
     pub(super) failures: u32,
     pub(super) headers: Table,
     pub(super) expiration: Option<String>,
-    seq: u64,
-    message: Message,
+    pub(super) seq: u64,
+    pub(super) offset: Option<u64>,
+    pub(super) message: Message,
 }
 
 impl Got {
@@ -69,6 +70,7 @@ impl Got {
                 .map_or_else(Table::new, RawTable::to_table),
             expiration: properties.expiration.map(lossy),
             seq,
+            offset: None,
             message: message.clone(),
         }
     }
@@ -99,6 +101,8 @@ pub(super) struct Reader {
     queue: Mutex<Option<Arc<Queue>>>,
     credit: AtomicU64,
     got: Mutex<Vec<Got>>,
+    /// It was told to pull again.
+    called: AtomicBool,
 }
 
 impl Reader {
@@ -129,11 +133,19 @@ impl Sink for Reader {
             delivery.redelivered,
             delivery.failures,
         );
-        self.got.lock().push(got);
+        self.got.lock().push(Got {
+            offset: delivery.offset,
+            ..got
+        });
         Outcome::Taken {
             settled: false,
             wake: false,
         }
+    }
+
+    fn again(&self, consumer: u64) {
+        assert_eq!(consumer, self.key);
+        self.called.store(true, Ordering::Relaxed);
     }
 
     fn cancelled(&self, _consumer: u64) {}
@@ -213,6 +225,31 @@ impl Rig {
     ) -> Published {
         let mut properties = BasicProperties::default();
         set(&mut properties);
+        self.send(exchange, key, body, &properties)
+    }
+
+    /// Publishes a message with the bytes of a table as its headers.
+    pub(super) fn publish_raw(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        body: &[u8],
+        headers: &[u8],
+    ) -> Published {
+        let properties = BasicProperties {
+            headers: Some(RawTable::parse(headers).expect("it is a table")),
+            ..BasicProperties::default()
+        };
+        self.send(exchange, key, body, &properties)
+    }
+
+    fn send(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        body: &[u8],
+        properties: &BasicProperties<'_>,
+    ) -> Published {
         let mut raw = Vec::new();
         properties.encode(&mut raw).expect("short properties");
         let ttl_ms = properties.expiration.map(|ms| {
@@ -223,7 +260,7 @@ impl Rig {
             head: Head {
                 origin: &AmqpOrigin,
                 form: Form::Dotted,
-                persistent: true,
+                persistent: properties.delivery_mode != Some(1),
                 retain: false,
                 publisher: 1,
                 received: self.turn.now,
@@ -271,6 +308,7 @@ impl Rig {
             queue: Mutex::default(),
             credit: AtomicU64::new(credit),
             got: Mutex::default(),
+            called: AtomicBool::new(false),
         });
         let mut consumer = Consumer::new(reader.key, 1, "tag".into(), Arc::clone(&reader) as _);
         set(&mut consumer);
@@ -278,6 +316,21 @@ impl Rig {
         *reader.queue.lock() = Some(Arc::clone(&held));
         held.pull(&mut self.turn, 1, reader.key);
         Ok(reader)
+    }
+
+    /// Does what a reader's owner does that was told to pull; says whether it was.
+    pub(super) fn pull_again(&mut self, reader: &Reader) -> bool {
+        let called = reader.called.swap(false, Ordering::Relaxed);
+        if called {
+            reader.queue().pull(&mut self.turn, 1, reader.key);
+        }
+        called
+    }
+
+    /// Gives a reader so much more credit.
+    pub(super) fn credit(&mut self, reader: &Reader, credit: u64) {
+        reader.credit.fetch_add(credit, Ordering::Relaxed);
+        reader.queue().pull(&mut self.turn, 1, reader.key);
     }
 
     pub(super) fn cancel(&mut self, reader: &Reader) {

@@ -128,8 +128,11 @@ fn on_an_open_channel(id: MethodId) -> &'static str {
         ChannelFlow::ID => "0 connection.close 540 # NOT_IMPLEMENTED - active=false",
         ChannelClose::ID => "1 channel.close-ok",
         AccessRequest::ID => "1 access.request-ok",
-        // RabbitMQ looks at the type first, which has no name either.
-        ExchangeDeclare::ID | ExchangeDelete::ID | ExchangeBind::ID | ExchangeUnbind::ID => {
+        // 3.10 has 503.
+        ExchangeDeclare::ID => {
+            "1 channel.close 406 # PRECONDITION_FAILED - invalid exchange type ''"
+        }
+        ExchangeDelete::ID | ExchangeBind::ID | ExchangeUnbind::ID => {
             "1 channel.close 403 # ACCESS_REFUSED - operation not permitted on the default exchange"
         }
         QueueDeclare::ID => "1 queue.declare-ok",
