@@ -314,11 +314,11 @@ fn client_closes() {
             .is_none()
     );
     assert_eq!(node.broker.peer_count(), 1);
-    client.hang_up();
-    assert_eq!(node.broker.peer_count(), 0);
     let end = client.turn.now.after_ms(crate::limits::STREAM_LEFT_MS);
     client.wait_until(end);
     assert!(client.machine.is_closed());
+    client.hang_up();
+    assert_eq!(node.broker.peer_count(), 0);
 }
 
 #[test]
