@@ -17,8 +17,7 @@
 //! routing key, an MQTT topic, is above 255 bytes. Here the whole key is the header
 //! `x-original-routing-key`, unless the header frame would outgrow frame-max by that.
 //!
-//! Refused with 540, since ignoring them would lose messages or order: the consumer arguments
-//! `x-stream-*`. `docs/amqp.md` has the rest.
+//! `docs/amqp.md` has the rest.
 
 mod channel;
 pub mod connection;
