@@ -18,10 +18,12 @@ mod rewrite;
 mod settle;
 mod tx;
 
+use std::sync::Arc;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use leveret_core::exchange::Memo;
-use leveret_core::queue::Settle;
+use leveret_core::queue::{Queue, Settle};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
@@ -155,12 +157,28 @@ impl Channel {
     /// Ends the channel's part in the vhost: confirms that are due leave, consumers are
     /// cancelled, unacknowledged deliveries go back to their queues.
     pub(crate) fn end(&mut self, session: &mut Session, turn: &mut Turn) {
+        let successors = self.stop_consuming(session, turn);
+        self.give_all_back(session, turn);
+        pull_for(turn, successors);
+    }
+
+    /// Confirms that are due leave, and consumers are cancelled. Returns who is the single active
+    /// consumer of a queue now: it is pulled for when what waited for acknowledgement is back.
+    pub(crate) fn stop_consuming(&mut self, session: &mut Session, turn: &mut Turn) -> Successors {
         self.flush_confirms(session);
         session.confirming.retain(|id| *id != self.id);
         session.settle_acked(turn);
-        for (_, consuming) in std::mem::take(&mut self.consumers) {
-            session.link.cancel(turn, &consuming.queue, consuming.key);
+        let mut successors = Vec::new();
+        for (_, Consuming { key, queue }) in std::mem::take(&mut self.consumers) {
+            if let Some((connection, key)) = session.link.leave(turn, &queue, key) {
+                successors.push((queue, connection, key));
+            }
         }
+        successors
+    }
+
+    /// Unacknowledged deliveries go back to their queues, and nothing is left.
+    pub(crate) fn give_all_back(&mut self, session: &mut Session, turn: &mut Turn) {
         self.reply_cancel(session, None);
         self.tx_end(session);
         let mut held = Vec::new();
@@ -206,6 +224,16 @@ pub(crate) fn decode_method<'a>(frame: &Frame<'a>) -> Result<ClientMethod<'a>, F
         0..4 => Failure::unknown_frame(frame),
         _ => Failure::bad_method(error, frame),
     })
+}
+
+/// Consumers that have credit from now on: queue, connection and key.
+pub(crate) type Successors = Vec<(Arc<Queue>, u64, u64)>;
+
+/// Gives them what is ready.
+pub(crate) fn pull_for(turn: &mut Turn, successors: Successors) {
+    for (queue, connection, key) in successors {
+        queue.pull(turn, connection, key);
+    }
 }
 
 /// What a method frame on a channel that is not open fails with.

@@ -14,3 +14,9 @@ set_policy ttl "pol-ttl$" "{\"message-ttl\":100}" --apply-to queues
 set_policy length "pol-length$" "{\"max-length\":2}" --apply-to queues
 set_policy reject "pol-reject$" "{\"max-length\":1,\"overflow\":\"reject-publish\"}" --apply-to queues
 set_policy alternate "pol-ae$" "{\"alternate-exchange\":\"amq.fanout\"}" --apply-to exchanges
+add_user few few
+set_permissions few ".*" ".*" ".*"
+set_user_limits few "{\"max-connections\":1,\"max-channels\":2}"
+add_vhost small
+set_permissions -p small guest ".*" ".*" ".*"
+set_vhost_limits -p small "{\"max-connections\":1,\"max-queues\":1}"

@@ -4,15 +4,14 @@
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
-use lapin::publisher_confirm::Confirmation;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::amqp::{bound_queue, channel, connect, declare, publish, reply_code, try_connect};
 use crate::broker::{TestBroker, eventually, within};
-use crate::mqtt::{Client4, Client5, options4, options5, persistent5};
+use crate::mqtt::{Mqtt4, Mqtt5, options4, options5, persistent5};
 use crate::program::{Program, code, run, stderr, stdout};
 
 async fn set(broker: &TestBroker, command: &str, pattern: &str, definition: Value) {
@@ -196,14 +195,14 @@ async fn a6_alternate_exchanges_by_policy() {
 async fn a6_subscriptions_have_policies() {
     const QUEUE: &str = "mqtt-subscription-sleeperqos1";
     let broker = TestBroker::start().await;
-    let mut sleeper = Client5::connect(persistent5(broker.mqtt(), "sleeper"))
+    let mut sleeper = Mqtt5::connect(persistent5(broker.mqtt(), "sleeper"))
         .await
         .expect("guest may");
     sleeper.subscribe("s/#", 1).await;
     sleeper.disconnect().await;
     let terms = json!({ "max-length": 2 });
     set(&broker, "set_policy", "^mqtt-subscription-", terms).await;
-    let mut publisher = Client5::connect(options5(broker.mqtt(), "publisher"))
+    let mut publisher = Mqtt5::connect(options5(broker.mqtt(), "publisher"))
         .await
         .expect("guest may");
     for _ in 0..4 {
@@ -284,10 +283,10 @@ async fn o2_connections_are_limited() {
     assert_eq!(code, 530);
     let expected = "access to vhost '/' refused for user 'guest': connection limit (1) is reached";
     assert!(text.contains(expected), "{text}");
-    let mqtt5 = Client5::connect(options5(broker.mqtt(), "five")).await;
+    let mqtt5 = Mqtt5::connect(options5(broker.mqtt(), "five")).await;
     let why = mqtt5.map(drop).expect_err("is refused");
     assert!(why.contains("QuotaExceeded"), "{why}");
-    let mqtt4 = Client4::connect(options4(broker.mqtt(), "four")).await;
+    let mqtt4 = Mqtt4::connect(options4(broker.mqtt(), "four")).await;
     let why = mqtt4.map(drop).expect_err("is refused");
     assert!(why.contains("NotAuthorized"), "{why}");
 
@@ -327,7 +326,7 @@ async fn o2_queues_are_limited() {
     assert_eq!(reply_code(&error), 406);
     let expected = "cannot declare queue 'q' in vhost '/': queue limit in vhost '/' (0) is reached";
     assert!(error.to_string().contains(expected), "{error}");
-    let mut client = Client5::connect(options5(broker.mqtt(), "five"))
+    let mut client = Mqtt5::connect(options5(broker.mqtt(), "five"))
         .await
         .expect("connections are not limited");
     let answer = client.subscribe("s/#", 1).await;
@@ -345,7 +344,7 @@ async fn o2_vhosts_have_a_default_kind_of_queue() {
     let channel = channel(&connection).await;
     declare(&channel, "durable", durable()).await;
     declare(&channel, "own", QueueDeclareOptions::exclusive()).await;
-    let mut sensor = Client5::connect(persistent5(broker.mqtt(), "sensor"))
+    let mut sensor = Mqtt5::connect(persistent5(broker.mqtt(), "sensor"))
         .await
         .expect("guest may");
     sensor.subscribe("s/#", 1).await;

@@ -16,6 +16,7 @@ mod play;
 mod record;
 mod script;
 mod step;
+mod table;
 mod text;
 mod value;
 mod wire;
@@ -50,7 +51,7 @@ pub(crate) struct Options {
     /// Plays against Leveret alone and compares with the kept transcripts.
     #[arg(long)]
     recorded: bool,
-    /// Plays nothing; writes docs/differences.md from the list of accepted differences.
+    /// Plays nothing; writes docs/differences.md and tests/differ/queue/arguments.md.
     #[arg(long)]
     document: bool,
     /// Builds and runs the release binary instead of the debug one.
@@ -72,11 +73,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let root = leveret::root()?;
     let folder = root.join("tests/differ");
     let list = List::read(&folder.join("accepted.toml"))?;
+    let scripts = script::read_all(&folder)?;
     if options.document {
         std::fs::write(root.join("docs/differences.md"), list.document())?;
+        let page = table::page(&record::read(&folder, &scripts)?);
+        std::fs::write(folder.join("queue/arguments.md"), page)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let scripts = script::read_all(&folder)?;
     let names: Vec<_> = scripts.iter().map(Script::full_name).collect();
     for unused in list.unused(&names) {
         println!("accepted.toml: no script is called {unused}");

@@ -1,5 +1,5 @@
 //! `cargo xtask interop`: builds the broker, starts it, and drives other projects' clients at it.
-//! With `--suites` it runs the test suites that those clients carry; docs/interop.md describes both.
+//! With `--suites` it runs the test suites that those clients carry. docs/interop.md has both.
 //!
 //! Owns the list of scripts and the verdict. It never skips: what is missing is installed, said so,
 //! or a failure: the script that connects from another host makes a network namespace, which takes

@@ -309,16 +309,23 @@ impl Link {
     /// Stops a consumer; its unsettled messages are not touched. An auto-delete queue goes with its
     /// last one.
     pub fn cancel(&self, turn: &mut Turn, queue: &Arc<Queue>, key: u64) {
-        let removed = queue.remove_consumer(self.connection, key, turn.now);
-        if let Some((connection, key)) = removed.promoted {
+        if let Some((connection, key)) = self.leave(turn, queue, key) {
             queue.pull(turn, connection, key);
         }
+    }
+
+    /// The same, but whoever is the single active consumer now gets nothing until it is pulled
+    /// for: by connection and key. What the one who leaves had goes back first.
+    #[must_use]
+    pub fn leave(&self, turn: &Turn, queue: &Arc<Queue>, key: u64) -> Option<(u64, u64)> {
+        let removed = queue.remove_consumer(self.connection, key, turn.now);
         if removed.ends_queue {
             self.broker
                 .delete_queue_when(&self.vhost, queue, |held| held.consumers == 0);
         } else {
             self.broker.arm_expiry(&self.vhost, queue);
         }
+        removed.promoted
     }
 
     /// Fetches one message, if there is any.

@@ -76,12 +76,12 @@ impl Link {
                 &with_kind
             }
         };
+        if let Some(held) = self.vhost.queue(name) {
+            return self.declared_before(turn, held, wish);
+        }
         crate::records::check_arguments(&wish.properties.arguments)?;
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         self.check_dead_letters(name, &parsed)?;
-        if let Some(held) = self.vhost.queue(name) {
-            return self.declared_before(turn, held, wish, parsed.kind);
-        }
         self.check_kind(name, wish, &parsed)?;
         if name.starts_with("amq.") && !wish.name.is_empty() {
             return Err(Refusal::reserved_name(Resource::Queue, name));
@@ -140,7 +140,7 @@ impl Link {
         // Queues are added with the lock held: nobody comes in between.
         if let Some(held) = self.vhost.queue(name) {
             drop(recording);
-            return self.declared_before(turn, held, wish, kind);
+            return self.declared_before(turn, held, wish);
         }
         if queue.journaled() {
             // Before anybody finds it: what is published to it waits for this record.
@@ -149,7 +149,7 @@ impl Link {
         match self.vhost.add_queue(queue) {
             Err(held) => {
                 drop(recording);
-                self.declared_before(turn, held, wish, kind)
+                self.declared_before(turn, held, wish)
             }
             Ok(queue) => {
                 drop(recording);
@@ -236,7 +236,6 @@ impl Link {
         turn: &Turn,
         queue: Arc<Queue>,
         wish: &DeclareQueue<'_>,
-        kind: QueueKind,
     ) -> Result<Declared, Refusal> {
         let (name, vhost) = (queue.name(), self.vhost.name());
         let mine = queue.exclusive_owner() == Some(self.connection);
@@ -261,11 +260,12 @@ impl Link {
             return Err(differs("auto_delete", received, current));
         }
         let held_kind = queue.kind();
+        let kind = QueueArguments::kind_asked(&wanted.arguments);
         for key in QueueArguments::compared(held_kind) {
             let (wanted, held) = (wanted.arguments.lookup(key), current.arguments.lookup(key));
             // Who does not say which kind means any classic one.
             let same = match key {
-                "x-queue-type" => kind == held_kind,
+                "x-queue-type" => kind == Some(held_kind),
                 _ => same(wanted, held),
             };
             if !same {
@@ -296,6 +296,7 @@ impl Link {
             return Ok(0);
         }
         let queue = self.usable_queue(name)?;
+        self.check_conditions(&queue, if_unused, if_empty)?;
         let mut refused = None;
         let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
             if if_empty && held.ready > 0 {
@@ -314,6 +315,28 @@ impl Link {
         let (messages, number) = deleted.unwrap_or_default();
         self.recorded(number);
         Ok(messages)
+    }
+
+    /// RabbitMQ deletes what is replicated there without asking what is in it or who uses it.
+    fn check_conditions(
+        &self,
+        queue: &Queue,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(), Refusal> {
+        let kind = queue.kind();
+        let flag = match (kind, if_unused, if_empty) {
+            (QueueKind::Classic, ..) | (_, false, false) => return Ok(()),
+            (_, true, _) => "if-unused",
+            (_, false, true) => "if-empty",
+        };
+        Err(Refusal::not_implemented(format!(
+            "cannot delete queue '{}' in vhost '{}'. queue.delete operations with {flag} flag \
+             set are not supported by {} queues",
+            queue.name(),
+            self.vhost.name(),
+            kind.name()
+        )))
     }
 
     /// Deletes exactly this queue, if it is still there: for those who made it themselves.
@@ -428,9 +451,10 @@ pub(super) fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
 }
 
 fn plain(value: &Value) -> String {
-    match (value.as_integer(), value.as_str()) {
-        (Some(number), _) => format!("'{number}'"),
-        (None, Some(text)) => format!("'{text}'"),
+    match (value, value.as_integer(), value.as_str()) {
+        (Value::Bool(flag), ..) => format!("'{flag}'"),
+        (_, Some(number), _) => format!("'{number}'"),
+        (_, None, Some(text)) => format!("'{text}'"),
         _ => format!("'{value:?}'"),
     }
 }

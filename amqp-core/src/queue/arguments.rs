@@ -263,7 +263,7 @@ const ARGUMENTS: &[Argument] = &[
             let word = one_of(
                 value,
                 &["at-most-once", "at-least-once"],
-                "invalid_dlxstrategy",
+                "invalid_dlx_strategy",
             )?;
             out.at_least_once = word == "at-least-once";
             Ok(())
@@ -314,14 +314,17 @@ const ARGUMENTS: &[Argument] = &[
     Argument {
         name: "x-queue-mode",
         kinds: CLASSIC,
-        read: |value, _| one_of(value, &["default", "lazy"], "invalid_queue_mode").map(drop),
+        read: |value, _| match &*text(value)? {
+            "default" | "lazy" => Ok(()),
+            other => Err(format!("\"unsupported queue mode '{other}'\"")),
+        },
     },
     Argument {
         name: "x-queue-version",
         kinds: CLASSIC,
         read: |value, _| match natural(value)? {
             1 | 2 => Ok(()),
-            other => Err(format!("{{unsupported_queue_version,{other}}}")),
+            other => Err(format!("\"unsupported queue version '{other}'\"")),
         },
     },
     Argument {
@@ -394,6 +397,15 @@ impl QueueArguments {
     /// # Errors
     /// 406 for a value that RabbitMQ refuses, or an argument that the kind of queue does not have.
     pub fn parse(arguments: &Table, queue: &str, vhost: &str) -> Result<Self, Refusal> {
+        if let Some(value) = arguments.lookup("x-dead-letter-exchange")
+            && !matches!(value, Value::LongString(_))
+        {
+            let of = value.type_name();
+            return Err(Refusal::precondition(format!(
+                "invalid type '{of}' for arg 'x-dead-letter-exchange' in queue '{queue}' in vhost \
+                 '{vhost}'"
+            )));
+        }
         let refuse = |name: &str, why: &str| {
             Refusal::precondition(format!(
                 "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {why}"
@@ -403,27 +415,34 @@ impl QueueArguments {
         if let Some(value) = arguments.lookup("x-queue-type") {
             parsed.kind = kind(value).map_err(|why| refuse("x-queue-type", &why))?;
         }
+        // In RabbitMQ's order: what the kind does not have, then what is no value.
+        let known = |argument: &&Argument| argument.kinds.contains(&parsed.kind);
+        let is_given = |argument: &&Argument| arguments.lookup(argument.name).is_some();
+        let mut others = ARGUMENTS.iter().filter(|argument| !known(argument));
+        if let Some(other) = others.find(is_given) {
+            let (name, module) = (other.name, parsed.kind.module());
+            return Err(Refusal::precondition(format!(
+                "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type {module}"
+            )));
+        }
         for argument in ARGUMENTS {
-            let Some(value) = arguments.lookup(argument.name) else {
-                continue;
-            };
-            (argument.read)(value, &mut parsed).map_err(|why| refuse(argument.name, &why))?;
+            if let Some(value) = arguments.lookup(argument.name) {
+                (argument.read)(value, &mut parsed).map_err(|why| refuse(argument.name, &why))?;
+            }
         }
         if parsed.dead_letter_routing_key.is_some() && parsed.dead_letter_exchange.is_none() {
             let why = "routing_key_but_no_dlx_defined";
             return Err(refuse("x-dead-letter-routing-key", why));
         }
-        for argument in ARGUMENTS {
-            let known = argument.kinds.contains(&parsed.kind);
-            if !known && arguments.lookup(argument.name).is_some() {
-                let (name, module) = (argument.name, parsed.kind.module());
-                return Err(Refusal::precondition(format!(
-                    "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type \
-                     {module}"
-                )));
-            }
-        }
         Ok(parsed)
+    }
+
+    /// The kind that a declaration asks for; any classic one if it does not say, or not clearly.
+    pub(crate) fn kind_asked(arguments: &Table) -> Option<QueueKind> {
+        match arguments.lookup("x-queue-type") {
+            None => Some(QueueKind::Classic),
+            Some(value) => kind(value).ok(),
+        }
     }
 
     /// The arguments that must be the same in a declaration of a queue that is there.
@@ -441,12 +460,13 @@ fn unacceptable(value: &Value) -> String {
 
 fn kind(value: &Value) -> Result<QueueKind, String> {
     let name = text(value)?;
-    QueueKind::named(&name).ok_or_else(|| format!("{{unknown_queue_type,<<\"{name}\">>}}"))
+    QueueKind::named(&name).ok_or_else(|| format!("\"unsupported queue type '{name}'\""))
 }
 
 /// A whole number.
 fn whole(value: &Value) -> Result<i64, String> {
-    value.as_integer().ok_or_else(|| unacceptable(value))
+    let wrong = || format!("\"expected integer, got {}\"", value.type_name());
+    value.as_integer().ok_or_else(wrong)
 }
 
 /// A whole number from 0 on.

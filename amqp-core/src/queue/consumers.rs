@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::{Queue, StreamReader};
+use super::{Queue, QueueKind, StreamReader};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -557,6 +557,12 @@ impl Queue {
                 self.name(),
                 vhost,
             ));
+        }
+        if consumer.limited && state.terms().kind == QueueKind::Quorum {
+            return Err(Refusal::not_implemented(format!(
+                "queue '{}' in vhost '{vhost}' does not support global qos",
+                self.name()
+            )));
         }
         let single = state.terms().single_active_consumer;
         let alone = state.consumers.is_empty() && !single;

@@ -275,13 +275,16 @@ impl Queue {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
                 failures: state.failures(&entry),
-                remaining: super::clamp(state.waiting()),
+                remaining: 0,
                 message: entry.message,
             });
             break;
         }
         self.forget(&gone);
         self.watch_head(&mut state, turn);
+        if let Some(taken) = &mut taken {
+            taken.remaining = super::clamp(state.waiting());
+        }
         taken
     }
 

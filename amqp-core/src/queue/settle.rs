@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::dispatch::Gone;
-use super::{Entry, Queue, State};
+use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::Death;
 use crate::message::Message;
 use crate::turn::Turn;
@@ -74,7 +74,7 @@ impl Queue {
         let max = state.terms().max_priority.unwrap_or_default();
         state.ready().put_back(back, max);
         self.dispatch(&mut state, turn);
-        if state.given.is_some() {
+        if state.given.is_some() && state.terms().overflow == Overflow::DropHead {
             self.enforce_length(&mut state, turn);
         }
     }

@@ -9,6 +9,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
 
 use super::{Connection, Phase};
+use crate::channel::pull_for;
 use crate::failure::Failure;
 use crate::limits::CLOSE_OK_WAIT_MS;
 use crate::method::{ChannelClose, ConnectionClose, ConnectionCloseOk, MethodId, ServerMethod};
@@ -142,9 +143,15 @@ impl Connection {
         let Some(mut session) = self.session.take() else {
             return;
         };
-        for (_, mut channel) in self.channels.drain() {
-            channel.end(&mut session, turn);
+        // None of its channels may get what another one gives back.
+        let mut successors = Vec::new();
+        for channel in self.channels.values_mut() {
+            successors.append(&mut channel.stop_consuming(&mut session, turn));
         }
+        for (_, mut channel) in self.channels.drain() {
+            channel.give_all_back(&mut session, turn);
+        }
+        pull_for(turn, successors);
         session.link.close(turn);
     }
 }

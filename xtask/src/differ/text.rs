@@ -95,11 +95,26 @@ pub(super) fn show(octets: &[u8]) -> String {
     if octets.len() > LONGEST && octets.iter().all(|octet| *octet == octets[0]) {
         return format!("<{} of {:?}>", octets.len(), char::from(octets[0]));
     }
-    let bare = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_.~$<>/#*@+".contains(octet);
-    // A lone letter would read as a type, a leading bracket as a remark.
-    if octets.len() > 1 && octets.iter().all(bare) {
+    // A lone letter would read as a type.
+    if octets.len() > 1 && octets.iter().all(is_bare) {
         return String::from_utf8_lossy(octets).into_owned();
     }
+    quote(octets)
+}
+
+/// As [`show`], where no type can stand: the key of a table.
+pub(super) fn show_key(octets: &[u8]) -> String {
+    if !octets.is_empty() && octets.iter().all(is_bare) {
+        return String::from_utf8_lossy(octets).into_owned();
+    }
+    quote(octets)
+}
+
+fn is_bare(octet: &u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"-_.~$<>/#*@+".contains(octet)
+}
+
+fn quote(octets: &[u8]) -> String {
     let mut shown = String::from("\"");
     for chunk in octets.utf8_chunks() {
         for c in chunk.valid().chars() {

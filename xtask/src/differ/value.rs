@@ -121,7 +121,7 @@ pub(super) fn show_table(table: &Table) -> String {
     sorted.sort_by(|(left, _), (right, _)| left.cmp(right));
     let fields: Vec<_> = sorted
         .iter()
-        .map(|(key, value)| format!("{}: {}", text::show(key), show(value)))
+        .map(|(key, value)| format!("{}: {}", text::show_key(key), show(value)))
         .collect();
     format!("{{{}}}", fields.join(", "))
 }

@@ -15,7 +15,7 @@ use crate::process;
 /// How much of a failure's text goes into a table.
 const REASON_CHARS_MAX: usize = 600;
 /// How many lines of what a test printed are taken for its reason.
-const REASON_LINES_MAX: usize = 4;
+const REASON_LINES_MAX: usize = 2;
 
 /// One test: how to start it.
 struct Case {
@@ -138,18 +138,25 @@ fn one(program: &Path, case: &Case, place: &Place<'_>) -> Result<Outcome> {
 /// The lines that say what went wrong, or the last one.
 fn reason(output: &str) -> String {
     let lines: Vec<_> = output.lines().map(str::trim).collect();
-    let mut found = Vec::new();
-    for (number, line) in lines.iter().enumerate() {
-        if line.contains("panicked at") {
-            found.extend(lines[number..].iter().take(2).copied());
-        } else if line.contains("_test.go:") || line.starts_with("panic:") {
-            found.push(*line);
-        }
-    }
-    if found.is_empty() {
-        found.extend(lines.iter().rev().find(|line| !line.is_empty()).copied());
-    }
-    found.truncate(REASON_LINES_MAX);
+    let panicked = lines.iter().position(|line| line.contains("panicked at"));
+    // With a path before the name it is a line of a stack.
+    let told = |line: &&str| {
+        line.starts_with("panic:") || line.contains("_test.go:") && !line.starts_with('/')
+    };
+    let found: Vec<_> = if let Some(number) = panicked {
+        lines[number..].iter().take(REASON_LINES_MAX).collect()
+    } else if lines.iter().any(told) {
+        // What Go's tests tell ends with what failed them.
+        let told: Vec<_> = lines.iter().filter(|line| told(line)).collect();
+        told[told.len().saturating_sub(REASON_LINES_MAX)..].to_vec()
+    } else {
+        lines
+            .iter()
+            .rfind(|line| !line.is_empty())
+            .into_iter()
+            .collect()
+    };
+    let found: Vec<_> = found.into_iter().copied().collect();
     found.join(" | ").chars().take(REASON_CHARS_MAX).collect()
 }
 
@@ -164,8 +171,10 @@ mod tests {
             reason(rust),
             "thread 'a' panicked at a.rs:1:2: | no such queue"
         );
-        let go = "=== RUN TestA\n    a_test.go:7: not confirmed\n--- FAIL: TestA (0.1s)\nFAIL\n";
-        assert_eq!(reason(go), "a_test.go:7: not confirmed");
+        let go = "a_test.go:5: one\na_test.go:6: two\n    a_test.go:7: three\n--- FAIL: TestA\n";
+        assert_eq!(reason(go), "a_test.go:6: two | a_test.go:7: three");
+        let stack = "panic: late\n\t/usr/a_test.go:7 +0x1\n";
+        assert_eq!(reason(stack), "panic: late");
         assert_eq!(reason("one\ntwo\n\n"), "two");
         assert_eq!(reason(""), "");
     }
