@@ -226,13 +226,10 @@ fn a3_recent_history_is_replayed_to_new_bindings() {
     assert_eq!(publisher.routed(&link, "rh", "k28", Form::Dotted), 1);
 }
 
-/// Every argument and binding that cannot be, with the text of the plugin.
-#[test]
-fn a3_kinds_refuse_what_they_cannot_do() {
-    let link = link();
-    declare(&link, "q");
+/// Kinds with arguments that they refuse, and what they say.
+fn bad_arguments() -> [(&'static str, Table, &'static str); 12] {
     let text = |value: &str| Value::from(value);
-    let declares: [(&str, Table, &str); 12] = [
+    [
         ("x-nosuch", table(&[]), "unknown exchange type 'x-nosuch'"),
         (
             "x-consistent-hash",
@@ -295,14 +292,28 @@ fn a3_kinds_refuse_what_they_cannot_do() {
             ]),
             "Unsupported property: app_id",
         ),
-    ];
-    for (kind, arguments, expected) in declares {
+    ]
+}
+
+/// Every argument and binding that cannot be, with the text of the plugin.
+#[test]
+fn a3_kinds_refuse_arguments() {
+    let link = link();
+    for (kind, arguments, expected) in bad_arguments() {
         let refused = declare_with(&link, "odd", kind, arguments).expect_err(expected);
         assert_eq!(
             refused.to_string(),
             format!("PRECONDITION_FAILED - {expected}")
         );
     }
+}
+
+/// FEATURES A3: what cannot be bound is refused in RabbitMQ's words.
+#[test]
+fn a3_kinds_refuse_bindings() {
+    let link = link();
+    declare(&link, "q");
+    let text = |value: &str| Value::from(value);
     let delayed = table(&[("x-delayed-type", text("topic"))]);
     declare_with(&link, "delayed", "x-delayed-message", delayed).expect("declared");
     declare_with(&link, "ch", "x-consistent-hash", table(&[])).expect("declared");
