@@ -36,7 +36,7 @@ use self::tx::Tx;
 use crate::failure::Failure;
 use crate::frame::{Frame, FrameKind};
 use crate::method::{
-    AccessRequestOk, ChannelFlow, ChannelFlowOk, ClientMethod, MethodId, ServerMethod,
+    AccessRequestOk, ChannelFlow, ChannelFlowOk, ClientMethod, MethodError, MethodId, ServerMethod,
 };
 use crate::session::Session;
 
@@ -219,11 +219,18 @@ pub(crate) use tx::look_at_commit;
 /// The method in a frame of that kind.
 #[inline]
 pub(crate) fn decode_method<'a>(frame: &Frame<'a>) -> Result<ClientMethod<'a>, Failure> {
-    let method = ClientMethod::decode(frame.payload);
-    method.map_err(|error| match frame.payload.len() {
+    match ClientMethod::decode(frame.payload) {
+        Ok(method) => Ok(method),
+        Err(error) => Err(bad_method(error, frame)),
+    }
+}
+
+#[cold]
+fn bad_method(error: MethodError, frame: &Frame<'_>) -> Failure {
+    match frame.payload.len() {
         0..4 => Failure::unknown_frame(frame),
         _ => Failure::bad_method(error, frame),
-    })
+    }
 }
 
 /// Consumers that have credit from now on: queue, connection and key.

@@ -48,6 +48,7 @@ impl<'a> Publication<'a> {
 
 impl Queue {
     /// Takes a message: to a consumer with credit if there is one, else to the end of the list.
+    #[inline]
     pub(crate) fn offer(self: &Arc<Self>, turn: &mut Turn, what: &mut Publication<'_>) {
         if self.is_stream {
             return self.append(turn, what);
@@ -75,6 +76,18 @@ impl Queue {
                 Tried::Nobody => {}
             }
         }
+        self.line_up(&mut state, turn, what, seq);
+    }
+
+    /// Nobody takes a message now: it goes to the end of the list, if there is one.
+    #[inline(never)]
+    fn line_up(
+        self: &Arc<Self>,
+        state: &mut State,
+        turn: &mut Turn,
+        what: &mut Publication<'_>,
+        seq: u64,
+    ) {
         if self.direct {
             // R§2.4: QoS 0 is dropped where the client does not keep up or is not there.
             let offline = state.consumers.is_empty();
@@ -90,9 +103,9 @@ impl Queue {
         let max = state.terms().max_priority.unwrap_or_default();
         state.ready().push_back(entry, max, self.as_ref());
         if state.given.is_some() {
-            self.enforce_length(&mut state, turn);
+            self.enforce_length(state, turn);
         }
-        self.watch_head(&mut state, turn);
+        self.watch_head(state, turn);
     }
 
     /// Whether the queue is full and refuses what is published (`x-overflow`).
