@@ -6,7 +6,7 @@
 //!
 //! | Deviation from RabbitMQ | Why | Test |
 //! |---|---|---|
-//! | at most [`DEATHS_MAX`] entries in `x-death`; a message with more is dropped | bounded work | `a4_deaths_are_bounded` |
+//! | at most [`DEATHS_MAX`] entries in `x-death`, else dropped | bounds | `a4_deaths_are_bounded` |
 
 use std::sync::Arc;
 

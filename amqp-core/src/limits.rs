@@ -94,7 +94,7 @@ pub const TTL_MS_MAX: u64 = 315_360_000_000;
 /// Queues and reasons that one dead letter's `x-death` names: one that would have more is dropped.
 pub const DEATHS_MAX: usize = 256;
 
-/// Dead letters of one queue that wait for another queue to take them; more are dropped and counted.
+/// Dead letters of one queue that wait for another to take them; more are dropped and counted.
 pub const UNDELIVERED_MAX: usize = 10_000;
 
 /// Milliseconds until a dead letter that nobody has taken is tried again.

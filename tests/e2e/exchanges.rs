@@ -90,7 +90,7 @@ async fn a3_every_kind_survives_a_restart() {
 async fn a3_delayed_messages_survive_a_kill() {
     let directory = tempfile::tempdir().expect("a data directory");
     let program = Program::start(directory.path());
-    let address = |program: &Program| program.address("AMQP 0-9-1").parse().expect("an address");
+    let address = |program: &Program| program.address("AMQP").parse().expect("an address");
     let connection = try_connect(address(&program), "guest:guest", "%2f").await;
     let connection = connection.expect("guest may");
     let held = channel(&connection).await;

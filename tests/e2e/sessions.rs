@@ -259,6 +259,8 @@ async fn m6_what_is_dropped_is_counted_by_reason() {
         "too_large": 0,
         "unaddressable": 0,
         "unreadable": 0,
+        "delivery_limit": 0,
+        "dead_letter": 0,
     });
     let status = broker.ctl("status", json!({})).await;
     assert_eq!(status["messages_dropped"], counted);

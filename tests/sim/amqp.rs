@@ -40,6 +40,8 @@ pub(crate) enum Method {
     /// declare-ok, bind-ok and the like: answers in the order of the questions.
     Done(&'static str),
     Opened,
+    /// `connection.close-ok`.
+    Closed,
     Close(String),
     Other,
 }
@@ -350,6 +352,7 @@ fn told(method: &ServerMethod<'_>) -> Method {
         | ServerMethod::QueueDeleteOk(_)
         | ServerMethod::BasicConsumeOk(_) => Method::Done(method.name()),
         ServerMethod::ChannelOpenOk(_) => Method::Opened,
+        ServerMethod::ConnectionCloseOk(_) => Method::Closed,
         ServerMethod::ChannelClose(close) => Method::Close(close.reply_text.to_owned()),
         ServerMethod::ConnectionClose(close) => Method::Close(close.reply_text.to_owned()),
         _ => Method::Other,

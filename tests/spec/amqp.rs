@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `publish KEY BODY mode=2 ct= cid= ttl= h:NAME=TEXT n:NAME=NUMBER x=EXCHANGE vhost=` | |
 //! | `burst TOPIC N` | publishes bodies `1` to `N` with mode 2 before anybody is woken |
-//! | `queue NAME ARGUMENT=WORD ARGUMENT=NUMBER`, `bind NAME KEY x=EXCHANGE`, `delete NAME`, `purge NAME` | owner's rights |
+//! | `queue NAME ARGUMENT=WORD ARGUMENT=NUMBER`, `bind NAME KEY x=EXCHANGE` | owner's rights |
+//! | `delete NAME`, `purge NAME` | the same |
 //! | `exchange NAME KIND`, `unexchange NAME` | |
 //! | `get NAME` | shows key, body and properties of the first message, or nothing |
 //! | `user NAME PASSWORD`, `permit USER VHOST C W R`, `permit-topic USER VHOST X W R` | |

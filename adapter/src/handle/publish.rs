@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 
 use leveret_core::key::Form;
+use leveret_core::link::Published;
 use leveret_core::message::{Head, MessageRef};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
@@ -70,28 +71,39 @@ pub(crate) fn handle<C: Core>(
         .core
         .publish(turn, &mut context.active.memo, &message)
     {
-        Ok(published) if published.rejected => {
-            // R§2.13: a full queue refuses it. Only MQTT 5.0 has a word for that; others get none,
-            // and publish again when they come back.
-            if context.version.is_v5() {
-                acknowledge(context, publish, ReasonCode::QuotaExceeded, 0);
-            }
-            Ok(Next::Continue)
-        }
         Ok(published) => {
-            let reason = match (published.routed, context.version.is_v5()) {
-                // §3.4.2.1: there are no matching subscribers.
-                (0, true) => ReasonCode::NoMatchingSubscribers,
-                _ => ReasonCode::Success,
-            };
-            let journaled = remember(context, turn, publish, published.journaled);
-            acknowledge(context, publish, reason, journaled);
-            if publish.qos == QoS::AtMostOnce && journaled > 0 {
-                count_on_disk(context, journaled);
-            }
+            taken(context, turn, publish, published);
             Ok(Next::Continue)
         }
         Err(refusal) => Ok(refused(context, publish, &refusal)),
+    }
+}
+
+/// A publish that was routed is answered, unless a full queue has refused it.
+fn taken<C: Core>(
+    context: &mut Context<'_, C>,
+    turn: &Turn,
+    publish: &Publish<'_>,
+    published: Published,
+) {
+    let is_v5 = context.version.is_v5();
+    if published.rejected {
+        // R§2.13: only MQTT 5.0 has a word for that; others get none, and publish again when they
+        // come back.
+        if is_v5 {
+            acknowledge(context, publish, ReasonCode::QuotaExceeded, 0);
+        }
+        return;
+    }
+    let reason = match (published.routed, is_v5) {
+        // §3.4.2.1: there are no matching subscribers.
+        (0, true) => ReasonCode::NoMatchingSubscribers,
+        _ => ReasonCode::Success,
+    };
+    let journaled = remember(context, turn, publish, published.journaled);
+    acknowledge(context, publish, reason, journaled);
+    if publish.qos == QoS::AtMostOnce && journaled > 0 {
+        count_on_disk(context, journaled);
     }
 }
 

@@ -12,9 +12,9 @@
 //! |---|---|
 //! | binding without wildcards, queue (at the default exchange) | [`Part::Key`] of its key |
 //! | filter | [`Part::Stem`] of its words before the first wildcard: none to six |
-//! | binding of a fanout or hashing exchange | [`Part::Fanout`] of it, and [`Part::Fanouts`] |
+//! | binding of a fanout or hashing exchange | its [`Part::Fanout`], and [`Part::Fanouts`] |
 //! | binding of an exchange of another kind | none: routes through one are not remembered |
-//! | policy that names an alternate exchange | none: the vhost's generation, as all routes |
+//! | policy with an alternate exchange | none: the generation that all routes of a vhost have |
 //! | exchange deleted | none: its memos look whether it is |
 //!
 //! Parts are words of the *dotted* key, whatever the form, and do not name an exchange: a message

@@ -7,6 +7,7 @@ mod policies;
 mod restart;
 mod rig;
 mod streams;
+mod tape;
 
 use rig::{Rig, long, text};
 
@@ -102,7 +103,7 @@ fn a4_requeued_messages_keep_their_priority() {
     assert!(seen.iter().all(|got| got.redelivered));
 }
 
-/// FEATURES A4: equal arguments are the same declaration, others are told apart in RabbitMQ's words.
+/// FEATURES A4: equal arguments are the same declaration, others are refused in RabbitMQ's words.
 #[test]
 fn a4_declarations_are_compared() {
     let mut rig = Rig::new();

@@ -118,6 +118,8 @@ pub(super) struct Connection {
     input: VecDeque<(Vec<Action>, Vec<u8>)>,
     wire: Vec<u8>,
     inbox: VecDeque<Incoming>,
+    /// The broker has agreed to the end: the client closes the stream.
+    left: bool,
 }
 
 impl World {
@@ -152,6 +154,7 @@ impl World {
             input: VecDeque::new(),
             wire: Vec::new(),
             inbox: VecDeque::new(),
+            left: false,
         };
         self.connections.insert(id, connection);
         self.oracle.opened(id);
@@ -232,9 +235,9 @@ impl World {
         busy |= self.listen(id)?;
         busy |= self.feed(id)?;
         busy |= self.listen(id)?;
-        let closed = |held: &Connection| held.machine.is_closed();
+        let closed = |held: &Connection| held.left || held.machine.is_closed();
         if self.connections.get(&id).is_some_and(closed) {
-            self.trace.note(|| format!("c{id} is closed by the broker"));
+            self.trace.note(|| format!("c{id} is closed"));
             self.close(id)?;
             busy = true;
         }
@@ -401,6 +404,11 @@ impl World {
             Method::Nack { tag, multiple } => oracle.confirmed(id, tag, multiple, false),
             Method::Done(name) => oracle.told(id, name),
             Method::Close(why) => violation(format!("unexpected close: {why}"), None, None),
+            Method::Closed => {
+                let connection = self.connections.get_mut(&id);
+                connection.into_iter().for_each(|held| held.left = true);
+                Ok(())
+            }
             Method::Cancel | Method::Opened | Method::Other => Ok(()),
         }
     }

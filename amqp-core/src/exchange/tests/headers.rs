@@ -111,8 +111,8 @@ fn a3_header_values_are_equal_as_rabbitmq_has_it() {
     }
 }
 
-/// `x-match`, all or any, read as it is written.
-fn fits_plainly(arguments: &Table, headers: &Table) -> bool {
+/// Whether headers fit a binding's arguments, read one by one.
+fn reading(arguments: &Table, headers: &Table) -> bool {
     let any = arguments.lookup("x-match") == Some(&Value::from("any"));
     let asked = arguments.iter().filter(|(name, _)| *name != b"x-match");
     let mut fits = asked.map(|(name, value)| {
@@ -165,7 +165,7 @@ fn a3_an_index_finds_what_a_plain_reading_finds() {
             let wanted = table(&headers);
             let expected: std::collections::BTreeSet<usize> = held
                 .iter()
-                .filter(|(_, arguments)| fits_plainly(arguments, &wanted))
+                .filter(|(_, arguments)| reading(arguments, &wanted))
                 .map(|(queue, _)| *queue)
                 .collect();
             let before: Vec<u64> = queues.iter().map(|q| q.losses().total()).collect();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::restart::Paper;
 use super::rig::{Rig, long, text};
+use super::tape::Tape;
 use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::link::BindQueue;
@@ -372,7 +372,7 @@ fn o2_protected_vhosts_are_not_deleted() {
 /// FEATURES A6, D1: policies, limits and what is said about vhosts survive a restart.
 #[test]
 fn a6_a_restart_keeps_all() {
-    let paper = Arc::new(Paper::default());
+    let paper = Arc::new(Tape::default());
     let mut rig = Rig::over(Arc::clone(&paper) as _, Arc::clone(&paper) as _);
     set(&mut rig, Scope::Ordinary, "^q", &[("max-length", long(3))]);
     set(

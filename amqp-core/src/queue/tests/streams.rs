@@ -1,16 +1,15 @@
 //! FEATURES A9: streams, as readers see them.
 
 mod readers;
-mod tape;
 
 use std::sync::Arc;
 
 use super::rig::{Reader, Rig, long, text};
+use super::tape::Tape;
 use crate::field::{RawTable, Table, Value};
 use crate::properties::BasicProperties;
 use crate::queue::{Queue, Settle, StreamReader};
 use crate::refusal::Refusal;
-use tape::Tape;
 
 const MANY: u64 = u64::MAX;
 

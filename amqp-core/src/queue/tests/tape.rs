@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::super::rig::Rig;
+use super::rig::Rig;
 use crate::definitions::{Change, Definitions, Fault, Kind};
 use crate::journal::{Appended, Body, Durability, Journal, Slot, Stretch};
 use crate::message::{Message, MessageRef};
@@ -22,6 +22,8 @@ pub(super) struct Tape {
     /// Not 0: nothing is durable before it is said.
     pub(super) slow: AtomicU64,
     pub(super) watermark: Arc<Watermark>,
+    /// What was published and settled, in order, by queue.
+    pub(super) story: Mutex<Vec<(&'static str, u64)>>,
     /// What was read, one after the other.
     pub(super) reads: Mutex<Vec<Range<u64>>>,
 }
@@ -74,6 +76,7 @@ impl Definitions for Tape {
         0
     }
 
+    #[expect(clippy::misnamed_getters, reason = "the other one is the journal's")]
     fn watermark(&self) -> &Arc<Watermark> {
         &self.definitions
     }
@@ -83,6 +86,7 @@ impl Journal for Tape {
     fn publish(&self, slot: Slot, message: &MessageRef<'_>, _: Option<Body>) -> Appended {
         let message = message.to_message(&mut Vec::new());
         self.messages.lock().insert((slot.queue, slot.seq), message);
+        self.story.lock().push(("publish", slot.queue));
         let number = match self.slow.load(Ordering::Relaxed) {
             0 => 0,
             _ => self.slow.fetch_add(1, Ordering::Relaxed) + 1,
@@ -94,6 +98,7 @@ impl Journal for Tape {
         let mut messages = self.messages.lock();
         for seq in seqs {
             messages.remove(&(queue, *seq));
+            self.story.lock().push(("settle", queue));
         }
         0
     }
