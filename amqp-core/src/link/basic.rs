@@ -136,11 +136,10 @@ impl Link {
         let topology = self.vhost.topology();
         let cached = turn.routes.find(exchange.id, form, message.key, topology);
         let known = cached.is_some();
-        let route = match (checked, cached) {
-            // Only who may publish is remembered by exchanges on the way.
-            (Err(refusal), _) => Err(refusal),
-            (Ok(()), Some(route)) => Ok(route),
-            (Ok(()), None) => self.resolve(&exchange, message, &dotted),
+        // Only who may publish is remembered by exchanges on the way.
+        let route = match cached {
+            Some(route) => checked.map(|()| route),
+            None => checked.and_then(|()| self.resolve(&exchange, message, &dotted)),
         };
         turn.dotted = dotted;
         let route = route?;
