@@ -44,7 +44,7 @@ pub use cache::Memo;
 pub(crate) use cache::{Found, Known, Route, RouteCache};
 pub(crate) use delayed::Delayed;
 pub use kind::ExchangeKind;
-pub(crate) use route::NoWay;
+pub(crate) use route::{NoWay, Stop};
 pub(crate) use set::{Attached, BindingSet, shrink};
 
 /// What a declaration says about an exchange.

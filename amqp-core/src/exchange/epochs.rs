@@ -180,7 +180,6 @@ fn stem(filter: &[u8]) -> Option<(usize, &[u8])> {
 #[derive(Clone, Copy)]
 pub(crate) struct Stamp {
     version: u64,
-    generation: u64,
     sum: u64,
     count: u8,
     cells: [u16; PARTS_MAX],
@@ -197,7 +196,7 @@ impl Stamp {
         let cells = &self.cells[..usize::from(self.count)];
         let add = |sum: u64, cell: &u16| sum.wrapping_add(topology.read(*cell));
         let generation = topology.generation.load(Ordering::Acquire);
-        if cells.iter().fold(0, add) != self.sum || generation != self.generation || !stands() {
+        if cells.iter().fold(generation, add) != self.sum || !stands() {
             return false;
         }
         self.version = version;
@@ -218,8 +217,7 @@ impl<'a> Watch<'a> {
     pub(crate) fn new(topology: &'a Topology) -> Self {
         let stamp = Stamp {
             version: topology.version.load(Ordering::Acquire),
-            generation: topology.generation.load(Ordering::Acquire),
-            sum: 0,
+            sum: topology.generation.load(Ordering::Acquire),
             count: 0,
             cells: [0; PARTS_MAX],
         };

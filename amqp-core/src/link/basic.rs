@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Link;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
-use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route};
+use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route, Stop};
 use crate::journal::Appended;
 use crate::key::{self, Form};
 use crate::limits;
@@ -58,12 +58,21 @@ impl Link {
             // Kept before it is routed: who subscribes in between gets it either way.
             kept = self.retain(turn, message)?;
         }
-        let found = self.find_route(turn, memo, message)?;
-        Ok(self.offer(turn, message, &found, kept))
+        let authority = self.broker.users.epoch();
+        let topology = self.vhost.topology();
+        let found;
+        let known = memo.find(message.exchange, form, message.key, topology, authority);
+        let (queues, stops): (&[Arc<Queue>], &[Stop]) = match known {
+            Some(queues) => (queues, &[]),
+            None => {
+                found = self.route(turn, memo, message, authority)?;
+                (&found.queues, &found.stops)
+            }
+        };
+        Ok(self.offer(turn, message, (queues, stops), kept))
     }
 
     /// Where a message goes: from the publisher's memo, or the slow way.
-    #[inline]
     pub(super) fn find_route(
         &self,
         turn: &mut Turn,
@@ -85,7 +94,7 @@ impl Link {
         &self,
         turn: &mut Turn,
         message: &MessageRef<'_>,
-        found: &Found,
+        (queues, stops): (&[Arc<Queue>], &[Stop]),
         kept: Appended,
     ) -> Published {
         let mut publication = Publication {
@@ -93,17 +102,17 @@ impl Link {
             journaled: kept.number,
             ..Publication::new(*message)
         };
-        turn.count_offered(found.queues.len());
-        for queue in found.queues.iter() {
+        turn.count_offered(queues.len());
+        for queue in queues {
             queue.offer(turn, &mut publication);
         }
-        for stop in &found.stops {
+        for stop in stops {
             let number = self.vhost.hold_back(stop, message);
             publication.journaled = publication.journaled.max(number);
         }
         turn.post();
         Published {
-            routed: (found.queues.len() + found.stops.len()) as u32,
+            routed: (queues.len() + stops.len()) as u32,
             journaled: publication.journaled,
             rejected: publication.rejected,
         }
@@ -128,10 +137,10 @@ impl Link {
         let cached = turn.routes.find(exchange.id, form, message.key, topology);
         let known = cached.is_some();
         // Only who may publish is remembered by exchanges on the way.
-        let route = checked.and_then(|()| match cached {
-            Some(route) => Ok(route),
-            None => self.resolve(&exchange, message, &dotted),
-        });
+        let route = match cached {
+            Some(route) => checked.map(|()| route),
+            None => checked.and_then(|()| self.resolve(&exchange, message, &dotted)),
+        };
         turn.dotted = dotted;
         let route = route?;
         if exchange.is_deleted() {

@@ -68,7 +68,8 @@ impl Link {
         message: &MessageRef<'_>,
         routed: &Routed,
     ) -> Published {
-        self.offer(turn, message, &routed.0, Default::default())
+        let Found { queues, stops } = &routed.0;
+        self.offer(turn, message, (queues, stops), Default::default())
     }
 
     /// Makes a message own its parts, to be published later.

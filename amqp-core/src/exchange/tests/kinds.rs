@@ -226,154 +226,110 @@ fn a3_recent_history_is_replayed_to_new_bindings() {
     assert_eq!(publisher.routed(&link, "rh", "k28", Form::Dotted), 1);
 }
 
-/// Kinds with arguments that they refuse, and what they say.
-fn bad_arguments() -> [(&'static str, Table, &'static str); 12] {
-    let text = |value: &str| Value::from(value);
-    [
-        ("x-nosuch", table(&[]), "unknown exchange type 'x-nosuch'"),
-        (
-            "x-consistent-hash",
-            table(&[
-                ("hash-header", text("h")),
-                ("hash-property", text("message_id")),
-            ]),
-            "hash-header and hash-property are mutually exclusive",
-        ),
-        (
-            "x-consistent-hash",
-            table(&[("hash-property", text("app_id"))]),
-            "Unsupported property: app_id",
-        ),
-        (
-            "x-consistent-hash",
-            table(&[("hash-header", Value::I32(5))]),
-            "Invalid argument 5, 'hash-header' must be a string",
-        ),
-        (
-            "x-recent-history",
-            table(&[("x-recent-history-length", Value::I32(0))]),
-            "Invalid argument 0, 'x-recent-history-length' must be a positive integer",
-        ),
-        (
-            "x-recent-history",
-            table(&[("x-recent-history-length", text("abc"))]),
-            "Invalid argument <<\"abc\">>, 'x-recent-history-length' must be a positive integer",
-        ),
-        (
-            "x-recent-history",
-            table(&[("x-recent-history-length", Value::Bool(true))]),
-            "Invalid argument true, 'x-recent-history-length' must be a positive integer",
-        ),
-        (
-            "x-recent-history",
-            table(&[("x-recent-history-length", Value::I64(100_001))]),
-            "Invalid argument 100001, 'x-recent-history-length' can be at most 100000",
-        ),
-        (
-            "x-delayed-message",
-            table(&[]),
-            "Invalid argument, 'x-delayed-type' must be an existing exchange type",
-        ),
-        (
-            "x-delayed-message",
-            table(&[("x-delayed-type", text("x-delayed-message"))]),
-            "Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'",
-        ),
-        (
-            "x-delayed-message",
-            table(&[("x-delayed-type", text("nosuch"))]),
-            "unknown exchange type 'nosuch'",
-        ),
-        (
-            "x-delayed-message",
-            table(&[
-                ("x-delayed-type", text("x-consistent-hash")),
-                ("hash-property", text("app_id")),
-            ]),
-            "Unsupported property: app_id",
-        ),
-    ]
-}
-
-/// Every argument and binding that cannot be, with the text of the plugin.
-#[test]
-fn a3_kinds_refuse_arguments() {
+/// Refuses declarations of exchanges with these arguments, each with its text.
+fn refuses(kind: &str, rows: &[(&[(&str, Value)], &str)]) {
     let link = link();
-    for (kind, arguments, expected) in bad_arguments() {
-        let refused = declare_with(&link, "odd", kind, arguments).expect_err(expected);
-        assert_eq!(
-            refused.to_string(),
-            format!("PRECONDITION_FAILED - {expected}")
-        );
+    for (arguments, expected) in rows {
+        let refused = declare_with(&link, "odd", kind, table(arguments)).expect_err(expected);
+        let expected = format!("PRECONDITION_FAILED - {expected}");
+        assert_eq!(refused.to_string(), expected);
     }
 }
 
-/// FEATURES A3: what cannot be bound is refused in RabbitMQ's words.
+/// Every argument that cannot be, with the text of the plugin.
+#[test]
+fn a3_kinds_refuse_arguments() {
+    let text = |value: &str| Value::from(value);
+    refuses("x-nosuch", &[(&[], "unknown exchange type 'x-nosuch'")]);
+    let exclusive = "hash-header and hash-property are mutually exclusive";
+    let both = [
+        ("hash-header", text("h")),
+        ("hash-property", text("app_id")),
+    ];
+    let property = ("hash-property", text("app_id"));
+    let header = "Invalid argument 5, 'hash-header' must be a string";
+    refuses(
+        "x-consistent-hash",
+        &[
+            (&both, exclusive),
+            (
+                std::slice::from_ref(&property),
+                "Unsupported property: app_id",
+            ),
+            (&[("hash-header", Value::I32(5))], header),
+        ],
+    );
+    let kind = |name: &str| ("x-delayed-type", text(name));
+    let no_kind = "Invalid argument, 'x-delayed-type' must be an existing exchange type";
+    let itself = "Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'";
+    let hash = [kind("x-consistent-hash"), property.clone()];
+    refuses(
+        "x-delayed-message",
+        &[
+            (&[], no_kind),
+            (&[kind("x-delayed-message")], itself),
+            (&[kind("nosuch")], "unknown exchange type 'nosuch'"),
+            (&hash, "Unsupported property: app_id"),
+        ],
+    );
+    let positive = "'x-recent-history-length' must be a positive integer";
+    for (value, printed) in [
+        (Value::I32(0), "0"),
+        (Value::I8(-1), "-1"),
+        (Value::U32(5), "5"),
+        (text("abc"), "<<\"abc\">>"),
+        (Value::Bool(true), "true"),
+    ] {
+        let expected = format!("Invalid argument {printed}, {positive}");
+        let arguments = [("x-recent-history-length", value)];
+        refuses("x-recent-history", &[(&arguments, &expected)]);
+    }
+    let long = [("x-recent-history-length", Value::I64(100_001))];
+    let expected = "Invalid argument 100001, 'x-recent-history-length' can be at most 100000";
+    refuses("x-recent-history", &[(&long, expected)]);
+}
+
+/// Every binding that cannot be, with the text of RabbitMQ or the plugin.
 #[test]
 fn a3_kinds_refuse_bindings() {
     let link = link();
     declare(&link, "q");
-    let text = |value: &str| Value::from(value);
-    let delayed = table(&[("x-delayed-type", text("topic"))]);
+    let delayed = table(&[("x-delayed-type", Value::from("topic"))]);
     declare_with(&link, "delayed", "x-delayed-message", delayed).expect("declared");
-    declare_with(&link, "ch", "x-consistent-hash", table(&[])).expect("declared");
-    declare_with(&link, "lr", "x-local-random", table(&[])).expect("declared");
-    declare_with(&link, "h", "headers", table(&[])).expect("declared");
-    let matches = |value| table(&[("x-match", value)]);
+    for (name, kind) in [
+        ("ch", "x-consistent-hash"),
+        ("lr", "x-local-random"),
+        ("h", "headers"),
+    ] {
+        declare_with(&link, name, kind, table(&[])).expect("declared");
+    }
+    let x_match = |value| table(&[("x-match", value)]);
+    let none = Table::new;
+    let number = "The binding key must be an integer: <<\"a\">>";
+    let key = "Non empty binding 'k' key not permitted";
+    let value = "Invalid x-match field value <<\"bogus\">>; expected all, any, all-with-x, or \
+                 any-with-x";
+    let kind = "Invalid x-match field type unsignedbyte (value 1); expected longstr";
+    let wild = "Topic binding key '#.#.#' uses 3 '#' wildcards, at most 2 are allowed";
     for (exchange, key, arguments, expected) in [
-        (
-            "ch",
-            "0",
-            table(&[]),
-            "The binding key must be greater than 0",
-        ),
-        (
-            "ch",
-            "a",
-            table(&[]),
-            "The binding key must be an integer: <<\"a\">>",
-        ),
-        (
-            "lr",
-            "k",
-            table(&[]),
-            "Non empty binding 'k' key not permitted",
-        ),
-        (
-            "h",
-            "",
-            matches(text("bogus")),
-            "Invalid x-match field value <<\"bogus\">>; expected all, any, all-with-x, or \
-             any-with-x",
-        ),
-        (
-            "h",
-            "",
-            matches(Value::U8(1)),
-            "Invalid x-match field type unsignedbyte (value 1); expected longstr",
-        ),
-        (
-            "delayed",
-            "#.#.#",
-            table(&[]),
-            "Topic binding key '#.#.#' uses 3 '#' wildcards, at most 2 are allowed",
-        ),
+        ("ch", "0", none(), "The binding key must be greater than 0"),
+        ("ch", "a", none(), number),
+        ("lr", "k", none(), key),
+        ("h", "", x_match(Value::from("bogus")), value),
+        ("h", "", x_match(Value::U8(1)), kind),
+        ("delayed", "#.#.#", none(), wild),
     ] {
         let wish = BindQueue {
             arguments,
             ..wish("q", exchange, key, Form::Dotted)
         };
         let refused = link.queue_bind(&wish).expect_err(expected);
-        assert_eq!(
-            refused.to_string(),
-            format!("PRECONDITION_FAILED - {expected}")
-        );
+        let expected = format!("PRECONDITION_FAILED - {expected}");
+        assert_eq!(refused.to_string(), expected);
     }
     let refused = link.exchange_bind("h", "lr", b"", Table::new());
-    assert_eq!(
-        &*refused.expect_err("no queue").text,
-        "Destination not found"
-    );
+    let text = refused.expect_err("no queue").text;
+    assert_eq!(&*text, "Destination not found");
 }
 
 /// A hash or a throw that meets no binding is a message that matches nothing.
