@@ -21,7 +21,7 @@ pub(super) struct Tape {
     definitions: Arc<Watermark>,
     /// Not 0: nothing is durable before it is said.
     pub(super) slow: AtomicU64,
-    pub(super) watermark: Arc<Watermark>,
+    pub(super) mark: Arc<Watermark>,
     /// What was read, one after the other.
     pub(super) reads: Mutex<Vec<Range<u64>>>,
 }
@@ -45,7 +45,7 @@ impl Tape {
 
     /// Everything is durable.
     pub(super) fn catch_up(&self) {
-        self.watermark.raise(self.slow.load(Ordering::Relaxed));
+        self.mark.raise(self.slow.load(Ordering::Relaxed));
     }
 
     /// Nobody can read a message any more.
@@ -103,11 +103,11 @@ impl Journal for Tape {
     }
 
     fn watermark(&self) -> &Arc<Watermark> {
-        &self.watermark
+        &self.mark
     }
 
     fn written(&self) -> &Arc<Watermark> {
-        &self.watermark
+        &self.mark
     }
 
     fn last_queue(&self) -> u64 {
