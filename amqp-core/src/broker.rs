@@ -260,6 +260,20 @@ impl Broker {
         Ok(link)
     }
 
+    /// Whether a user may be in a vhost, without opening it.
+    ///
+    /// # Errors
+    /// As [`Self::open_vhost`], but for limits.
+    pub fn check_access(&self, user: &str, vhost: &str, peer: IpAddr) -> Result<(), Refusal> {
+        self.check_loopback(user, peer)?;
+        if self.users.grants(user, vhost).is_none() {
+            return Err(Refusal::not_allowed(format!(
+                "access to vhost '{vhost}' refused for user '{user}'"
+            )));
+        }
+        Ok(())
+    }
+
     /// Whether a user may come from this address.
     ///
     /// # Errors

@@ -226,6 +226,16 @@ impl Table {
         self.entries.iter().map(|(name, value)| (&**name, value))
     }
 
+    /// The same entries by name; those of one name in their order.
+    #[must_use]
+    pub fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted
+            .entries
+            .sort_by(|(one, _), (other, _)| one.cmp(other));
+        sorted
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -70,8 +70,6 @@ pub struct Connection {
     mechanism: &'static str,
     capabilities: Capabilities,
     request: Option<Request>,
-    /// A new secret is being looked at.
-    renewing: bool,
     /// Not before this has a delivery waited too long.
     overdue_at: Time,
     session: Option<Box<Session>>,
@@ -132,7 +130,6 @@ impl Connection {
             mechanism: "",
             capabilities: Capabilities::default(),
             request: None,
-            renewing: false,
             overdue_at: Time(u64::MAX),
             session: None,
             channels: HashMap::default(),
@@ -209,7 +206,12 @@ impl Connection {
 
     /// What a batch of input or a wake-up leaves to do.
     fn finish_batch(&mut self, turn: &mut Turn) {
-        let seen = self.outlet.look();
+        // A queue's end is told behind the answer to whoever asked for it.
+        let is_held = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.is_held());
+        let seen = self.outlet.look(is_held);
         if let Some(session) = self.session.as_deref_mut() {
             session.settle_acked(turn);
             let notify = self.capabilities.consumer_cancel_notify;
@@ -258,8 +260,7 @@ impl Connection {
         // Input that is not read because of a slow disk or an alarm is not the peer's silence. A
         // peer that does not read its answers is another matter.
         if self.session.as_ref().is_some_and(|session| {
-            self.renewing
-                || session.is_held()
+            session.is_held()
                 || session.met_alarm
                 || session.is_ahead()
                 || self.are_confirms_full(session)
@@ -305,8 +306,6 @@ impl Connection {
         let Reply::Login(verdict) = reply;
         if self.phase == Phase::AwaitLogin {
             self.handle_verdict(turn, verdict);
-        } else if std::mem::take(&mut self.renewing) && self.phase == Phase::Open {
-            self.handle_new_secret(turn, verdict);
         }
     }
 
@@ -329,8 +328,7 @@ impl Connection {
         match self.phase {
             Phase::AwaitLogin | Phase::Closed => false,
             Phase::Open => self.session.as_ref().is_some_and(|session| {
-                !self.renewing
-                    && !session.is_held()
+                !session.is_held()
                     && !session.met_alarm
                     && session.replied_bytes < REPLY_BYTES_MAX
                     && !session.is_ahead()

@@ -43,6 +43,10 @@ pub const TX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Routing keys in the headers CC and BCC of one message together.
 pub const MORE_KEYS_MAX: usize = 1_024;
 
+/// Milliseconds that the server leaves the stream to a client that has closed its connection, as
+/// RabbitMQ does.
+pub const STREAM_LEFT_MS: u64 = 30_000;
+
 /// Milliseconds that the server waits for `connection.close-ok`.
 pub const CLOSE_OK_WAIT_MS: u64 = 5_000;
 

@@ -186,9 +186,14 @@ impl Outlet {
         (moved, due)
     }
 
-    /// What others asked for since the last look.
-    pub(crate) fn look(&self) -> Seen {
-        std::mem::take(&mut self.state.lock().seen)
+    /// What others asked for since the last look; `held`: but for cancelled consumers.
+    pub(crate) fn look(&self, held: bool) -> Seen {
+        let mut state = self.state.lock();
+        let mut seen = std::mem::take(&mut state.seen);
+        if held {
+            state.seen.cancelled = std::mem::take(&mut seen.cancelled);
+        }
+        seen
     }
 
     /// Changes what listings tell.

@@ -6,6 +6,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use rumqttc::v5::mqttbytes::QoS;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -305,7 +306,8 @@ async fn o2_connections_are_limited() {
     let second = connect(&broker).await;
     let limits = json!({ "username": "guest", "definition": "{\"max-channels\":1}" });
     broker.ctl("set_user_limits", limits).await;
-    channel(&second).await;
+    // Its channel is closed when it goes.
+    let _held = channel(&second).await;
     let third = connect(&broker).await;
     let error = within(third.create_channel()).await;
     let error = error.map(drop).expect_err("over all connections");
@@ -313,7 +315,7 @@ async fn o2_connections_are_limited() {
     broker.stop().await;
 }
 
-/// A vhost that is full says so: 406 to AMQP clients, 0x97 to MQTT 5.0 clients.
+/// A vhost that is full says so: 406 to AMQP clients, 0x97 to MQTT 5.0 clients, which are closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o2_queues_are_limited() {
     let broker = TestBroker::start().await;
@@ -329,8 +331,10 @@ async fn o2_queues_are_limited() {
     let mut client = Mqtt5::connect(options5(broker.mqtt(), "five"))
         .await
         .expect("connections are not limited");
-    let answer = client.subscribe("s/#", 1).await;
-    assert!(answer.contains("QuotaExceeded"), "{answer}");
+    let asked = client.client.subscribe("s/#", QoS::AtLeastOnce);
+    within(asked).await.expect("is sent");
+    let end = client.end().await;
+    assert!(end.contains("QuotaExceeded"), "{end}");
     broker.stop().await;
 }
 

@@ -34,7 +34,7 @@ use peer::Peer;
 use record::Transcripts;
 use script::Script;
 
-use crate::{leveret, process};
+use crate::{interrupt, leveret, process};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -87,6 +87,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for script in &scripts {
         play::check(script).with_context(|| script.full_name())?;
     }
+    // Whoever gives up must leave no server behind.
+    interrupt::watch()?;
     let setting = std::fs::read_to_string(folder.join("setup.ctl"))?;
     let rabbitmq = if options.recorded {
         record::read(&folder, &scripts)?
@@ -106,9 +108,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let peer = Peer::leveret(&root, &build(&root, options.release)?)?;
     let leveret = play_all(&peer, &setting, &scripts, options)?;
+    let verdict = judge(&list, &rabbitmq, &leveret, options.verbose);
     // A broker that died is a fault even if every script was content.
     peer.stop()?;
-    Ok(judge(&list, &rabbitmq, &leveret, options.verbose))
+    Ok(verdict)
 }
 
 /// Compares the transcripts and tells what differs.
@@ -197,8 +200,13 @@ fn play_all(
     let (alone, together): (Vec<_>, Vec<_>) = chosen.partition(|(_, script)| script.alone);
     let found = Mutex::new(Transcripts::new());
     let play_one = |number: usize, script: &Script| -> Result<()> {
-        let lines = play::play(script, number, peer, quiet);
-        let lines = lines.with_context(|| script.full_name())?;
+        interrupt::check()?;
+        let lines = match play::play(script, number, peer, quiet) {
+            Ok(lines) => lines,
+            // The other scripts are still worth playing, but nothing of this one worth keeping.
+            Err(error) if !options.record => vec![format!("! {error:#}")],
+            Err(error) => return Err(error.context(script.full_name())),
+        };
         let mut found = found.lock().expect("no player panics with the lock");
         found.insert(script.full_name(), lines);
         Ok(())

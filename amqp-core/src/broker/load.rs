@@ -430,14 +430,16 @@ fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
         Form::Dotted
     };
     // What this version wrote it can read, and it wrote no longer key.
-    Table::decode(arguments).ok()?;
+    let mut sorted = Vec::new();
+    let table = Table::decode(arguments).ok()?.sorted();
+    table.encode(&mut sorted).ok()?;
     if key.len() > KEY_BYTES_MAX {
         return None;
     }
     let terms = Terms {
         key,
         form,
-        arguments,
+        arguments: &sorted,
     };
     let attach = |end| source.attach(vhost.topology(), end, &terms, &mut Vec::new());
     let attached = match kind {
@@ -445,5 +447,13 @@ fn bind(broker: &Broker, parts: [&[u8]; 7]) -> Option<()> {
         b"e" => attach(End::Exchange(&vhost.exchange(name(destination)?)?)),
         _ => return None,
     };
-    matches!(attached, Attached::Made(_)).then_some(())
+    let Attached::Made(bound) = attached else {
+        return None;
+    };
+    if sorted != arguments {
+        // Recorded before arguments were sorted.
+        let old = records::delete(Kind::Binding, &parts);
+        broker.submit(vec![old, record_binding(&vhost, &bound)]);
+    }
+    Some(())
 }

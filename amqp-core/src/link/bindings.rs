@@ -285,9 +285,11 @@ impl Link {
 }
 
 /// Arguments as a binding keeps them.
+// RabbitMQ sorts them by name: the order in which they are written tells no bindings apart.
 fn encoded(arguments: &Table) -> Result<Vec<u8>, Refusal> {
     let mut out = Vec::new();
     arguments
+        .sorted()
         .encode(&mut out)
         .map_err(|why| Refusal::precondition(format!("arguments cannot be kept: {why}")))?;
     Ok(out)

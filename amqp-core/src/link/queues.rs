@@ -59,6 +59,10 @@ impl Link {
                 created: false,
             });
         }
+        // Also of one that is there: a name of the server's making can only be asked for.
+        if wish.name.starts_with("amq.") {
+            return Err(Refusal::reserved_name(Resource::Queue, wish.name));
+        }
         let made;
         let name = if wish.name.is_empty() {
             made = format!("amq.gen-{}", self.broker.unique_name());
@@ -83,9 +87,6 @@ impl Link {
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         self.check_dead_letters(name, &parsed)?;
         self.check_kind(name, wish, &parsed)?;
-        if name.starts_with("amq.") && !wish.name.is_empty() {
-            return Err(Refusal::reserved_name(Resource::Queue, name));
-        }
         let full = self.vhost.queues_full();
         if name.len() > limits::OWN_NAME_BYTES_MAX || full.is_some() {
             let max = full.unwrap_or(limits::QUEUES_MAX as u64);
@@ -317,25 +318,26 @@ impl Link {
         Ok(messages)
     }
 
-    /// RabbitMQ deletes what is replicated there without asking what is in it or who uses it.
+    /// RabbitMQ deletes a quorum queue without asking what is in it or who uses it.
     fn check_conditions(
         &self,
         queue: &Queue,
         if_unused: bool,
         if_empty: bool,
     ) -> Result<(), Refusal> {
-        let kind = queue.kind();
-        let flag = match (kind, if_unused, if_empty) {
-            (QueueKind::Classic, ..) | (_, false, false) => return Ok(()),
-            (_, true, _) => "if-unused",
-            (_, false, true) => "if-empty",
+        let flag = match (if_unused, if_empty) {
+            (true, _) => "if-unused",
+            (false, true) => "if-empty",
+            (false, false) => return Ok(()),
         };
+        if queue.kind() != QueueKind::Quorum {
+            return Ok(());
+        }
         Err(Refusal::not_implemented(format!(
             "cannot delete queue '{}' in vhost '{}'. queue.delete operations with {flag} flag \
-             set are not supported by {} queues",
+             set are not supported by quorum queues",
             queue.name(),
-            self.vhost.name(),
-            kind.name()
+            self.vhost.name()
         )))
     }
 

@@ -518,7 +518,7 @@ fn one_of(value: &Value, words: &[&str], otherwise: &str) -> Result<String, Stri
 
 /// An age such as `7D`: years, months, days, hours, minutes or seconds.
 fn age(value: &Value) -> Result<u64, String> {
-    age_ms(&text(value)?).ok_or_else(|| "{error,invalid_max_age}".to_owned())
+    age_ms(&text(value)?).ok_or_else(|| "invalid_max_age".to_owned())
 }
 
 /// The milliseconds of an age.

@@ -33,7 +33,9 @@ impl Queue {
             // RabbitMQ: its time begins with the policy.
             state.unused_since = turn.now;
         }
-        if !self.direct {
+        if self.is_stream {
+            self.retain_in_stream(&mut state, turn.now);
+        } else if !self.direct {
             if state.terms().overflow == Overflow::DropHead {
                 self.enforce_length(&mut state, turn);
             }

@@ -168,6 +168,18 @@ impl Queue {
         }
     }
 
+    /// Its terms have changed: what is not to be kept any more goes.
+    pub(super) fn retain_in_stream(self: &Arc<Self>, state: &mut State, now: Time) {
+        let keep = state.retention();
+        if let Some(stream) = &mut state.stream {
+            stream.log.retain(keep, now, |offset| {
+                let found = self.fetch_one(offset)?;
+                Some(found.view().head.received)
+            });
+        }
+        self.sweep(state, now, STREAM_SWEPT_LATER);
+    }
+
     /// A timer has rung: what was given up is settled, also while nobody publishes.
     pub(super) fn ring_stream(self: &Arc<Self>, state: &mut State, now: Time) {
         self.sweep(state, now, STREAM_SWEPT_LATER);

@@ -11,7 +11,7 @@ use leveret_core::turn::Turn;
 use super::{Connection, Phase};
 use crate::channel::pull_for;
 use crate::failure::Failure;
-use crate::limits::CLOSE_OK_WAIT_MS;
+use crate::limits::{CLOSE_OK_WAIT_MS, STREAM_LEFT_MS};
 use crate::method::{ChannelClose, ConnectionClose, ConnectionCloseOk, MethodId, ServerMethod};
 use crate::outlet::Stage;
 
@@ -76,10 +76,13 @@ impl Connection {
         self.release(turn);
         let answer = ServerMethod::ConnectionCloseOk(ConnectionCloseOk {});
         self.outlet.append(|out| answer.encode(0, out));
-        self.end(
-            turn,
-            format!("client: {} {}", method.reply_code, method.reply_text),
-        );
+        // The stream is the client's to close: one that finds it closed may take that for an
+        // error.
+        self.phase = Phase::Closing { deaf: true };
+        self.deadline = Some(self.now.after_ms(STREAM_LEFT_MS));
+        self.why.get_or_insert_with(|| {
+            format!("client: {} {}", method.reply_code, method.reply_text).into()
+        });
     }
 
     /// The broker wants the connection to end.
@@ -94,7 +97,8 @@ impl Connection {
             CloseReason::DiskFailed => "definitions cannot be written any more".into(),
         };
         match self.phase {
-            Phase::Closing { .. } | Phase::Closed => {}
+            Phase::Closing { deaf: false } | Phase::Closed => {}
+            Phase::Closing { deaf: true } => self.end(turn, text),
             // Nothing was agreed on yet, or nothing may be said.
             Phase::ExpectHeader | Phase::Silent => self.end(turn, text),
             _ => {

@@ -75,8 +75,7 @@ impl Connection {
                 Ok(())
             }
             (Phase::Open, ClientMethod::ConnectionUpdateSecret(method)) => {
-                self.handle_update_secret(&method);
-                Ok(())
+                self.handle_update_secret(&method)
             }
             (phase, method) => Err(unexpected_method(phase, method.id())),
         }

@@ -40,12 +40,9 @@ pub(super) fn set(context: &Context, scope: Scope, wanted: &Set) -> Result<Answe
         let text = format!("{priority} priority must be a number");
         Failure::new(Code::Usage, text)
     })?;
-    let definition = match parse(&wanted.definition)? {
-        Field::Table(definition) => definition,
-        _ => {
-            let text = "Validation failed\n\ndefinition must be a dictionary\n";
-            return Err(Failure::new(Code::Unavailable, text));
-        }
+    let Field::Table(definition) = parse(&wanted.definition)? else {
+        let text = "Validation failed\n\ndefinition must be a dictionary\n";
+        return Err(Failure::new(Code::Unavailable, text));
     };
     let wish = PolicyWish {
         name: &wanted.name,

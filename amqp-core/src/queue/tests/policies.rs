@@ -174,6 +174,24 @@ fn a6_delivery_limits_apply() {
 }
 
 #[test]
+fn a6_streams_give_up_what_a_policy_does_not_keep() {
+    let mut rig = Rig::new();
+    let arguments = [
+        ("x-queue-type", text("stream")),
+        ("x-stream-max-segment-size-bytes", long(100)),
+    ];
+    let queue = rig.declare("log", &arguments);
+    for _ in 0..20 {
+        rig.publish("", "log", &[b'm'; 100]);
+    }
+    assert_eq!(queue.view().ready, 20);
+    let bytes = [("max-length-bytes", long(500))];
+    set(&mut rig, Scope::Ordinary, "^log$", &bytes);
+    let kept = queue.view().ready;
+    assert!((1..10).contains(&kept), "{kept} are kept");
+}
+
+#[test]
 fn a6_new_queues_get_their_policy() {
     let mut rig = Rig::new();
     set(&mut rig, Scope::Ordinary, "^q", &[("max-length", long(3))]);
