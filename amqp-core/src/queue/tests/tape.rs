@@ -21,7 +21,7 @@ pub(super) struct Tape {
     definitions: Arc<Watermark>,
     /// Not 0: nothing is durable before it is said.
     pub(super) slow: AtomicU64,
-    pub(super) watermark: Arc<Watermark>,
+    pub(super) mark: Arc<Watermark>,
     /// What was published and settled, in order, by queue.
     pub(super) story: Mutex<Vec<(&'static str, u64)>>,
     /// What was read, one after the other.
@@ -47,7 +47,7 @@ impl Tape {
 
     /// Everything is durable.
     pub(super) fn catch_up(&self) {
-        self.watermark.raise(self.slow.load(Ordering::Relaxed));
+        self.mark.raise(self.slow.load(Ordering::Relaxed));
     }
 
     /// Nobody can read a message any more.
@@ -76,7 +76,6 @@ impl Definitions for Tape {
         0
     }
 
-    #[expect(clippy::misnamed_getters, reason = "the other one is the journal's")]
     fn watermark(&self) -> &Arc<Watermark> {
         &self.definitions
     }
@@ -108,11 +107,11 @@ impl Journal for Tape {
     }
 
     fn watermark(&self) -> &Arc<Watermark> {
-        &self.watermark
+        &self.mark
     }
 
     fn written(&self) -> &Arc<Watermark> {
-        &self.watermark
+        &self.mark
     }
 
     fn last_queue(&self) -> u64 {

@@ -103,7 +103,7 @@ fn a9_only_what_is_durable_is_read() {
     assert!(!rig.pull_again(&before), "there is nothing more");
 
     publish_all(&mut rig, 5..6);
-    tape.watermark.fail();
+    tape.mark.fail();
     rig.pull_again(&before);
     publish_all(&mut rig, 6..7);
     rig.pull_again(&before);
