@@ -114,10 +114,10 @@ impl Queue {
                 Some(found.view().head.received)
             });
         }
-        stream.log.look(self.as_ref());
+        stream.log.look(self.as_ref(), self.marked());
         self.sweep(&mut state, turn.now, STREAM_SWEPT_AT_ONCE);
-        self.serve_waiting(&mut state, turn);
-        let awaited = self.await_commit(&mut state);
+        let committed = self.serve_waiting(&mut state, turn);
+        let awaited = self.await_commit(&mut state, committed);
         drop(state);
         self.wait_for(awaited);
     }
@@ -151,8 +151,12 @@ impl Queue {
         self.door.as_ref().map(|door| door.mark())
     }
 
+    fn marked(&self) -> u64 {
+        self.mark().map_or(0, |mark| mark.durable())
+    }
+
     fn committed(&self, log: &Log) -> u64 {
-        log.committed(self.mark().map_or(0, |mark| mark.durable()))
+        log.committed(self.marked())
     }
 
     /// Tells the journal of messages that were given up: a few at a time, so that nobody waits.
@@ -185,8 +189,8 @@ impl Queue {
         self.sweep(state, now, STREAM_SWEPT_LATER);
     }
 
-    /// Hands what is committed to the readers that wait for it.
-    fn serve_waiting(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
+    /// Hands what is committed to the readers that wait for it; says up to where that is.
+    fn serve_waiting(self: &Arc<Self>, state: &mut State, turn: &mut Turn) -> u64 {
         let State {
             consumers,
             stream: Some(stream),
@@ -194,15 +198,12 @@ impl Queue {
             ..
         } = state
         else {
-            return;
+            return 0;
         };
-        if consumers.open() == 0 {
-            return;
-        }
         let committed = self.committed(&stream.log);
         // Mostly the journal is behind, and will tell.
         if std::mem::replace(&mut stream.served, committed) == committed {
-            return;
+            return committed;
         }
         for _ in 0..consumers.open() {
             let Some(place) = consumers.next_open() else {
@@ -222,6 +223,7 @@ impl Queue {
             }
             consumers.block(place);
         }
+        committed
     }
 
     /// Gives a reader what is in memory for it, as far as it has credit.
@@ -321,7 +323,7 @@ impl Queue {
                 Served::Full => break None,
                 Served::AtEnd => {
                     consumers.unblock(connection, key);
-                    break self.await_commit(&mut state);
+                    break self.await_commit(&mut state, committed);
                 }
                 Served::Behind if pieces == STREAM_PIECES_PER_PULL => {
                     consumer.sink.again(key);
@@ -359,13 +361,14 @@ impl Queue {
     }
 
     /// Has the journal tell when there is more for the readers that wait at the end: gives the
-    /// number to wait for without the lock.
-    fn await_commit(&self, state: &mut State) -> Option<u64> {
+    /// number to wait for without the lock. `committed` is how far they were looked at: the mark
+    /// may have risen since, and would not rise again.
+    fn await_commit(&self, state: &mut State, committed: u64) -> Option<u64> {
         let stream = state.stream.as_mut().filter(|stream| !stream.awaits)?;
         if state.consumers.open() == 0 || self.mark()?.has_failed() {
             return None;
         }
-        let number = stream.log.number(self.committed(&stream.log))?;
+        let number = stream.log.number(committed)?;
         stream.awaits = true;
         Some(number)
     }
@@ -384,6 +387,7 @@ impl Queue {
     fn call_readers(self: &Arc<Self>) {
         let mut called: Vec<(Arc<dyn Sink>, u64)> = Vec::new();
         let mut state = self.state.lock();
+        let mut committed = 0;
         if let State {
             consumers,
             stream: Some(stream),
@@ -391,7 +395,7 @@ impl Queue {
         } = &mut *state
         {
             stream.awaits = false;
-            let committed = self.committed(&stream.log);
+            committed = self.committed(&stream.log);
             stream.served = committed;
             for _ in 0..consumers.open() {
                 let Some(place) = consumers.next_open() else {
@@ -407,7 +411,7 @@ impl Queue {
                 }
             }
         }
-        let awaited = self.await_commit(&mut state);
+        let awaited = self.await_commit(&mut state, committed);
         drop(state);
         for (sink, key) in called {
             sink.again(key);
@@ -494,8 +498,9 @@ impl Queue {
 
     /// Leaves what is in memory to the journal; says how many messages that were.
     pub(super) fn page_out_stream(&self, state: &mut State) -> usize {
-        let stream = state.stream.as_mut();
-        stream.map_or(0, |stream| stream.log.leave(self, STREAM_TAIL_BYTES / 64))
+        let (stream, durable) = (state.stream.as_mut(), self.marked());
+        let keep = STREAM_TAIL_BYTES / 64;
+        stream.map_or(0, |stream| stream.log.leave(self, durable, keep))
     }
 }
 

@@ -134,16 +134,16 @@ impl Log {
     }
 
     /// Leaves the oldest in memory to the journal, if it is time.
-    pub(super) fn look(&mut self, pager: &dyn Pager) {
+    pub(super) fn look(&mut self, pager: &dyn Pager, durable: u64) {
         if self.tail_bytes >= self.look_at.max(2 * STREAM_TAIL_BYTES) {
-            self.leave(pager, STREAM_TAIL_BYTES);
+            self.leave(pager, durable, STREAM_TAIL_BYTES);
             self.look_at = self.tail_bytes + STREAM_TAIL_BYTES / 4;
         }
     }
 
-    /// Leaves the oldest in memory to the journal, as far as that has them, until so many bytes
-    /// remain; says how many messages that were.
-    pub(super) fn leave(&mut self, pager: &dyn Pager, keep: u64) -> usize {
+    /// Leaves the oldest in memory to the journal, as far as that has them and they are committed,
+    /// until so many bytes remain; says how many messages that were.
+    pub(super) fn leave(&mut self, pager: &dyn Pager, durable: u64, keep: u64) -> usize {
         let before = self.tail.len();
         while self.tail_bytes > keep && !self.tail.is_empty() {
             let mut stretch = Stretch {
@@ -152,13 +152,13 @@ impl Log {
                 bytes: 0,
             };
             for recent in self.tail.iter().take(Stretch::COUNT_MAX as usize) {
-                if self.tail_bytes - stretch.bytes <= keep {
+                if self.tail_bytes - stretch.bytes <= keep || recent.number > durable {
                     break;
                 }
                 stretch.count += 1;
                 stretch.bytes += bytes(&recent.message) + ENTRY_BYTES;
             }
-            if !pager.has(&stretch) {
+            if stretch.count == 0 || !pager.has(&stretch) {
                 break;
             }
             self.tail.drain(..stretch.count as usize);

@@ -103,6 +103,8 @@ pub(super) struct Reader {
     got: Mutex<Vec<Got>>,
     /// It was told to pull again.
     called: AtomicBool,
+    /// What happens while it takes a delivery.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Reader {
@@ -112,6 +114,11 @@ impl Reader {
 
     pub(super) fn got(&self) -> Vec<Got> {
         self.got.lock().clone()
+    }
+
+    /// Has something happen while it takes its next delivery.
+    pub(super) fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock() = Some(Box::new(happens));
     }
 
     fn queue(&self) -> Arc<Queue> {
@@ -126,6 +133,9 @@ impl Sink for Reader {
             return Outcome::Full;
         }
         self.credit.store(credit - 1, Ordering::Relaxed);
+        if let Some(happens) = self.meanwhile.lock().take() {
+            happens();
+        }
         let message = delivery.share();
         let got = Got::of(
             message,
@@ -309,6 +319,7 @@ impl Rig {
             credit: AtomicU64::new(credit),
             got: Mutex::default(),
             called: AtomicBool::new(false),
+            meanwhile: Mutex::default(),
         });
         let mut consumer = Consumer::new(reader.key, 1, "tag".into(), Arc::clone(&reader) as _);
         set(&mut consumer);

@@ -110,6 +110,46 @@ fn a9_only_what_is_durable_is_read() {
     assert_eq!(before.bodies(), numbers(0..5), "that is never durable");
 }
 
+/// FEATURES A9: what becomes durable while a reader is served is not overlooked: nothing more may
+/// come that would call it.
+#[test]
+fn a9_a_mark_that_rises_meanwhile_is_seen() {
+    let tape = Arc::new(Tape::default());
+    let mut rig = Tape::rig(&tape);
+    stream(&mut rig, &[]);
+    tape.slow_down();
+    publish_all(&mut rig, 0..1);
+    tape.catch_up();
+    publish_all(&mut rig, 1..3);
+    let first = [("x-stream-offset", text("first"))];
+    let reader = try_read(&mut rig, 0, &first).expect("may read");
+    let disk = Arc::clone(&tape);
+    reader.meanwhile(move || disk.catch_up());
+    rig.credit(&reader, 10);
+    while rig.pull_again(&reader) {}
+    assert_eq!(reader.bodies(), numbers(0..3));
+}
+
+/// FEATURES A9: what is written and not durable yet stays in memory, and out of readers' sight.
+#[test]
+fn a9_a_tail_that_is_not_durable_stays() {
+    let tape = Arc::new(Tape::default());
+    let mut rig = Tape::rig(&tape);
+    let queue = stream(&mut rig, &[]);
+    publish_large(&mut rig, 10);
+    tape.slow_down();
+    publish_large(&mut rig, 5_000);
+    rig.broker.page_out();
+    let reader = read(&mut rig, text("first"));
+    assert_eq!(read_numbers(&reader), (0..10).collect::<Vec<_>>());
+    assert!(queue.view().paged <= 10);
+    tape.catch_up();
+    rig.broker.page_out();
+    assert!(queue.view().paged > 4_000);
+    while rig.pull_again(&reader) {}
+    assert_eq!(reader.bodies().len(), 5_010);
+}
+
 /// FEATURES A9: a thousand readers share one message.
 #[test]
 fn a9_readers_share_messages() {
