@@ -90,6 +90,10 @@ impl Channel {
         let properties = BasicProperties::parse(publication.properties)
             .map_err(|error| Refusal::new(ReplyCode::SyntaxError, error.to_string()))?;
         check_user_id(session, &properties)?;
+        if let Some(mode @ (0 | 3..)) = properties.delivery_mode {
+            let text = format!("invalid message: {{delivery_mode_unknown,{mode}}}");
+            return Err(Refusal::precondition(text));
+        }
         let expires_ms = properties.expiration.map(parse_expiration).transpose()?;
         let message = MessageRef {
             head: Head {

@@ -82,9 +82,11 @@ impl Channel {
         turn: &mut Turn,
         method: BasicRecover,
     ) -> Result<(), Refusal> {
-        self.recover(session, turn, method.requeue)?;
-        session.reply(self.id, ServerMethod::BasicRecoverOk(BasicRecoverOk {}));
-        Ok(())
+        if method.requeue {
+            // Before what comes again.
+            session.reply(self.id, ServerMethod::BasicRecoverOk(BasicRecoverOk {}));
+        }
+        self.recover(session, turn, method.requeue)
     }
 
     /// Puts everything that waits for acknowledgement back into its queues.

@@ -73,9 +73,13 @@ impl Connection {
 
     /// The client closes the connection.
     pub(super) fn handle_close_method(&mut self, turn: &mut Turn, method: &ConnectionClose<'_>) {
+        let was_open = self.phase == Phase::Open;
         self.release(turn);
         let answer = ServerMethod::ConnectionCloseOk(ConnectionCloseOk {});
         self.outlet.append(|out| answer.encode(0, out));
+        if !was_open {
+            return self.end(turn, "client closed before connection.open");
+        }
         // The stream is the client's to close: one that finds it closed may take that for an
         // error.
         self.phase = Phase::Closing { deaf: true };

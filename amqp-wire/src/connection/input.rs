@@ -11,8 +11,8 @@ use crate::channel::{Channel, decode_method, not_open};
 use crate::failure::Failure;
 use crate::frame::{Frame, FrameError, FrameKind};
 use crate::method::{
-    ChannelCloseOk, ChannelOpen, ChannelOpenOk, ClientMethod, ConnectionCloseOk, MethodId,
-    ServerMethod,
+    ChannelCloseOk, ChannelOpen, ChannelOpenOk, ClientMethod, ConnectionCloseOk, MethodError,
+    MethodId, ServerMethod,
 };
 
 impl Connection {
@@ -61,7 +61,7 @@ impl Connection {
             FrameKind::Method => {}
             _ => return Err(Failure::unexpected_frame(frame)),
         }
-        let method = decode_method(frame)?;
+        let method = decode_method(frame).map_err(|failure| self.of_server(frame, failure))?;
         match (self.phase, method) {
             (Phase::ExpectStartOk, ClientMethod::ConnectionStartOk(method)) => {
                 self.handle_start_ok(turn, &method)
@@ -78,6 +78,14 @@ impl Connection {
                 self.handle_update_secret(&method)
             }
             (phase, method) => Err(unexpected_method(phase, method.id())),
+        }
+    }
+
+    /// What only a server sends has no place in any state of the connection.
+    fn of_server(&self, frame: &Frame<'_>, failure: Failure) -> Failure {
+        match ClientMethod::decode(frame.payload) {
+            Err(MethodError::WrongDirection { id }) => unexpected_method(self.phase, id),
+            _ => failure,
         }
     }
 
@@ -130,7 +138,8 @@ impl Connection {
             return Err(not_open(method.id()));
         };
         let (open, max) = (self.channels.len(), self.channel_max);
-        if frame.channel > max || open >= usize::from(max) {
+        // RabbitMQ: how many there are counts, not which number one has.
+        if open >= usize::from(max) {
             let text = format!(
                 "number of channels opened ({open}) has reached the negotiated channel_max ({max})"
             );

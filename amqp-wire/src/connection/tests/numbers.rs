@@ -197,13 +197,13 @@ fn a2_as_many_channels_as_there_are_numbers() {
 fn a2_channels_beyond_what_was_negotiated() {
     let open = ClientMethod::ChannelOpen(ChannelOpen::default());
     let mut client = Client::open(&node());
-    let why = "0 connection.close 530 20.10 NOT_ALLOWED - number of channels opened (1) has \
+    // RabbitMQ: how many there are counts, not which number one has.
+    assert_eq!(client.ask(2048, open), ["2048 channel.open-ok"]);
+    (2..2047).for_each(|channel| client.send(channel, open));
+    assert_eq!(client.lines().len(), 2045);
+    let why = "0 connection.close 530 20.10 NOT_ALLOWED - number of channels opened (2047) has \
          reached the negotiated channel_max (2047)";
-    assert_eq!(client.ask(2048, open), [why]);
-    let mut client = Client::open(&node());
-    (2..=2047).for_each(|channel| client.send(channel, open));
-    assert_eq!(client.lines().len(), 2046);
-    assert_eq!(client.ask(u16::MAX, open).len(), 1);
+    assert_eq!(client.ask(u16::MAX, open), [why]);
 }
 
 /// FEATURES A2: as many consumers as there may be on a channel, and one more.
