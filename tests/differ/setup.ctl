@@ -1,6 +1,6 @@
 # What both servers are told before the first script.
 add_user limited limited
-set_permissions limited "[-][a-z]*c" "[-][a-z]*w" "[-][a-z]*r"
+set_permissions limited "^[^.]*[-][a-z]*c" "^[^.]*[-][a-z]*w" "^[^.]*[-][a-z]*r"
 add_user topical topical
 set_permissions topical ".*" ".*" ".*"
 set_topic_permissions topical amq.topic "^may" "^may"
