@@ -375,23 +375,6 @@ def error_403_access_refused():
         keep.queue_delete(name)
 
 
-def what_is_not_served_is_refused_with_540():
-    """Extensions that this version lacks close the connection; none is quietly ignored."""
-    cases = {
-        "exchange argument 'alternate-exchange'": lambda channel: channel.exchange_declare(
-            unique("ae"), arguments={"alternate-exchange": "amq.fanout"}),
-    }
-    for what, action in cases.items():
-        connection = amqp()
-        try:
-            action(connection.channel())
-        except pika.exceptions.ConnectionClosedByBroker as closed:
-            expect(what, closed.reply_code, 540)
-            expect_in(what, f"NOT_IMPLEMENTED - {what}", closed.reply_text)
-        else:
-            raise Mismatch(f"{what} was accepted")
-
-
 def transactions_commit_and_roll_back():
     with amqp() as connection:
         channel = connection.channel()
@@ -484,7 +467,6 @@ if __name__ == "__main__":
             error_404_not_found,
             error_406_precondition_failed,
             error_403_access_refused,
-            what_is_not_served_is_refused_with_540,
             transactions_commit_and_roll_back,
             requests_are_answered_by_direct_reply_to,
             copies_go_to_the_keys_in_headers,
