@@ -214,7 +214,7 @@ def quorum_queue_limits_deliveries
     queue.publish("poison", persistent: true)
     opened.wait_for_confirms
     inbox = consume(queue, manual_ack: true)
-    2.times { opened.nack(take(inbox, 1).first.first.delivery_tag, false, true) }
+    2.times { opened.reject(take(inbox, 1).first.first.delivery_tag, true) }
     expect("buried", death_of(take(consume(graves), 1).first), ["delivery_limit", queue.name, 1])
     queue.delete
   end

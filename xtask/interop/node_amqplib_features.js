@@ -226,10 +226,10 @@ async function quorumQueueLimitsDeliveries() {
     channel.sendToQueue(queue, Buffer.from("poison"));
     await channel.waitForConfirms();
     const inbox = await consume(channel, queue);
-    channel.nack(await inbox.next());
+    channel.reject(await inbox.next(), true);
     const second = await inbox.next();
     expect("count", second.properties.headers["x-delivery-count"], 1);
-    channel.nack(second);
+    channel.reject(second, true);
     const buried = await (await consume(channel, graves, { noAck: true })).next();
     expect("reason", buried.properties.headers["x-death"][0].reason, "delivery_limit");
     await channel.deleteQueue(queue);

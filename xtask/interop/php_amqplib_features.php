@@ -249,10 +249,10 @@ function quorumQueueLimitsDeliveries(): void
         ]));
         $channel->basic_publish(message('poison', ['delivery_mode' => 2]), '', $queue);
         $channel->wait_for_pending_acks(DEADLINE_S);
-        take($channel, $queue, 1, false)[0]->nack(true);
+        take($channel, $queue, 1, false)[0]->reject(true);
         [$second] = take($channel, $queue, 1, false);
         expect('count', headers($second)['x-delivery-count'], 1);
-        $second->nack(true);
+        $second->reject(true);
         expect('buried', death(take($channel, $graves, 1)[0]),
             ['poison', 'delivery_limit', $queue, 1]);
         $channel->queue_delete($queue);

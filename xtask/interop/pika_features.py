@@ -312,7 +312,7 @@ def quorum_queue():
         for _ in range(3):
             method, properties, _ = take(opened, name, 1, auto_ack=False)[0]
             counts.append((properties.headers or {}).get("x-delivery-count"))
-            opened.basic_nack(method.delivery_tag, requeue=True)
+            opened.basic_reject(method.delivery_tag, requeue=True)
         expect("delivery counts", counts, [None, 1, 2])
         _, properties, body = take(opened, graves, 1)[0]
         expect("buried", (body, properties.headers["x-death"][0]["reason"]),

@@ -299,7 +299,12 @@ impl Link {
         let queue = self.usable_queue(name)?;
         self.check_conditions(&queue, if_unused, if_empty)?;
         let mut refused = None;
+        // A stream is never empty and asks for nobody's leave, as in RabbitMQ.
+        let asks = !queue.is_stream();
         let deleted = self.broker.delete_queue_when(&self.vhost, &queue, |held| {
+            if !asks {
+                return true;
+            }
             if if_empty && held.ready > 0 {
                 refused = Some("not empty");
             } else if if_unused && held.consumers > 0 {
