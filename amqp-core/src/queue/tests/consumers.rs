@@ -77,3 +77,15 @@ fn a5_priorities_of_consumers_are_bounded() {
             .is_ok()
     );
 }
+
+/// FEATURES A4: however many consumers a queue has, those with credit are served alike.
+#[test]
+fn a4_a_thousand_consumers_are_served_alike() {
+    let mut rig = Rig::new();
+    rig.declare("q", &[]);
+    let readers: Vec<_> = (0..1_000).map(|_| rig.consume("q", |_| {})).collect();
+    for _ in 0..10_000 {
+        rig.publish("", "q", b"m");
+    }
+    assert!(readers.iter().all(|reader| reader.got().len() == 10));
+}
