@@ -97,6 +97,9 @@ pub const DEATHS_MAX: usize = 256;
 /// Dead letters of one queue that wait for another to take them; more are dropped and counted.
 pub const UNDELIVERED_MAX: usize = 10_000;
 
+/// Dead letters that wait in a turn before a queue gives up more: it goes on a millisecond later.
+pub const LETTERS_MAX: usize = 1_024;
+
 /// Milliseconds until a dead letter that nobody has taken is tried again.
 pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
 

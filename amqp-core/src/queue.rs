@@ -591,6 +591,12 @@ impl Queue {
         }
         self.retry_undelivered(&mut state, turn);
         self.watch_head(&mut state, turn);
+        if state.given.is_some() && state.terms().overflow == Overflow::DropHead {
+            self.enforce_length(&mut state, turn);
+        }
+        if state.consumers.is_open() {
+            self.dispatch(&mut state, turn);
+        }
     }
 
     /// Its messages have a time to live: those that a restart found are looked at soon.

@@ -9,7 +9,7 @@ use super::ready::Undelivered;
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::{Death, Letter};
 use crate::journal::{Appended, Body, Slot};
-use crate::limits::{UNDELIVERED_AGAIN_MS, UNDELIVERED_MAX};
+use crate::limits::{LETTERS_MAX, UNDELIVERED_AGAIN_MS, UNDELIVERED_MAX};
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
 use crate::turn::Turn;
@@ -212,6 +212,11 @@ impl Queue {
             && let Some(entry) = self.next_ready(state)
         {
             if self.has_expired(state, &entry, turn) {
+                if self.put_off(state, turn) {
+                    let max = state.terms().max_priority.unwrap_or_default();
+                    state.ready().push_front(entry, max);
+                    break;
+                }
                 self.give_up(state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
@@ -275,6 +280,11 @@ impl Queue {
         let mut taken = None;
         while let Some(entry) = self.next_ready(&mut state) {
             if self.has_expired(&state, &entry, turn) {
+                if self.put_off(&mut state, turn) {
+                    let max = state.terms().max_priority.unwrap_or_default();
+                    state.ready().push_front(entry, max);
+                    break;
+                }
                 self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
@@ -331,6 +341,9 @@ impl Queue {
                 self.arm(state, at);
                 break;
             }
+            if self.put_off(state, turn) {
+                break;
+            }
             let Some(entry) = self.next_ready(state) else {
                 break;
             };
@@ -365,6 +378,9 @@ impl Queue {
                 || bytes.is_some_and(|max| state.ready_bytes() > max))
         {
             if read {
+                if self.put_off(state, turn) {
+                    break;
+                }
                 let Some(entry) = self.next_ready(state) else {
                     break;
                 };
@@ -377,6 +393,16 @@ impl Queue {
             }
         }
         self.forget(&gone);
+    }
+
+    /// So many dead letters wait to be published that no more are taken up now: what is left to do
+    /// is done when the timer rings.
+    fn put_off(self: &Arc<Self>, state: &mut State, turn: &Turn) -> bool {
+        let full = turn.letters.len() >= LETTERS_MAX;
+        if full {
+            self.arm(state, turn.now.after_ms(1));
+        }
+        full
     }
 
     /// A message of this queue is given up: dropped and counted, or dead-lettered.

@@ -205,6 +205,23 @@ fn a4_deaths_are_bounded() {
     assert_eq!(last.view().ready, 0);
 }
 
+/// However many messages expire at once, few are in memory on their way.
+#[test]
+fn a4_dead_letters_go_some_at_a_time() {
+    let mut rig = Rig::new();
+    let dead = rig.declare("dead", &[]);
+    let queue = rig.declare("q", &to_dead(&[("x-message-ttl", long(10))]));
+    let count = 2 * crate::limits::LETTERS_MAX as u64 + 10;
+    for _ in 0..count {
+        rig.publish("", "q", b"m");
+    }
+    rig.pass(10);
+    let few = crate::limits::LETTERS_MAX as u64;
+    assert_eq!((dead.view().ready, queue.view().ready), (few, count - few));
+    rig.pass(5);
+    assert_eq!((dead.view().ready, queue.view().ready), (count, 0));
+}
+
 /// RabbitMQ asks for both when the queue is declared.
 #[test]
 fn a7_dead_letters_need_permission() {
