@@ -129,6 +129,22 @@ struct OwnedHead {
 pub struct Message(ThinArc<OwnedHead, u8>);
 
 impl Message {
+    /// The facts about it.
+    #[inline]
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.0.header.header.head
+    }
+
+    /// Bytes of its body.
+    #[inline]
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        let owned = &self.0.header.header;
+        let before = owned.exchange_bytes + owned.key_bytes + owned.properties_bytes;
+        self.0.slice.len() as u64 - u64::from(before)
+    }
+
     /// The message's parts.
     #[must_use]
     pub fn view(&self) -> MessageRef<'_> {

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms};
 use crate::field::Table;
 use crate::journal::{Door, Slot, Stretch};
-use crate::message::{Message, MessageRef};
+use crate::message::{Head, Message};
 use crate::policy::Applied;
 use crate::time::Time;
 use crate::timers::Due;
@@ -154,6 +154,7 @@ impl State {
     }
 
     /// When the first ready message expires, if it is in memory.
+    #[inline]
     fn head_deadline(&self) -> Option<Time> {
         let head = self.ready.as_ref()?.head()?;
         Queue::deadline(self, head)
@@ -318,7 +319,7 @@ impl Queue {
         if let (Some(door), Some(ready)) = (&self.door, &state.ready) {
             let waiting = ready
                 .held()
-                .filter(|entry| self.keeps(&entry.message.view()));
+                .filter(|entry| self.keeps(entry.message.head()));
             for entry in waiting {
                 let slot = Slot {
                     queue: self.id,
@@ -432,8 +433,9 @@ impl Queue {
     }
 
     /// Whether a message is written to the journal.
-    fn keeps(&self, message: &MessageRef<'_>) -> bool {
-        message.head.persistent && !self.direct && self.journaled()
+    #[inline]
+    fn keeps(&self, head: &Head) -> bool {
+        head.persistent && !self.direct && self.journaled()
     }
 
     /// Messages that were kept are not wanted any more. With the lock held, so that none is

@@ -191,7 +191,7 @@ fn add_retained<C: Core>(
         return Err(quota(why.to_owned()));
     }
     replay.extend(found.into_iter().map(|message| {
-        let persistent = message.view().head.persistent;
+        let persistent = message.head().persistent;
         let qos = if persistent { granted } else { QoS::AtMostOnce };
         Replay {
             message,

@@ -97,7 +97,7 @@ pub(super) trait Pager {
 
 impl Pager for Queue {
     fn keeps(&self, entry: &Entry) -> bool {
-        self.keeps(&entry.message.view())
+        self.keeps(entry.message.head())
     }
 
     fn has(&self, stretch: &Stretch) -> bool {
@@ -120,7 +120,7 @@ pub(super) struct Dropped {
 }
 
 fn body_bytes(entry: &Entry) -> u64 {
-    entry.message.view().payload.len() as u64
+    entry.message.payload_bytes()
 }
 
 impl Backlog {

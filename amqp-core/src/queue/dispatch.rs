@@ -104,8 +104,11 @@ impl Queue {
         state.ready().push_back(entry, max, self.as_ref());
         if state.given.is_some() {
             self.enforce_length(state, turn);
+            self.watch_head(state, turn);
+        } else if state.waiting() == 1 {
+            // Else the head is who it was.
+            self.watch_head(state, turn);
         }
-        self.watch_head(state, turn);
     }
 
     /// Whether the queue is full and refuses what is published (`x-overflow`).
@@ -138,7 +141,11 @@ impl Queue {
     /// Writes a message to the journal, if it is one of those that are. With the lock held: nobody
     /// can have settled it yet.
     fn keep(&self, seq: u64, what: &mut Publication<'_>) {
-        let Some(door) = self.door.as_ref().filter(|_| self.keeps(&what.message)) else {
+        let Some(door) = self
+            .door
+            .as_ref()
+            .filter(|_| self.keeps(&what.message.head))
+        else {
             return;
         };
         let slot = Slot {
@@ -239,7 +246,9 @@ impl Queue {
             }
         }
         self.forget(&gone);
-        self.watch_head(state, turn);
+        if state.waiting() > 0 {
+            self.watch_head(state, turn);
+        }
     }
 
     /// Takes the first ready message; reads it back if it must.
@@ -254,7 +263,7 @@ impl Queue {
 
     /// Notes a message that was kept and is not wanted any more.
     fn note(&self, gone: &mut Gone, entry: &Entry) {
-        if self.keeps(&entry.message.view()) {
+        if self.keeps(entry.message.head()) {
             gone.push(entry.seq());
         }
     }
@@ -312,8 +321,9 @@ impl Queue {
     }
 
     /// When a ready message is worth nothing any more.
+    #[inline]
     pub(super) fn deadline(state: &State, entry: &Entry) -> Option<crate::time::Time> {
-        let head = entry.message.view().head;
+        let head = entry.message.head();
         let ttl_ms = state.terms().message_ttl_ms;
         let by_queue = ttl_ms.map(|ttl_ms| head.received.after_ms(ttl_ms));
         match (head.expires, by_queue) {
@@ -322,6 +332,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     fn has_expired(&self, state: &State, entry: &Entry, turn: &Turn) -> bool {
         Self::deadline(state, entry).is_some_and(|at| at <= turn.now)
     }
@@ -421,7 +432,7 @@ impl Queue {
             why.loss().iter().for_each(|loss| state.losses.count(*loss));
             return self.note(gone, &entry);
         }
-        let kept = self.keeps(&entry.message.view()).then(|| entry.seq());
+        let kept = self.keeps(entry.message.head()).then(|| entry.seq());
         self.bury(state, turn, entry.message, kept, why);
     }
 

@@ -53,14 +53,14 @@ impl Queue {
             match self.verdict(&mut state, seq, how) {
                 Verdict::Back => back.push(Entry::new(message, seq, true)),
                 Verdict::Dead(why) if state.terms().dead_letter_exchange.is_some() => {
-                    let kept = self.keeps(&message.view()).then_some(seq);
+                    let kept = self.keeps(message.head()).then_some(seq);
                     self.bury(&state, turn, message, kept, why);
                 }
                 verdict => {
                     if let Verdict::Dead(why) = verdict {
                         why.loss().iter().for_each(|loss| state.losses.count(*loss));
                     }
-                    if self.keeps(&message.view()) {
+                    if self.keeps(message.head()) {
                         gone.push(seq);
                     }
                 }
@@ -80,6 +80,7 @@ impl Queue {
     }
 
     /// What follows from a consumer's word.
+    #[inline]
     fn verdict(&self, state: &mut State, seq: u64, how: Settle) -> Verdict {
         if state.deleted {
             return Verdict::Gone;

@@ -111,7 +111,7 @@ impl Queue {
         if stream.log.push(message, number, keep.segment_bytes) {
             stream.log.retain(keep, turn.now, |offset| {
                 let found = self.fetch_one(offset)?;
-                Some(found.view().head.received)
+                Some(found.head().received)
             });
         }
         stream.log.look(self.as_ref(), self.marked());
@@ -178,7 +178,7 @@ impl Queue {
         if let Some(stream) = &mut state.stream {
             stream.log.retain(keep, now, |offset| {
                 let found = self.fetch_one(offset)?;
-                Some(found.view().head.received)
+                Some(found.head().received)
             });
         }
         self.sweep(state, now, STREAM_SWEPT_LATER);
@@ -481,7 +481,7 @@ impl Queue {
         while from < to {
             let middle = from + (to - from) / 2;
             match self.fetch_one(middle) {
-                Some(message) if message.view().head.received < at => from = middle + 1,
+                Some(message) if message.head().received < at => from = middle + 1,
                 _ => to = middle,
             }
         }

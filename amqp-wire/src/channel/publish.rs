@@ -126,6 +126,7 @@ impl Channel {
 
     /// A publication with more than one routing key, with a reply-to of its own, or in a
     /// transaction.
+    #[inline(never)]
     fn publish_routed(
         &mut self,
         session: &mut Session,

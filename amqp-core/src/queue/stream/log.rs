@@ -124,7 +124,7 @@ impl Log {
     /// Takes the next message; says whether it began a segment.
     pub(super) fn push(&mut self, message: Message, number: u64, segment_bytes: u64) -> bool {
         let bytes = bytes(&message);
-        let received = message.view().head.received;
+        let received = message.head().received;
         self.tail.push_back(Recent { message, number });
         self.tail_bytes += bytes + ENTRY_BYTES;
         let offset = self.next;
@@ -203,7 +203,7 @@ impl Log {
     /// The first message in memory that came at this time or later, unless it may be one before
     /// those in memory.
     pub(super) fn seek(&self, at: Time) -> Option<u64> {
-        let received = |recent: &Recent| recent.message.view().head.received;
+        let received = |recent: &Recent| recent.message.head().received;
         let is_older = |recent: &Recent| received(recent) < at;
         let known = self.first == self.tail_first() || self.tail.front().is_some_and(is_older);
         known.then(|| self.tail_first() + self.tail.partition_point(is_older) as u64)
