@@ -80,7 +80,14 @@ enum Routed {
 
 impl Turn {
     /// Publishes what queues gave up. With no lock held.
+    #[inline]
     pub fn post(&mut self) {
+        if !self.letters.is_empty() {
+            self.post_letters();
+        }
+    }
+
+    fn post_letters(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
             if let Some(vhost) = letter.queue.vhost() {
                 letter.publish(self, &vhost);
@@ -128,7 +135,8 @@ impl Letter {
             return Routed::Endless;
         }
         let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
-        let mut publication = Publication::new(composed.message(key, turn, &self.exchange));
+        let message = composed.message(key, turn, &self.exchange);
+        let mut publication = Publication::new(&message);
         turn.count_offered(queues.len());
         for queue in &queues {
             queue.offer(turn, &mut publication);

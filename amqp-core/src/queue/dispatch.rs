@@ -16,7 +16,7 @@ use crate::turn::Turn;
 
 /// A message being published to one or many queues: shared at most once.
 pub(crate) struct Publication<'a> {
-    pub(crate) message: MessageRef<'a>,
+    pub(crate) message: &'a MessageRef<'a>,
     pub(crate) held: Option<Message>,
     /// Where the message lies in the journal.
     pub(crate) body: Option<Body>,
@@ -27,7 +27,7 @@ pub(crate) struct Publication<'a> {
 }
 
 impl<'a> Publication<'a> {
-    pub(crate) fn new(message: MessageRef<'a>) -> Self {
+    pub(crate) fn new(message: &'a MessageRef<'a>) -> Self {
         Self {
             message,
             held: None,
@@ -39,7 +39,7 @@ impl<'a> Publication<'a> {
 
     /// The message as something to keep: made once for all who want it.
     pub(super) fn share(&mut self, turn: &mut Turn) -> Message {
-        let message = &self.message;
+        let message = self.message;
         self.held
             .get_or_insert_with(|| message.to_message(&mut turn.scratch))
             .clone()
@@ -154,7 +154,7 @@ impl Queue {
             after: self.record(),
             durability: door.durability,
         };
-        let Appended { number, body } = door.journal.publish(slot, &what.message, what.body);
+        let Appended { number, body } = door.journal.publish(slot, what.message, what.body);
         what.body = body.or(what.body);
         what.journaled = what.journaled.max(number);
     }
@@ -228,11 +228,12 @@ impl Queue {
                 continue;
             }
             let mut held = Some(entry.message.clone());
+            let view = entry.message.view();
             let mut offer = Offer {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
                 failures: state.failures(&entry),
-                message: entry.message.view(),
+                message: &view,
                 held: &mut held,
             };
             match self.try_consumers(state, turn, &mut offer) {
@@ -520,7 +521,7 @@ struct Offer<'a> {
     seq: u64,
     redelivered: bool,
     failures: u32,
-    message: MessageRef<'a>,
+    message: &'a MessageRef<'a>,
     held: &'a mut Option<Message>,
 }
 
