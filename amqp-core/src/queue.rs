@@ -72,6 +72,8 @@ pub struct Queue {
     direct: bool,
     /// It keeps what it gives: see [`stream`].
     is_stream: bool,
+    /// It keeps every message, whatever its publisher asked for.
+    is_quorum: bool,
     exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
@@ -237,15 +239,15 @@ impl Queue {
         door: Option<&Arc<Door>>,
         now: Time,
     ) -> Self {
-        let is_stream = given
-            .as_ref()
-            .is_some_and(|given| given.effective.kind == QueueKind::Stream);
+        let kind = given.as_ref().map(|given| given.effective.kind);
+        let is_stream = kind == Some(QueueKind::Stream);
         Self {
             id,
             name: name.into(),
             auto_delete: properties.auto_delete,
             direct: properties.direct,
             is_stream,
+            is_quorum: kind == Some(QueueKind::Quorum),
             // The first connection has number 1.
             exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
@@ -435,7 +437,7 @@ impl Queue {
     /// Whether a message is written to the journal.
     #[inline]
     fn keeps(&self, head: &Head) -> bool {
-        head.persistent && !self.direct && self.journaled()
+        (head.persistent || self.is_quorum) && !self.direct && self.journaled()
     }
 
     /// Messages that were kept are not wanted any more. With the lock held, so that none is

@@ -63,3 +63,25 @@ fn a4_messages_expire_after_a_restart() {
     assert_eq!(queue.view().ready, 0);
     assert!(tape.kept(queue.id()).is_empty());
 }
+
+/// FEATURES A4: a quorum queue keeps every message, whatever its delivery mode says.
+#[test]
+fn a4_quorum_queues_keep_transient_messages() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        tape.slow_down();
+        for (name, kind) in [("q", "quorum"), ("c", "classic")] {
+            rig.declare(name, &[("x-queue-type", text(kind))]);
+            let published = rig.publish_with("", name, b"m", |properties| {
+                properties.delivery_mode = Some(1);
+            });
+            assert_eq!(published.journaled > 0, name == "q");
+        }
+    }
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.link.vhost().queue("q").expect("it is durable");
+    assert!(rig.get("c").is_none());
+    assert_eq!(rig.get("q").expect("it was confirmed").body, "m");
+    assert!(tape.kept(queue.id()).is_empty());
+}
