@@ -236,7 +236,7 @@ impl Queue {
                 held: &mut held,
             };
             match self.try_consumers(state, turn, &mut offer) {
-                Tried::Done => self.note(&mut gone, &entry),
+                Tried::Done => self.leave_for_good(state, &entry, &mut gone),
                 Tried::Out => {}
                 Tried::Nobody => {
                     let max = state.terms().max_priority.unwrap_or_default();
@@ -268,6 +268,17 @@ impl Queue {
         }
     }
 
+    /// The same of one that nobody acknowledges.
+    #[inline]
+    fn leave_for_good(&self, state: &mut State, entry: &Entry, gone: &mut Gone) {
+        if entry.redelivered()
+            && let Some(ready) = &mut state.ready
+        {
+            ready.forget_failures(entry.seq());
+        }
+        self.note(gone, entry);
+    }
+
     /// The consumer has credit again, or is new: it gets what is ready.
     pub fn pull(self: &Arc<Self>, turn: &mut Turn, connection: u64, key: u64) {
         if self.is_stream {
@@ -297,8 +308,9 @@ impl Queue {
                 self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
+            let failures = state.failures(&entry);
             if no_ack {
-                self.note(&mut gone, &entry);
+                self.leave_for_good(&mut state, &entry, &mut gone);
             } else {
                 state.unacked += 1;
             }
@@ -306,7 +318,7 @@ impl Queue {
             taken = Some(Taken {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
-                failures: state.failures(&entry),
+                failures,
                 remaining: 0,
                 message: entry.message,
             });
@@ -398,6 +410,7 @@ impl Queue {
                 self.give_up(state, turn, entry, Death::MaxLen, &mut gone);
             } else if let Some(dropped) = state.ready().drop_front(self.as_ref()) {
                 state.losses.count(Loss::Length);
+                state.ready().forget_failures(dropped.seq);
                 if dropped.kept {
                     gone.push(dropped.seq);
                 }

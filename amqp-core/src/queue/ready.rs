@@ -229,7 +229,13 @@ impl Ready {
         // Those that are out for acknowledgement are not cleared.
         self.failures = std::mem::take(&mut all.failures);
         self.undelivered = std::mem::take(&mut all.undelivered);
-        all.each_mut().flat_map(|lane| lane.clear(pager)).collect()
+        if !self.failures.is_empty() {
+            let held = all.held().map(Entry::seq);
+            held.for_each(|seq| self.forget_failures(seq));
+        }
+        let kept: Vec<u64> = all.each_mut().flat_map(|lane| lane.clear(pager)).collect();
+        kept.iter().for_each(|seq| self.forget_failures(*seq));
+        kept
     }
 
     /// Puts messages back where they were, sorted by number.
