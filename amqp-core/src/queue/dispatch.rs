@@ -293,7 +293,19 @@ impl Queue {
     }
 
     /// Takes the first ready message that has not expired, for basic.get.
+    /// With no lock held: of many that have expired it posts some at a time.
     pub(crate) fn take_first(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
+        loop {
+            let taken = self.take_now(turn, no_ack);
+            if taken.is_some() || turn.letters.len() < LETTERS_MAX {
+                return taken;
+            }
+            turn.post();
+        }
+    }
+
+    /// Gives up looking when the turn can hold no more dead letters.
+    fn take_now(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
         let mut state = self.state.lock();
         state.unused_since = turn.now;
         let mut gone = Gone::new();
