@@ -80,6 +80,9 @@ pub struct Queue {
     /// Only queues of tests have none.
     door: Option<Arc<Door>>,
     record: AtomicU64,
+    /// When the timer rings that will look whether messages or the queue have expired; 0 for none.
+    /// Changed with the lock held.
+    pub(crate) armed: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -93,8 +96,6 @@ struct State {
     losses: Losses,
     unacked: u32,
     unused_since: Time,
-    /// The timer that will look whether messages or the queue have expired.
-    armed: Option<NonZeroU64>,
     consumers: Consumers,
     /// Taken from the first message on that had to wait.
     ready: Option<Box<Ready>>,
@@ -254,6 +255,7 @@ impl Queue {
             journaled: AtomicBool::new(properties.journaled && properties.durable),
             door: door.cloned(),
             record: AtomicU64::new(0),
+            armed: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
                 given,
@@ -548,7 +550,7 @@ impl Queue {
         }
         state.deleted = true;
         Some(Retired {
-            armed: state.armed.is_some(),
+            armed: self.looked_at().is_some(),
             ready: {
                 let messages = u32::try_from(state.messages()).unwrap_or(u32::MAX);
                 (state.ready, state.stream) = (None, None);
@@ -573,22 +575,32 @@ impl Queue {
     }
 
     /// Sees to it that the queue is looked at then, if not before.
-    fn arm(self: &Arc<Self>, state: &mut State, at: Time) {
-        if state.armed.is_some_and(|armed| armed.get() <= at.0) {
+    fn arm(self: &Arc<Self>, _locked: &State, at: Time) {
+        let armed = self.looked_at();
+        if armed.is_some_and(|armed| armed <= at) {
             return;
         }
         if let Some(door) = &self.door {
-            state.armed = NonZeroU64::new(at.0);
+            self.armed.store(at.0, Ordering::Relaxed);
             let due = Due::Queue(Weak::clone(&door.vhost), Arc::downgrade(self));
             door.timers.add(at, due);
+            if armed.is_some() {
+                door.timers.lose();
+            }
         }
+    }
+
+    /// When it is to be looked at: a timer that is for any other time points to it for nothing.
+    pub(crate) fn looked_at(&self) -> Option<Time> {
+        let armed = self.armed.load(Ordering::Relaxed);
+        (armed > 0).then_some(Time(armed))
     }
 
     /// A timer has rung: messages that have expired go.
     pub(crate) fn ring(self: &Arc<Self>, turn: &mut Turn) {
         let mut state = self.state.lock();
-        if state.armed.is_some_and(|armed| armed.get() <= turn.now.0) {
-            state.armed = None;
+        if self.looked_at().is_some_and(|armed| armed <= turn.now) {
+            self.armed.store(0, Ordering::Relaxed);
         }
         if self.is_stream {
             return self.ring_stream(&mut state, turn.now);
