@@ -125,6 +125,11 @@ pub trait Journal: Send + Sync {
     /// The messages of a queue that were there when the journal was opened, in order; once.
     fn recovered(&self, queue: u64) -> Vec<Stretch>;
 
+    /// Whether one of those may have a time to live of its own.
+    fn may_expire(&self, _queue: u64) -> bool {
+        true
+    }
+
     /// Whether all messages of a stretch are wanted and can be fetched.
     fn has(&self, queue: u64, seqs: Range<u64>) -> bool;
 

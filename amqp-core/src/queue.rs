@@ -155,13 +155,6 @@ impl State {
         let failures = ready.and_then(|ready| ready.failures.get(&entry.seq()));
         failures.copied().unwrap_or_default()
     }
-
-    /// When the first ready message expires, if it is in memory.
-    #[inline]
-    fn head_deadline(&self) -> Option<Time> {
-        let head = self.ready.as_ref()?.head()?;
-        Queue::deadline(self, head)
-    }
 }
 
 /// What a queue without arguments is asked for.
@@ -470,7 +463,10 @@ impl Queue {
         state.next_seq = messages.last().map_or(0, Stretch::end);
         if !messages.is_empty() {
             let max = state.terms().max_priority.unwrap_or_default();
-            state.ready = Some(Box::new(Ready::restored(messages, max, self)));
+            let expires = self.door.as_ref();
+            let expires = expires.is_some_and(|door| door.journal.may_expire(self.id));
+            let ready = Ready::restored(messages, expires, max, self);
+            state.ready = Some(Box::new(ready));
         }
     }
 
@@ -615,11 +611,14 @@ impl Queue {
         }
     }
 
-    /// Its messages have a time to live: those that a restart found are looked at soon.
+    /// Messages that a restart found are looked at soon, if they have a time to live.
     pub(crate) fn watch_restored(self: &Arc<Self>, now: Time) {
-        let mut state = self.state.lock();
-        if state.waiting() > 0 && state.terms().message_ttl_ms.is_some() {
-            self.arm(&mut state, now);
+        let state = self.state.lock();
+        let Some(ready) = state.ready.as_ref().filter(|ready| ready.len() > 0) else {
+            return;
+        };
+        if state.terms().message_ttl_ms.is_some() || ready.may_expire_on_disk() {
+            self.arm(&state, now);
         }
     }
 

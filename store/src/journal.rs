@@ -77,6 +77,8 @@ pub struct JournalFile {
     origins: Vec<&'static dyn Origin>,
     /// Queues that nobody has asked for since the journal was opened.
     unclaimed: Mutex<HashSet<u64, RandomState>>,
+    /// Queues with messages that may have a time to live, until all have theirs.
+    expiring: Mutex<HashSet<u64, RandomState>>,
     last_queue: u64,
     lost: u64,
     hand: Hand,
@@ -219,6 +221,7 @@ impl JournalFile {
             shared,
             origins: origins.to_vec(),
             unclaimed: Mutex::new(queues),
+            expiring: Mutex::new(found.expiring),
             last_queue,
             lost,
             hand,
@@ -406,6 +409,10 @@ impl Journal for JournalFile {
         }
     }
 
+    fn may_expire(&self, queue: u64) -> bool {
+        self.expiring.lock().contains(&queue)
+    }
+
     fn has(&self, queue: u64, seqs: Range<u64>) -> bool {
         reader::has(&self.shared, queue, seqs)
     }
@@ -441,6 +448,7 @@ impl Journal for JournalFile {
     }
 
     fn settled_in(&self) {
+        drop(std::mem::take(&mut *self.expiring.lock()));
         let gone = std::mem::take(&mut *self.unclaimed.lock());
         for queue in gone {
             self.forget(queue);

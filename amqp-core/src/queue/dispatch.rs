@@ -366,10 +366,7 @@ impl Queue {
     pub(super) fn watch_head(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
         loop {
-            if state.terms().message_ttl_ms.is_some() {
-                self.bring_head(state);
-            }
-            let Some(at) = state.head_deadline() else {
+            let Some(at) = self.next_deadline(state) else {
                 break;
             };
             if at > turn.now {
@@ -385,6 +382,21 @@ impl Queue {
             self.give_up(state, turn, entry, Death::Expired, &mut gone);
         }
         self.forget(&gone);
+    }
+
+    /// When the first ready message expires, if it does; reads it back if it may.
+    #[inline]
+    fn next_deadline(&self, state: &mut State) -> Option<crate::time::Time> {
+        let ready = state.ready.as_ref()?;
+        if let Some(head) = ready.head() {
+            return Self::deadline(state, head);
+        }
+        if state.terms().message_ttl_ms.is_none() && !ready.may_expire_on_disk() {
+            return None;
+        }
+        self.bring_head(state);
+        let head = state.ready.as_ref()?.head()?;
+        Self::deadline(state, head)
     }
 
     /// Brings the first ready message into memory.

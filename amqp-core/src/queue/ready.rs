@@ -51,12 +51,17 @@ fn priority(message: &MessageRef<'_>, max: MaxPriority) -> u8 {
 }
 
 impl Ready {
-    /// Messages that a restart found, in order. Where there are priorities, each is read for its
-    /// own.
-    pub(super) fn restored(stretches: Vec<Stretch>, max: MaxPriority, pager: &dyn Pager) -> Self {
+    /// Messages that a restart found, in order, and whether some may expire. Where there are
+    /// priorities, each is read for its own.
+    pub(super) fn restored(
+        stretches: Vec<Stretch>,
+        expires: bool,
+        max: MaxPriority,
+        pager: &dyn Pager,
+    ) -> Self {
         let mut ready = Self::default();
         if max == 0 {
-            ready.plain = Backlog::restored(stretches);
+            ready.plain = Backlog::restored(stretches, expires);
             return ready;
         }
         let mut found: Vec<(u8, Vec<Stretch>)> = Vec::new();
@@ -87,7 +92,7 @@ impl Ready {
             }
         }
         for (level, lane) in found {
-            *ready.lane(level) = Backlog::restored(lane);
+            *ready.lane(level) = Backlog::restored(lane, expires);
         }
         ready
     }
@@ -163,6 +168,13 @@ impl Ready {
         self.each()
             .find(|lane| lane.len() > 0)
             .and_then(Backlog::head)
+    }
+
+    /// Whether the first message is on disk, and may have a time to live of its own.
+    #[inline]
+    pub(super) fn may_expire_on_disk(&self) -> bool {
+        let mut lanes = self.each().filter(|lane| lane.len() > 0);
+        lanes.next().is_some_and(Backlog::may_expire_on_disk)
     }
 
     /// Brings the first message into memory, if it is not there.

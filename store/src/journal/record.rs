@@ -194,6 +194,15 @@ pub(super) fn message_at(segment: &[u8], at: usize, seal: Seal) -> Option<Encode
     }
 }
 
+/// The same for one whose checksum was read already.
+pub(super) fn message_read(segment: &[u8], at: usize) -> Option<Encoded<'_>> {
+    let body = segment.get(at + HEADER_BYTES..end(segment, at)?)?;
+    match parse(body)? {
+        Record::Publish { message, .. } => Some(message),
+        _ => None,
+    }
+}
+
 fn parse(body: &[u8]) -> Option<Record<'_>> {
     let (kind, rest) = body.split_first()?;
     if *kind == BATCH {
@@ -319,6 +328,11 @@ impl<'a> Encoded<'a> {
             properties,
             payload,
         })
+    }
+
+    /// Whether it has a time to live.
+    pub(super) fn expires(self) -> bool {
+        self.0.get(1).is_some_and(|flags| flags & EXPIRES != 0)
     }
 
     /// Which origin wrote its properties.

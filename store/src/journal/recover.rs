@@ -9,10 +9,11 @@
 //! Owns no thread; changes only what was torn. Reads every record's checksum, and keeps no message
 //! in memory: only where each lies. Inspection is the same, on a disk that is not changed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use leveret_core::message::Origin;
 
 use super::ledger::Ledger;
@@ -50,6 +51,8 @@ pub(super) struct Recovered {
     pub(super) torn: Option<(u64, u64)>,
     /// The highest number of a queue that a record names.
     pub(super) last_queue: u64,
+    /// Queues that have taken a message with a time to live.
+    pub(super) expiring: HashSet<u64, RandomState>,
     /// Of each segment that was read.
     pub(super) records: BTreeMap<u64, u64>,
     pub(super) bytes: u64,
@@ -403,10 +406,17 @@ impl Recovered {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, why));
                 }
                 self.last_queue = self.last_queue.max(queue);
+                if message.expires() {
+                    self.expiring.insert(queue);
+                }
                 self.ledger.publish(queue, seq, place);
             }
-            Record::Again { queue, seq, .. } => {
+            Record::Again { queue, seq, offset } => {
                 self.last_queue = self.last_queue.max(queue);
+                let message = record::message_read(reading.bytes, offset as usize);
+                if message.is_none_or(|message| message.expires()) {
+                    self.expiring.insert(queue);
+                }
                 self.ledger.publish(queue, seq, place);
             }
             Record::Settle { queue, seqs } => {

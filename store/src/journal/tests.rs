@@ -97,6 +97,27 @@ fn messages(journal: &JournalFile, queue: u64) -> Vec<(u64, Message)> {
         .collect()
 }
 
+/// Whoever has messages with a time to live is known, also where another queue's record has them.
+#[test]
+fn what_may_expire_is_known() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut lasting = message(b"one");
+    lasting.head.expires = None;
+    for (queue, message) in [(1, lasting), (3, message(b"one"))] {
+        let first = journal.publish(slot(queue, 1), &message, None);
+        let again = journal.publish(slot(queue + 1, 1), &message, first.body);
+        assert_eq!(again.body, first.body);
+    }
+    drop(journal);
+
+    let journal = open(&disk);
+    let known = [1, 2, 3, 4].map(|queue| journal.may_expire(queue));
+    assert_eq!(known, [false, false, true, true]);
+    journal.settled_in();
+    assert!(!journal.may_expire(3), "nobody asks any more");
+}
+
 /// FEATURES D1, D2: what was confirmed and not settled is there again, as it was.
 #[test]
 fn what_is_wanted_comes_back() {

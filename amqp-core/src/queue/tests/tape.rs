@@ -133,6 +133,12 @@ impl Journal for Tape {
         stretches
     }
 
+    fn may_expire(&self, queue: u64) -> bool {
+        let messages = self.messages.lock();
+        let mut held = messages.range((queue, 0)..=(queue, u64::MAX));
+        held.any(|(_, message)| message.head().expires.is_some())
+    }
+
     fn has(&self, _: u64, _: Range<u64>) -> bool {
         true
     }
