@@ -17,6 +17,7 @@ mod policies;
 mod ready;
 mod settle;
 mod stream;
+mod undelivered;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +47,7 @@ use ready::Ready;
 pub use settle::{Settle, Unacked};
 use stream::Stream;
 pub use stream::StreamReader;
+use undelivered::Undelivered;
 
 /// What a declaration says about a queue.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -443,12 +445,6 @@ impl Queue {
         }
     }
 
-    /// A dead letter has entered other queues: this one's journal need not keep it any more.
-    pub(crate) fn leave(&self, seq: u64) {
-        let _state = self.state.lock();
-        self.forget(&[seq]);
-    }
-
     /// Where it is, unless that was deleted.
     pub(crate) fn vhost(&self) -> Option<Arc<VHost>> {
         self.door.as_ref()?.vhost.upgrade()
@@ -461,11 +457,13 @@ impl Queue {
             return Self::restore_stream(&mut state, &messages);
         }
         state.next_seq = messages.last().map_or(0, Stretch::end);
-        if !messages.is_empty() {
+        if let Some(door) = self.door.as_ref().filter(|_| !messages.is_empty()) {
             let max = state.terms().max_priority.unwrap_or_default();
-            let expires = self.door.as_ref();
-            let expires = expires.is_some_and(|door| door.journal.may_expire(self.id));
-            let ready = Ready::restored(messages, expires, max, self);
+            let given_up = door.journal.given_up(self.id);
+            let (messages, undelivered) = Undelivered::restored(messages, &given_up);
+            let expires = door.journal.may_expire(self.id);
+            let mut ready = Ready::restored(messages, expires, max, self);
+            ready.undelivered = undelivered;
             state.ready = Some(Box::new(ready));
         }
     }
@@ -611,13 +609,15 @@ impl Queue {
         }
     }
 
-    /// Messages that a restart found are looked at soon, if they have a time to live.
+    /// Messages that a restart found are looked at soon, if they have a time to live or are dead
+    /// letters.
     pub(crate) fn watch_restored(self: &Arc<Self>, now: Time) {
         let state = self.state.lock();
-        let Some(ready) = state.ready.as_ref().filter(|ready| ready.len() > 0) else {
+        let Some(ready) = &state.ready else {
             return;
         };
-        if state.terms().message_ttl_ms.is_some() || ready.may_expire_on_disk() {
+        let by_queue = ready.len() > 0 && state.terms().message_ttl_ms.is_some();
+        if by_queue || ready.may_expire_on_disk() || ready.undelivered.is_some() {
             self.arm(&state, now);
         }
     }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::ready::Undelivered;
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::{Death, Letter};
 use crate::journal::{Appended, Body, Slot};
-use crate::limits::{LETTERS_MAX, UNDELIVERED_AGAIN_MS, UNDELIVERED_MAX};
+use crate::limits::LETTERS_MAX;
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
 use crate::turn::Turn;
@@ -122,10 +121,11 @@ impl Queue {
         if terms.overflow == Overflow::DropHead {
             return false;
         }
-        let bytes = state.ready_bytes() + what.message.payload.len() as u64;
-        let too_many = terms
-            .max_length
-            .is_some_and(|max| state.waiting() as u64 >= max);
+        // RabbitMQ: with the dead letters that nobody has taken yet.
+        let (waiting, waiting_bytes) = state.undelivered();
+        let messages = state.waiting() as u64 + waiting;
+        let bytes = state.ready_bytes() + waiting_bytes + what.message.payload.len() as u64;
+        let too_many = terms.max_length.is_some_and(|max| messages >= max);
         let too_much = terms.max_length_bytes.is_some_and(|max| bytes > max);
         if !too_many && !too_much {
             return false;
@@ -482,61 +482,29 @@ impl Queue {
         kept: Option<u64>,
         why: Death,
     ) {
+        let letter = self.letter(state, message, kept, why);
+        turn.letters.extend(letter);
+    }
+
+    /// A message for the queue's dead-letter exchange, if it has one.
+    pub(super) fn letter(
+        self: &Arc<Self>,
+        state: &State,
+        message: Message,
+        kept: Option<u64>,
+        why: Death,
+    ) -> Option<Letter> {
         let terms = state.terms();
-        let Some(exchange) = &terms.dead_letter_exchange else {
-            return;
-        };
-        turn.letters.push_back(Letter {
+        Some(Letter {
             queue: Arc::clone(self),
             message,
             kept,
             why,
-            exchange: exchange.clone(),
+            exchange: terms.dead_letter_exchange.clone()?,
             key: terms.dead_letter_routing_key.clone(),
-        });
-    }
-
-    /// No queue has taken a dead letter. One of a queue that is to lose none waits, and is tried
-    /// again; all others are dropped.
-    pub(crate) fn keep_undelivered(self: &Arc<Self>, turn: &Turn, letter: Letter) {
-        let mut state = self.state.lock();
-        let terms = state.terms();
-        let again = terms.at_least_once && terms.overflow != Overflow::DropHead && !state.deleted;
-        let Letter {
-            message, kept, why, ..
-        } = letter;
-        if !again || state.ready().undelivered.len() >= UNDELIVERED_MAX {
-            state.losses.count(Loss::DeadLetter);
-            self.forget(kept.as_slice());
-            return;
-        }
-        state
-            .ready()
-            .undelivered
-            .push(Undelivered { message, kept, why });
-        self.arm(&mut state, turn.now.after_ms(UNDELIVERED_AGAIN_MS));
-    }
-
-    /// A dead letter is dropped.
-    pub(crate) fn lose(&self, kept: Option<u64>) {
-        let mut state = self.state.lock();
-        state.losses.count(Loss::DeadLetter);
-        self.forget(kept.as_slice());
-    }
-
-    /// Tries again to deliver dead letters that nobody has taken.
-    pub(super) fn retry_undelivered(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
-        let Some(ready) = &mut state.ready else {
-            return;
-        };
-        let letters = std::mem::take(&mut ready.undelivered);
-        for Undelivered { message, kept, why } in letters {
-            if state.terms().dead_letter_exchange.is_some() {
-                self.bury(state, turn, message, kept, why);
-            } else {
-                self.forget(kept.as_slice());
-            }
-        }
+            takers: None,
+            retried: false,
+        })
     }
 }
 

@@ -9,9 +9,9 @@ use foldhash::fast::RandomState;
 
 use super::Entry;
 use super::backlog::{Backlog, Dropped, Keep, Pager};
-use crate::dead_letter::Death;
+use super::undelivered::Undelivered;
 use crate::journal::Stretch;
-use crate::message::{Message, MessageRef};
+use crate::message::MessageRef;
 use crate::properties::BasicProperties;
 
 /// See the module.
@@ -23,16 +23,8 @@ pub(super) struct Ready {
     lanes: Vec<(u8, Backlog)>,
     /// Messages whose delivery has failed, ready or not, and how often.
     pub(super) failures: HashMap<u64, u32, RandomState>,
-    /// Dead letters that no queue has taken yet, to be tried again.
-    pub(super) undelivered: Vec<Undelivered>,
-}
-
-/// A dead letter that waits for somebody to take it.
-pub(super) struct Undelivered {
-    pub(super) message: Message,
-    /// Its number, if the journal has it.
-    pub(super) kept: Option<u64>,
-    pub(super) why: Death,
+    /// Dead letters that somebody has not taken yet.
+    pub(super) undelivered: Option<Box<Undelivered>>,
 }
 
 /// Priorities that messages of a queue may have: its `x-max-priority`, 0 for none.

@@ -8,6 +8,7 @@ mod restart;
 mod rig;
 mod streams;
 mod tape;
+mod undelivered;
 
 use rig::{Rig, long, text};
 
