@@ -6,7 +6,7 @@ use super::rig::{Rig, long, text};
 use super::tape::Tape;
 use crate::field::{Table, Value};
 use crate::key::Form;
-use crate::limits::{LETTERS_MAX, UNDELIVERED_AGAIN_MS};
+use crate::limits::{LETTERS_MAX, TAKERS_MAX, UNDELIVERED_AGAIN_MS};
 use crate::link::BindQueue;
 use crate::queue::Settle;
 use crate::sink::Loss;
@@ -106,6 +106,32 @@ fn a4_dead_letters_are_tried_again_where_they_were_refused() {
     rig.pass(5 * UNDELIVERED_AGAIN_MS);
     assert_eq!(roomy.view().ready, 1);
     assert_eq!(queue.losses().total(), 0);
+}
+
+/// If very many have it, who they are is not remembered.
+#[test]
+fn a4_takers_of_dead_letters_are_bounded() {
+    let mut rig = Rig::new();
+    let full = [
+        ("x-max-length", long(0)),
+        ("x-overflow", text("reject-publish")),
+    ];
+    rig.declare("full", &full);
+    bind(&mut rig, "full");
+    let count = TAKERS_MAX + 1;
+    let takers: Vec<_> = (0..count)
+        .map(|number| {
+            let name = format!("taker {number}");
+            let queue = rig.declare(&name, &[]);
+            bind(&mut rig, &name);
+            queue
+        })
+        .collect();
+    rig.declare("q", &surely("amq.fanout", &[]));
+    rig.publish("", "q", b"m");
+    reject_all(&mut rig, "q");
+    rig.pass(UNDELIVERED_AGAIN_MS);
+    assert!(takers.iter().all(|queue| queue.view().ready == 2));
 }
 
 /// At most once: what one queue has taken is no loss.
