@@ -91,7 +91,7 @@ pub(crate) struct Takers {
 
 impl Takers {
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.waits
+        self.queues.is_empty() && !self.waits
     }
 
     /// How many queues there are.
@@ -165,7 +165,7 @@ impl Letter {
         if queues.is_empty() && found > 0 && takers.is_empty() {
             return Routed::Endless;
         }
-        if takers.len() > 0 {
+        if !takers.queues.is_empty() {
             queues.retain(|queue| takers.queues.binary_search(&queue.id()).is_err());
         }
         let key = composed.keys.first().map_or(&[][..], |key| &key[..]);

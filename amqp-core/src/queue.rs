@@ -558,13 +558,13 @@ impl Queue {
 
     /// Sets the timer for when the queue expires, if nobody uses it from now on.
     pub(crate) fn arm_expiry(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.deleted || !state.consumers.is_empty() {
             return;
         }
         if let Some(expires_ms) = state.terms().expires_ms {
             let at = state.unused_since.after_ms(expires_ms);
-            self.arm(&mut state, at);
+            self.arm(&state, at);
         }
     }
 

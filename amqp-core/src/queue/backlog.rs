@@ -395,10 +395,9 @@ impl Backlog {
             if !pager.has(&stretch) {
                 break;
             }
-            let leaving = rest.fresh.drain(..stretch.count as usize);
-            rest.expires |= leaving.fold(false, |any, entry| {
-                any || entry.message.head().expires.is_some()
-            });
+            let mut leaving = rest.fresh.drain(..stretch.count as usize);
+            rest.expires |= leaving.any(|entry| entry.message.head().expires.is_some());
+            drop(leaving);
             rest.cold_messages += stretch.count as usize;
             rest.cold_bytes += stretch.bytes;
             paged += stretch.count as usize;

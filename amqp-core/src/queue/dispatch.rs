@@ -365,10 +365,7 @@ impl Queue {
     /// does. RabbitMQ: messages expire at the head of the queue only.
     pub(super) fn watch_head(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        loop {
-            let Some(at) = self.next_deadline(state) else {
-                break;
-            };
+        while let Some(at) = self.next_deadline(state) {
             if at > turn.now {
                 self.arm(state, at);
                 break;
