@@ -62,8 +62,13 @@ pub struct ExchangeProperties {
     pub arguments: Table,
 }
 
+/// One count for all brokers of the process: a worker remembers routes by it, and may serve one
+/// broker after another.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// An exchange with its bindings.
 pub struct Exchange {
+    /// No other exchange of the process has it, or had it.
     pub(crate) id: u64,
     name: Arc<str>,
     properties: ExchangeProperties,
@@ -173,11 +178,11 @@ impl Router {
 impl Exchange {
     /// Its arguments were checked by [`Rules::parse`]; what that refuses is as if it were not
     /// there.
-    pub(crate) fn new(id: u64, name: &str, properties: ExchangeProperties) -> Self {
+    pub(crate) fn new(name: &str, properties: ExchangeProperties) -> Self {
         let (kind, arguments) = (properties.kind, &properties.arguments);
         let rules = Rules::parse(kind, arguments).unwrap_or_else(|_| Rules::of(kind));
         Self {
-            id,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             hasher: RandomState::default(),
             router: RwLock::new(Router::of(&rules)),

@@ -101,8 +101,7 @@ impl VHost {
                 internal,
                 arguments: Table::new(),
             };
-            let id = next_id.fetch_add(1, Ordering::Relaxed);
-            exchanges.insert(name.into(), Arc::new(Exchange::new(id, name, properties)));
+            exchanges.insert(name.into(), Arc::new(Exchange::new(name, properties)));
         }
         Arc::new_cyclic(|me| {
             let door = door(me);
