@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use crate::exchange::Search;
 use crate::field::{RawTable, Table, Value};
 use crate::key::Form;
 use crate::limits::DEATHS_MAX;
@@ -108,27 +109,28 @@ impl Letter {
         let Some(exchange) = vhost.exchange(&self.exchange) else {
             return Routed::Nowhere;
         };
+        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
+        let message = composed.message(key, turn, &self.exchange);
+        let more: Vec<&[u8]> = composed.keys.iter().skip(1).map(|key| &key[..]).collect();
+        let search = Search {
+            more: &more,
+            ..Search::by(key)
+        };
         let mut queues: Vec<Arc<Queue>> = Vec::new();
         let mut waits = false;
-        for key in &composed.keys {
-            let message = composed.message(key, turn, &self.exchange);
-            if let Ok(route) = vhost.resolve(&exchange, &message, key) {
-                queues.extend(route.found.queues.iter().cloned());
-                for stop in &route.found.stops {
-                    vhost.hold_back(stop, &message);
-                    waits = true;
-                }
+        if let Ok(route) = vhost.resolve(&exchange, &message, &search) {
+            queues.extend(route.found.queues.iter().cloned());
+            for stop in &route.found.stops {
+                vhost.hold_back(stop, &message);
+                waits = true;
             }
         }
-        queues.sort_unstable_by_key(|queue| queue.id());
-        queues.dedup_by_key(|queue| queue.id());
         let found = queues.len();
         queues.retain(|queue| !composed.is_cycle(queue.name()));
         if queues.is_empty() && found > 0 && !waits {
             return Routed::Endless;
         }
-        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
-        let mut publication = Publication::new(composed.message(key, turn, &self.exchange));
+        let mut publication = Publication::new(message);
         turn.count_offered(queues.len());
         for queue in &queues {
             queue.offer(turn, &mut publication);

@@ -12,7 +12,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
-use crate::exchange::{Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route};
+use crate::exchange::{
+    Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route, Search,
+};
 use crate::field::Table;
 use crate::journal::Door;
 use crate::limits;
@@ -237,28 +239,30 @@ impl VHost {
         &self,
         exchange: &Arc<Exchange>,
         message: &MessageRef<'_>,
-        dotted: &[u8],
-    ) -> Result<Route, NoWay> {
-        self.resolve_from(exchange, message, dotted, false)
-    }
-
-    /// The same; `released`: it has waited at this exchange already.
-    pub(crate) fn resolve_from(
-        &self,
-        exchange: &Arc<Exchange>,
-        message: &MessageRef<'_>,
-        dotted: &[u8],
-        released: bool,
+        search: &Search<'_>,
     ) -> Result<Route, NoWay> {
         if !exchange.is_default() {
-            return exchange.resolve(self, message, dotted, released);
+            return exchange.resolve(self, message, search);
         }
         let mut watch = Watch::new(self.topology());
-        watch.key(dotted);
-        let name = std::str::from_utf8(dotted).ok();
-        let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
-        let queues = queue.into_iter().collect();
-        Ok(Route::new(queues, Some(watch.stamp())))
+        watch.key(search.dotted);
+        if search.more.is_empty() {
+            let queues = self.addressee(search.dotted).into_iter().collect();
+            return Ok(Route::new(queues, Some(watch.stamp())));
+        }
+        let mut queues: Vec<_> = search
+            .keys()
+            .filter_map(|key| self.addressee(key))
+            .collect();
+        queues.sort_unstable_by_key(|queue| queue.id());
+        queues.dedup_by_key(|queue| queue.id());
+        Ok(Route::new(queues.into(), None))
+    }
+
+    /// The queue that a key names at the default exchange.
+    fn addressee(&self, dotted: &[u8]) -> Option<Arc<Queue>> {
+        let name = std::str::from_utf8(dotted).ok()?;
+        self.queue(name).or_else(|| self.replies.find(name))
     }
 
     /// A policy says, or no longer says, where an exchange sends messages that match nothing.

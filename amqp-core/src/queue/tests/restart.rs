@@ -4,6 +4,12 @@ use std::sync::Arc;
 
 use super::rig::{long, text};
 use super::tape::Tape;
+use crate::exchange::Memo;
+use crate::field::Table;
+use crate::key::Form;
+use crate::link::{BindQueue, DeclareExchange};
+use crate::message::{AmqpOrigin, Head, MessageRef};
+use crate::properties::BasicProperties;
 use crate::queue::Settle;
 
 /// FEATURES D1: a crash at any moment repeats a dead letter at most.
@@ -62,4 +68,73 @@ fn a4_messages_expire_after_a_restart() {
     rig.pass(1);
     assert_eq!(queue.view().ready, 0);
     assert!(tape.kept(queue.id()).is_empty());
+}
+
+/// FEATURES A3, D1: a delayed message goes on under all its keys, also those that nobody sees.
+#[test]
+fn a3_more_keys_of_a_delayed_message_survive_a_restart() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        let mut arguments = Table::new();
+        let inserted = arguments.insert("x-delayed-type", text("direct"));
+        inserted.expect("a short name");
+        let wish = DeclareExchange {
+            name: "later",
+            kind: "x-delayed-message",
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments,
+        };
+        rig.link.exchange_declare(&wish).expect("declared");
+        for name in ["one", "two"] {
+            rig.declare(name, &[]);
+            let bound = rig.link.queue_bind(&BindQueue {
+                queue: name,
+                exchange: "later",
+                key: name.as_bytes(),
+                form: Form::Dotted,
+                arguments: Table::new(),
+            });
+            bound.expect("bound");
+        }
+        let mut headers = Table::new();
+        headers.insert("x-delay", long(500)).expect("a short name");
+        let mut encoded = Vec::new();
+        headers.encode(&mut encoded).expect("a small table");
+        let properties = BasicProperties {
+            headers: Some(crate::field::RawTable::parse(&encoded).expect("just encoded")),
+            ..BasicProperties::default()
+        };
+        let mut raw = Vec::new();
+        properties.encode(&mut raw).expect("short properties");
+        let message = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Dotted,
+                persistent: true,
+                retain: false,
+                publisher: 1,
+                received: rig.turn.now,
+                expires: None,
+            },
+            exchange: "later",
+            key: b"one",
+            properties: &raw,
+            payload: b"m",
+        };
+        let mut memo = Memo::default();
+        let routed = rig
+            .link
+            .route_keys(&mut rig.turn, &mut memo, &message, &[b"two", b"\xff"]);
+        let routed = routed.expect("may be published");
+        rig.link.publish_to(&mut rig.turn, &message, &routed);
+    }
+    let mut rig = Tape::rig(&tape);
+    assert!(rig.get("two").is_none());
+    rig.pass(500);
+    let bodies = ["one", "two"].map(|name| rig.get(name).map(|got| got.body));
+    assert_eq!(bodies, [Some("m".to_owned()), Some("m".to_owned())]);
 }
