@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
 use crate::definitions::{Change, Definitions, Fault};
@@ -53,6 +53,9 @@ pub struct Broker {
     next_queue: AtomicU64,
     names: RandomState,
     vhosts: RwLock<BTreeMap<Box<str>, Arc<VHost>>>,
+    /// Held while a vhost comes or goes and the records that say so are submitted, so that both
+    /// happen in one order.
+    changing_vhosts: Mutex<()>,
     /// What remembered routes of all vhosts depend on.
     epochs: Arc<Epochs>,
     pub(crate) users: Users,
@@ -83,6 +86,7 @@ impl Broker {
             next_id: AtomicU64::new(1),
             names: RandomState::default(),
             vhosts: RwLock::default(),
+            changing_vhosts: Mutex::default(),
             epochs: Arc::default(),
             users: Users::default(),
             parameters: RwLock::default(),

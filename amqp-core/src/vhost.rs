@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
@@ -201,9 +201,20 @@ impl VHost {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// What durable changes were begun before are submitted when it returns, and no other begins.
     pub(crate) fn set_deleted(&self) {
+        let changing = self.policies.change();
+        let recording = self.recording.lock();
         self.deleted.store(true, Ordering::Release);
+        drop((recording, changing));
         self.delayed.clear();
+    }
+
+    /// To be held while something durable is changed and its record submitted; `None` if the vhost
+    /// is gone.
+    pub(crate) fn record(&self) -> Option<MutexGuard<'_, ()>> {
+        let recording = self.recording.lock();
+        (!self.is_deleted()).then_some(recording)
     }
 
     /// What routes of this vhost depend on.

@@ -1,9 +1,10 @@
 //! FEATURES A4, D1: what of a queue's life is in the journal, and what comes of it after a restart.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use super::rig::{long, text};
 use super::tape::Tape;
+use crate::definitions::Kind;
 use crate::exchange::Memo;
 use crate::field::Table;
 use crate::key::Form;
@@ -11,6 +12,8 @@ use crate::link::{BindQueue, DeclareExchange};
 use crate::message::{AmqpOrigin, Head, MessageRef};
 use crate::properties::BasicProperties;
 use crate::queue::Settle;
+use crate::quota::Limits;
+use crate::turn::Turn;
 
 /// FEATURES D1: a crash at any moment repeats a dead letter at most.
 #[test]
@@ -137,4 +140,51 @@ fn a3_more_keys_of_a_delayed_message_survive_a_restart() {
     rig.pass(500);
     let bodies = ["one", "two"].map(|name| rig.get(name).map(|got| got.body));
     assert_eq!(bodies, [Some("m".to_owned()), Some("m".to_owned())]);
+}
+
+/// FEATURES O2: whatever is said about a vhost while it is deleted, a restart does not bring it back;
+/// and one that was made anew stays.
+#[test]
+fn o2_deleted_vhosts_stay_deleted() {
+    let tape = Arc::new(Tape::default());
+    let broker = Tape::rig(&tape).broker;
+    for round in 0..500 {
+        broker.add_vhost("v").expect("made");
+        let start = Barrier::new(4);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                start.wait();
+                let mut turn = Turn::new();
+                broker.delete_vhost(&mut turn, "v").expect("it is there");
+            });
+            threads.spawn(|| {
+                start.wait();
+                let _ = broker.update_vhost("v", |metadata| metadata.description = "new".into());
+            });
+            threads.spawn(|| {
+                start.wait();
+                let _ = broker.set_vhost_limits("v", Limits::default());
+            });
+            threads.spawn(|| {
+                start.wait();
+                let _ = broker.set_permissions("guest", "v", ["", "", ""]);
+            });
+        });
+        let left = [Kind::VHost, Kind::Permission].map(|kind| tape.recorded(kind));
+        assert_eq!(left, [1, 1], "round {round}: those of the default vhost");
+    }
+    for round in 0..500 {
+        broker.add_vhost("v").expect("made");
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut turn = Turn::new();
+                broker.delete_vhost(&mut turn, "v").expect("it is there");
+            });
+            threads.spawn(|| while broker.add_vhost("v").is_err() {});
+        });
+        assert_eq!(tape.recorded(Kind::VHost), 2, "round {round}");
+        broker
+            .delete_vhost(&mut Turn::new(), "v")
+            .expect("it is there");
+    }
 }

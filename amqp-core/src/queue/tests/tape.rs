@@ -40,6 +40,12 @@ impl Tape {
         kept.map(|((_, seq), _)| *seq).collect()
     }
 
+    /// How many records of a kind there are.
+    pub(super) fn recorded(&self, kind: Kind) -> usize {
+        let records = self.records.lock();
+        records.keys().filter(|(of, _)| *of == kind).count()
+    }
+
     /// Messages are durable some time after they are published from now on.
     pub(super) fn slow_down(&self) {
         self.slow.store(1, Ordering::Relaxed);
