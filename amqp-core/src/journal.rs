@@ -44,7 +44,7 @@ pub struct Stretch {
     pub first: u64,
     /// How many there are; at most [`Self::COUNT_MAX`].
     pub count: u32,
-    /// Bytes of all their bodies; those that a restart found count their properties as well.
+    /// Bytes of all their bodies.
     pub bytes: u64,
 }
 

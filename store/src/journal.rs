@@ -400,7 +400,7 @@ impl Journal for JournalFile {
 
     fn recovered(&self, queue: u64) -> Vec<Stretch> {
         if self.unclaimed.lock().remove(&queue) {
-            self.shared.state.lock().ledger.stretches(queue)
+            self.shared.state.lock().ledger.take_stretches(queue)
         } else {
             Vec::new()
         }

@@ -151,7 +151,7 @@ impl Backlog {
         self.head.len() + rest.map_or(0, |rest| rest.cold_messages + rest.fresh.len())
     }
 
-    /// Bytes of all bodies; of those that a restart found, with their properties.
+    /// Bytes of all bodies.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

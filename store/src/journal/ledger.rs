@@ -38,7 +38,16 @@ struct Run {
     /// Bytes of the records that are.
     bytes: u64,
     spots: Vec<Spot>,
+    /// Of each of them how long the message's body is: from the restart that found them until
+    /// their queue has asked.
+    sizes: Option<Box<Sizes>>,
 }
+
+/// Lengths of bodies. Behind a pointer: most runs have none.
+struct Sizes(Vec<u32>);
+
+/// A record's place, and how long the message's body is, while that is known.
+type Sized = (Place, Option<u32>);
 
 /// Where a record lies in its segment. One that is settled, or was never here, has no bytes.
 #[derive(Clone, Copy)]
@@ -71,13 +80,14 @@ const SPARSE_FROM: usize = 256;
 const GAP_MAX: u64 = 64;
 
 impl Run {
-    fn new(seq: u64, place: Place) -> Self {
+    fn new(seq: u64, (place, size): Sized) -> Self {
         Self {
             first: seq,
             segment: place.segment,
             live: 1,
             bytes: place.bytes.into(),
             spots: vec![spot(place)],
+            sizes: size.map(|size| Box::new(Sizes(vec![size]))),
         }
     }
 
@@ -97,7 +107,7 @@ impl Run {
     }
 
     /// Takes a message behind its end, if it belongs there.
-    fn extend(&mut self, seq: u64, place: Place) -> bool {
+    fn extend(&mut self, seq: u64, (place, size): Sized) -> bool {
         let end = self.end();
         let fits = place.segment == self.segment
             && seq >= end
@@ -107,14 +117,22 @@ impl Run {
             let gap = self.spots.len() + (seq - end) as usize;
             self.spots.resize(gap, GONE);
             self.spots.push(spot(place));
+            if let Some(Sizes(sizes)) = self.sizes.as_deref_mut() {
+                sizes.resize(gap, 0);
+                sizes.push(size.unwrap_or(place.bytes));
+            }
             self.live += 1;
             self.bytes += u64::from(place.bytes);
         }
         fits
     }
 
-    fn live(&self) -> impl Iterator<Item = (u64, Place)> {
-        (self.first..self.end()).filter_map(|seq| Some((seq, self.find(seq)?)))
+    fn live(&self) -> impl Iterator<Item = (u64, Sized)> {
+        let size = |seq: u64| {
+            let Sizes(sizes) = self.sizes.as_deref()?;
+            sizes.get((seq - self.first) as usize).copied()
+        };
+        (self.first..self.end()).filter_map(move |seq| Some((seq, (self.find(seq)?, size(seq)))))
     }
 }
 
@@ -141,7 +159,7 @@ impl Runs {
         self.older.range_mut(..=seq).next_back().map(|(_, run)| run)
     }
 
-    fn push(&mut self, seq: u64, place: Place) {
+    fn push(&mut self, seq: u64, place: Sized) {
         if !self.open.extend(seq, place) {
             let full = std::mem::replace(&mut self.open, Run::new(seq, place));
             if full.live > 0 {
@@ -171,12 +189,13 @@ impl Runs {
             live: 0,
             bytes: 0,
             spots: Vec::new(),
+            sizes: None,
         };
         Some(std::mem::replace(&mut self.open, rest))
     }
 
     /// Puts messages in order where they belong; nothing else is there.
-    fn put(&mut self, messages: impl Iterator<Item = (u64, Place)>) {
+    fn put(&mut self, messages: impl Iterator<Item = (u64, Sized)>) {
         let mut run: Option<Run> = None;
         for (seq, place) in messages {
             let extended = run.as_mut().is_some_and(|run| run.extend(seq, place));
@@ -197,7 +216,16 @@ impl Runs {
 impl Ledger {
     /// A queue has taken a message. One that it has already is in another place now.
     pub(super) fn publish(&mut self, queue: u64, seq: u64, place: Place) {
-        self.count_in(place);
+        self.take(queue, seq, (place, None));
+    }
+
+    /// The same as a restart finds it: how long the message's body is, is kept until the queue asks.
+    pub(super) fn restore(&mut self, queue: u64, seq: u64, place: Place, size: u32) {
+        self.take(queue, seq, (place, Some(size)));
+    }
+
+    fn take(&mut self, queue: u64, seq: u64, place: Sized) {
+        self.count_in(place.0);
         let Some(runs) = self.queues.get_mut(&queue) else {
             let runs = Runs {
                 open: Run::new(seq, place),
@@ -214,7 +242,7 @@ impl Ledger {
     }
 
     /// A message before the last of its queue.
-    fn insert(&mut self, queue: u64, seq: u64, place: Place) {
+    fn insert(&mut self, queue: u64, seq: u64, place: Sized) {
         let Some(runs) = self.queues.get_mut(&queue) else {
             return;
         };
@@ -230,7 +258,7 @@ impl Ledger {
             return;
         };
         let before = old.find(seq);
-        let mut fresh: Vec<(u64, Place)> = old.live().filter(|(held, _)| *held != seq).collect();
+        let mut fresh: Vec<(u64, Sized)> = old.live().filter(|(held, _)| *held != seq).collect();
         let at = fresh.partition_point(|(held, _)| *held < seq);
         fresh.insert(at, (seq, place));
         runs.put(fresh.into_iter());
@@ -280,7 +308,7 @@ impl Ledger {
             }
         } else if sparse && let Some(run) = runs.take(seq) {
             // The few that are left need not keep the places of all the others.
-            let left: Vec<(u64, Place)> = run.live().collect();
+            let left: Vec<(u64, Sized)> = run.live().collect();
             runs.put(left.into_iter());
         }
         self.count_out(place.segment, 1, place.bytes.into());
@@ -317,14 +345,14 @@ impl Ledger {
             let (here, rest) = moved.split_at(of_this);
             let mut here = here.iter().copied().peekable();
             let mut fresh = Vec::with_capacity(old.live as usize);
-            for (seq, place) in old.live() {
+            for (seq, (place, size)) in old.live() {
                 match here.next_if(|(copied, _)| *copied == seq) {
                     Some((_, to)) => {
                         self.count_out(place.segment, 1, place.bytes.into());
                         self.count_in(to);
-                        fresh.push((seq, to));
+                        fresh.push((seq, (to, size)));
                     }
-                    None => fresh.push((seq, place)),
+                    None => fresh.push((seq, (place, size))),
                 }
             }
             if let Some(runs) = self.queues.get_mut(&queue) {
@@ -364,23 +392,40 @@ impl Ledger {
     pub(super) fn stretches(&self, queue: u64) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
         let runs = self.queues.get(&queue);
-        for (seq, place) in runs.iter().flat_map(|runs| runs.all()).flat_map(Run::live) {
-            let bytes = u64::from(place.bytes);
+        // Of the last one, what it takes to read it: records beside bodies, and bodies elsewhere.
+        let mut weight = 0;
+        for (seq, (place, size)) in runs.iter().flat_map(|runs| runs.all()).flat_map(Run::live) {
+            let bytes = u64::from(size.unwrap_or(place.bytes));
+            let heavy = bytes.max(place.bytes.into());
             match found.last_mut() {
                 Some(last)
-                    if last.first + u64::from(last.count) == seq
+                    if last.end() == seq
                         && last.count < Stretch::COUNT_MAX
-                        && last.bytes + bytes <= Stretch::BYTES_MAX =>
+                        && weight + heavy <= Stretch::BYTES_MAX =>
                 {
                     last.count += 1;
                     last.bytes += bytes;
+                    weight += heavy;
                 }
-                _ => found.push(Stretch {
-                    first: seq,
-                    count: 1,
-                    bytes,
-                }),
+                _ => {
+                    weight = heavy;
+                    found.push(Stretch {
+                        first: seq,
+                        count: 1,
+                        bytes,
+                    });
+                }
             }
+        }
+        found
+    }
+
+    /// The same, once: how long bodies are is forgotten.
+    pub(super) fn take_stretches(&mut self, queue: u64) -> Vec<Stretch> {
+        let found = self.stretches(queue);
+        if let Some(runs) = self.queues.get_mut(&queue) {
+            runs.open.sizes = None;
+            runs.older.values_mut().for_each(|run| run.sizes = None);
         }
         found
     }

@@ -194,6 +194,15 @@ pub(super) fn message_at(segment: &[u8], at: usize, seal: Seal) -> Option<Encode
     }
 }
 
+/// How long the body is of the message in the record that begins at `at`, which was read before.
+pub(super) fn payload_bytes_at(segment: &[u8], at: usize) -> Option<u32> {
+    let end = end(segment, at)?;
+    match parse(segment.get(at + HEADER_BYTES..end)?)? {
+        Record::Publish { message, .. } => Some(message.payload_bytes()),
+        _ => None,
+    }
+}
+
 fn parse(body: &[u8]) -> Option<Record<'_>> {
     let (kind, rest) = body.split_first()?;
     if *kind == BATCH {
@@ -319,6 +328,12 @@ impl<'a> Encoded<'a> {
             properties,
             payload,
         })
+    }
+
+    /// How long the message's body is.
+    pub(super) fn payload_bytes(self) -> u32 {
+        // A record's length has as many bits.
+        self.parts().map_or(0, |parts| parts.payload.len() as u32)
     }
 
     /// Which origin wrote its properties.

@@ -403,11 +403,14 @@ impl Recovered {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, why));
                 }
                 self.last_queue = self.last_queue.max(queue);
-                self.ledger.publish(queue, seq, place);
+                let size = message.payload_bytes();
+                self.ledger.restore(queue, seq, place, size);
             }
-            Record::Again { queue, seq, .. } => {
+            Record::Again { queue, seq, offset } => {
                 self.last_queue = self.last_queue.max(queue);
-                self.ledger.publish(queue, seq, place);
+                let size = record::payload_bytes_at(reading.bytes, offset as usize);
+                self.ledger
+                    .restore(queue, seq, place, size.unwrap_or_default());
             }
             Record::Settle { queue, seqs } => {
                 self.last_queue = self.last_queue.max(queue);
@@ -486,7 +489,8 @@ impl Recovered {
                         let encode =
                             |out: &mut _| record::publish_encoded(out, queue, seq, message);
                         let place = tail.append(encode);
-                        self.ledger.publish(queue, seq, place);
+                        let size = message.payload_bytes();
+                        self.ledger.restore(queue, seq, place, size);
                     }
                     None => {
                         lost += 1;
@@ -522,7 +526,8 @@ impl Recovered {
                 if let Some(message) = found {
                     let encode = |out: &mut _| record::publish_encoded(out, queue, seq, message);
                     let place = tail.append(encode);
-                    self.ledger.publish(queue, seq, place);
+                    let size = message.payload_bytes();
+                    self.ledger.restore(queue, seq, place, size);
                 }
             }
         }

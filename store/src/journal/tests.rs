@@ -673,3 +673,49 @@ fn a9_a_stream_is_not_copied() {
     assert_eq!(stretches.first().map(|first| first.first), Some(900));
     assert_eq!(stretches.last().map(|last| last.end()), Some(1_001));
 }
+
+/// FEATURES A4, D1: what a restart finds counts the bodies, and is read in pieces that fit memory,
+/// whatever else lies in a record, and in whose record the body lies.
+#[test]
+fn a4_bodies_are_counted_after_a_restart() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let large = vec![b'x'; 100 * 1_024];
+    let mut last = 0;
+    for seq in 0..10 {
+        let first = journal.publish(slot(1, seq), &message(&large), None);
+        journal.publish(slot(2, seq), &message(&large), first.body);
+    }
+    for seq in 0..300 {
+        last = journal
+            .publish(slot(3, seq), &message(b"12345"), None)
+            .number;
+    }
+    // Some are settled, and one number comes again.
+    let settled: Vec<u64> = (0..300).filter(|seq| seq % 16 != 3).collect();
+    journal.settle(3, &settled, None);
+    last = last.max(
+        journal
+            .publish(slot(3, 19), &message(b"1234567"), None)
+            .number,
+    );
+    assert!(wait(&journal, last));
+    drop(journal);
+
+    let journal = open(&disk);
+    for queue in [1, 2] {
+        let stretches = journal.recovered(queue);
+        let bytes: u64 = stretches.iter().map(|stretch| stretch.bytes).sum();
+        assert_eq!(bytes, 10 * large.len() as u64, "of queue {queue}");
+        let most = stretches.iter().map(|stretch| stretch.bytes).max();
+        assert!(
+            most <= Some(Stretch::BYTES_MAX),
+            "{most:?} of queue {queue}"
+        );
+    }
+    let stretches = journal.recovered(3);
+    let (count, bytes) = stretches.iter().fold((0, 0), |(count, bytes), stretch| {
+        (count + stretch.count, bytes + stretch.bytes)
+    });
+    assert_eq!((count, bytes), (19, 18 * 5 + 7));
+}
