@@ -359,7 +359,7 @@ impl Broker {
     }
 
     /// Memory is short: queues leave what the journal has there, but for the first few of each.
-    /// Says how many messages that were; called again, it may be more.
+    /// Says how many messages it has passed; called again, it goes on.
     pub fn page_out(&self) -> usize {
         let vhosts = self.vhosts();
         let queues = vhosts.iter().flat_map(|vhost| vhost.unsorted_queues());

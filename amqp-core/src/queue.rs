@@ -42,6 +42,7 @@ pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
 pub use dispatch::Taken;
 pub use losses::Losses;
+pub use ready::Levels;
 use ready::Ready;
 pub use settle::{Settle, Unacked};
 use stream::Stream;
@@ -422,7 +423,8 @@ impl Queue {
         dropped
     }
 
-    /// Leaves what the journal has there, but for the first few; says how many messages that were.
+    /// Leaves what the journal has there, but for the first few; says how many messages it has
+    /// passed.
     pub(crate) fn page_out(&self) -> usize {
         let mut state = self.state.lock();
         if self.is_stream {
@@ -465,8 +467,8 @@ impl Queue {
         }
         state.next_seq = messages.last().map_or(0, Stretch::end);
         if !messages.is_empty() {
-            let max = state.terms().max_priority.unwrap_or_default();
-            state.ready = Some(Box::new(Ready::restored(messages, max, self)));
+            let levels = state.terms().max_priority.unwrap_or_default();
+            state.ready = Some(Box::new(Ready::restored(&messages, levels)));
         }
     }
 

@@ -414,6 +414,10 @@ impl Journal for JournalFile {
         reader::fetch(&self.shared, &self.origins, queue, seqs)
     }
 
+    fn fetch_these(&self, queue: u64, seqs: &[u64]) -> Vec<(u64, Message)> {
+        reader::fetch(&self.shared, &self.origins, queue, seqs.iter().copied())
+    }
+
     fn fetch_some(
         &self,
         queue: u64,

@@ -194,11 +194,11 @@ pub(super) fn message_at(segment: &[u8], at: usize, seal: Seal) -> Option<Encode
     }
 }
 
-/// How long the body is of the message in the record that begins at `at`, which was read before.
-pub(super) fn payload_bytes_at(segment: &[u8], at: usize) -> Option<u32> {
+/// The message in the record that begins at `at`, which was read before.
+pub(super) fn seen_at(segment: &[u8], at: usize) -> Option<Encoded<'_>> {
     let end = end(segment, at)?;
     match parse(segment.get(at + HEADER_BYTES..end)?)? {
-        Record::Publish { message, .. } => Some(message.payload_bytes()),
+        Record::Publish { message, .. } => Some(message),
         _ => None,
     }
 }
@@ -328,17 +328,6 @@ impl<'a> Encoded<'a> {
             properties,
             payload,
         })
-    }
-
-    /// How long the message's body is.
-    pub(super) fn payload_bytes(self) -> u32 {
-        // A record's length has as many bits.
-        self.parts().map_or(0, |parts| parts.payload.len() as u32)
-    }
-
-    /// Which origin wrote its properties.
-    pub(super) fn origin(self) -> u8 {
-        self.0.first().copied().unwrap_or_default()
     }
 
     /// The message, if one of the origins wrote its properties.

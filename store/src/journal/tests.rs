@@ -719,3 +719,43 @@ fn a4_bodies_are_counted_after_a_restart() {
     });
     assert_eq!((count, bytes), (19, 18 * 5 + 7));
 }
+
+/// FEATURES A4, D1: queues are told which priorities a restart found, without reading a message.
+#[test]
+fn a4_priorities_are_told_after_a_restart() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut last = 0;
+    for (seq, properties) in [
+        &b"\x08\x00\x05"[..],
+        b"\x08\x00\x05",
+        b"\x10\x00\x02",
+        b"\x08\x00\x00",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let message = MessageRef {
+            properties,
+            ..message(b"m")
+        };
+        let first = journal.publish(slot(1, seq as u64), &message, None);
+        last = journal
+            .publish(slot(2, seq as u64), &message, first.body)
+            .number;
+    }
+    assert!(wait(&journal, last));
+    drop(journal);
+    let journal = open(&disk);
+    for queue in [1, 2] {
+        let found = journal.recovered(queue).into_iter();
+        let found: Vec<_> = found
+            .map(|found| (found.first, found.count, found.priority))
+            .collect();
+        let expected = [(0, 2, Some(5)), (2, 1, None), (3, 1, Some(0))];
+        assert_eq!(found, expected, "queue {queue}");
+        let seqs = [0, 2, 3];
+        let read = journal.fetch_these(queue, &seqs);
+        assert!(read.iter().map(|(seq, _)| *seq).eq(seqs));
+    }
+}

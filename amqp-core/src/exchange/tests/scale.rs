@@ -201,7 +201,7 @@ fn nothing_walks_over_all_bindings() {
 fn a3_a_worker_may_serve_one_broker_after_another() {
     let mut publisher = Publisher::default();
     for round in 0..3 {
-        let link = super::link();
+        let link = link();
         for exchange in ["", "amq.direct", "amq.topic"] {
             let name = format!("q{}", exchange.len());
             let queue = declare(&link, &name);

@@ -129,11 +129,13 @@ impl Journal for Tape {
         let messages = self.messages.lock();
         let mut stretches: Vec<Stretch> = Vec::new();
         for ((_, seq), message) in messages.range((queue, 0)..=(queue, u64::MAX)) {
-            let bytes = message.view().payload.len() as u64;
+            let view = message.view();
+            let bytes = view.payload.len() as u64;
             stretches.push(Stretch {
                 first: *seq,
                 count: 1,
                 bytes,
+                priority: view.head.origin.priority(&view),
             });
         }
         stretches
