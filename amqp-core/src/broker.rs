@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
 use crate::definitions::{Change, Definitions, Fault};
@@ -53,6 +53,9 @@ pub struct Broker {
     next_queue: AtomicU64,
     names: RandomState,
     vhosts: RwLock<BTreeMap<Box<str>, Arc<VHost>>>,
+    /// Held while a vhost comes or goes and the records that say so are submitted, so that both
+    /// happen in one order.
+    changing_vhosts: Mutex<()>,
     /// What remembered routes of all vhosts depend on.
     epochs: Arc<Epochs>,
     pub(crate) users: Users,
@@ -83,6 +86,7 @@ impl Broker {
             next_id: AtomicU64::new(1),
             names: RandomState::default(),
             vhosts: RwLock::default(),
+            changing_vhosts: Mutex::default(),
             epochs: Arc::default(),
             users: Users::default(),
             parameters: RwLock::default(),
@@ -355,7 +359,7 @@ impl Broker {
     }
 
     /// Memory is short: queues leave what the journal has there, but for the first few of each.
-    /// Says how many messages that were; called again, it may be more.
+    /// Says how many messages it has passed; called again, it goes on.
     pub fn page_out(&self) -> usize {
         let vhosts = self.vhosts();
         let queues = vhosts.iter().flat_map(|vhost| vhost.unsorted_queues());

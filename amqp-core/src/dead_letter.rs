@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use crate::exchange::Search;
 use crate::field::{RawTable, Table, Value};
 use crate::key::Form;
 use crate::limits::DEATHS_MAX;
@@ -152,21 +153,23 @@ impl Letter {
         let Some(exchange) = vhost.exchange(&self.exchange) else {
             return Routed::Refused(takers);
         };
+        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
+        let message = composed.message(key, turn, &self.exchange);
+        let more: Vec<&[u8]> = composed.keys.iter().skip(1).map(|key| &key[..]).collect();
+        let search = Search {
+            more: &more,
+            ..Search::by(key)
+        };
         let mut queues: Vec<Arc<Queue>> = Vec::new();
-        for key in &composed.keys {
-            let message = composed.message(key, turn, &self.exchange);
-            if let Ok(route) = vhost.resolve(&exchange, &message, key) {
-                queues.extend(route.found.queues.iter().cloned());
-                for stop in &route.found.stops {
-                    if before.is_none_or(|before| !before.waits) {
-                        vhost.hold_back(stop, &message);
-                    }
-                    takers.waits = true;
+        if let Ok(route) = vhost.resolve(&exchange, &message, &search) {
+            queues.extend(route.found.queues.iter().cloned());
+            for stop in &route.found.stops {
+                if before.is_none_or(|before| !before.waits) {
+                    vhost.hold_back(stop, &message);
                 }
+                takers.waits = true;
             }
         }
-        queues.sort_unstable_by_key(|queue| queue.id());
-        queues.dedup_by_key(|queue| queue.id());
         let found = queues.len();
         queues.retain(|queue| !composed.is_cycle(queue.name()));
         if queues.is_empty() && found > 0 && takers.is_empty() {
@@ -175,8 +178,6 @@ impl Letter {
         if !takers.queues.is_empty() {
             queues.retain(|queue| takers.queues.binary_search(&queue.id()).is_err());
         }
-        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
-        let message = composed.message(key, turn, &self.exchange);
         let mut publication = Publication::new(&message);
         turn.count_offered(queues.len());
         let mut refused = false;

@@ -34,17 +34,18 @@ use parking_lot::{Mutex, RwLock};
 use self::epochs::Topology;
 use self::kind::{HashOn, Rules};
 use crate::field::Table;
-use crate::key::{self, Translated};
+use crate::key::{self, Form, Translated};
 use crate::limits::HASHED_BINDINGS_MAX;
-use crate::message::{Message, MessageRef};
+use crate::message::MessageRef;
 
 pub use binding::{Binding, BindingView, Destination};
 pub(crate) use binding::{Bound, End, Terms};
 pub use cache::Memo;
 pub(crate) use cache::{Found, Known, Route, RouteCache};
-pub(crate) use delayed::Delayed;
+pub(crate) use delayed::{Delayed, Waiting};
+pub(crate) use history::Noted;
 pub use kind::ExchangeKind;
-pub(crate) use route::{NoWay, Stop};
+pub(crate) use route::{NoWay, Search, Stop, borrowed};
 pub(crate) use set::{Attached, BindingSet, shrink};
 
 /// What a declaration says about an exchange.
@@ -62,8 +63,13 @@ pub struct ExchangeProperties {
     pub arguments: Table,
 }
 
+/// One count for all brokers of the process: a worker remembers routes by it, and may serve one
+/// broker after another.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// An exchange with its bindings.
 pub struct Exchange {
+    /// No other exchange of the process has it, or had it.
     pub(crate) id: u64,
     name: Arc<str>,
     properties: ExchangeProperties,
@@ -173,11 +179,11 @@ impl Router {
 impl Exchange {
     /// Its arguments were checked by [`Rules::parse`]; what that refuses is as if it were not
     /// there.
-    pub(crate) fn new(id: u64, name: &str, properties: ExchangeProperties) -> Self {
+    pub(crate) fn new(name: &str, properties: ExchangeProperties) -> Self {
         let (kind, arguments) = (properties.kind, &properties.arguments);
         let rules = Rules::parse(kind, arguments).unwrap_or_else(|_| Rules::of(kind));
         Self {
-            id,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             hasher: RandomState::default(),
             router: RwLock::new(Router::of(&rules)),
@@ -254,7 +260,7 @@ impl Exchange {
         topology: &Topology,
         end: End<'_>,
         terms: &Terms<'_>,
-        history: &mut Vec<Message>,
+        history: &mut Vec<Noted>,
     ) -> Attached {
         let address = end.address();
         let identity = self.identity(end, terms);
@@ -371,25 +377,44 @@ impl Exchange {
     }
 
     /// Calls `found` for every binding that the message matches.
-    fn each_match(&self, message: &MessageRef<'_>, dotted: &[u8], found: &mut dyn FnMut(&Bound)) {
+    fn each_match(
+        &self,
+        message: &MessageRef<'_>,
+        search: &Search<'_>,
+        found: &mut dyn FnMut(&Bound),
+    ) {
         match &*self.router.read() {
-            Router::Direct(bindings) => bindings.each_match(dotted, found),
+            Router::Direct(bindings) => search
+                .keys()
+                .for_each(|key| bindings.each_match(key, found)),
             Router::Fanout(bindings) => bindings.for_each(found),
             Router::Topic(bindings) => {
-                bindings.each_match(message.head.form, message.key, dotted, found);
+                bindings.each_match(message.head.form, message.key, search.dotted, found);
+                for key in search.more {
+                    bindings.each_match(Form::Dotted, key, key, found);
+                }
             }
             Router::Headers(bindings) => bindings.each_match(message, found),
             Router::Picks(bindings) => bindings.each_match(found),
             Router::Hash(bindings) if self.rules.matching == ExchangeKind::ModulusHash => {
-                bindings.by_modulus(dotted, found);
+                bindings.by_modulus(search, found);
             }
             Router::Hash(bindings) => {
-                bindings.by_weight(&self.rules.hash_on, message, dotted, found);
+                bindings.by_weight(&self.rules.hash_on, message, search, found);
             }
             Router::History(bindings) => {
-                bindings.note(message);
+                if !search.kept_back {
+                    bindings.note(message, search.more);
+                }
                 bindings.set.for_each(found);
             }
+        }
+    }
+
+    /// Takes note of a message that was kept back, for bindings to come.
+    pub(crate) fn note(&self, message: &MessageRef<'_>, more: &[&[u8]]) {
+        if let Router::History(bindings) = &*self.router.read() {
+            bindings.note(message, more);
         }
     }
 }

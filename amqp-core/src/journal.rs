@@ -45,8 +45,10 @@ pub struct Stretch {
     pub first: u64,
     /// How many there are; at most [`Self::COUNT_MAX`].
     pub count: u32,
-    /// Bytes of all their bodies; those that a restart found count their properties as well.
+    /// Bytes of all their bodies.
     pub bytes: u64,
+    /// The priority that all of them ask for; only of those that a restart found.
+    pub priority: Option<u8>,
 }
 
 impl Stretch {
@@ -54,11 +56,6 @@ impl Stretch {
     pub const COUNT_MAX: u32 = 512;
     /// Bytes of a stretch that is longer than one message.
     pub const BYTES_MAX: u64 = 256 * 1_024;
-
-    /// Whether the next message may be part of it.
-    pub(crate) fn takes(&self, seq: u64, bytes: u64) -> bool {
-        seq == self.end() && self.count < Self::COUNT_MAX && self.bytes + bytes <= Self::BYTES_MAX
-    }
 
     /// One behind the last.
     #[must_use]
@@ -148,6 +145,14 @@ pub trait Journal: Send + Sync {
     /// Reads messages of a queue back, in order. Those that are not wanted any more are left out,
     /// and those that cannot be read, after a log line. Blocks on the disk.
     fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)>;
+
+    /// The same for some numbers, in order.
+    fn fetch_these(&self, queue: u64, seqs: &[u64]) -> Vec<(u64, Message)> {
+        let follow = |one: &u64, next: &u64| *next == one + 1;
+        let runs = seqs.chunk_by(follow);
+        runs.flat_map(|run| self.fetch(queue, run[0]..run[run.len() - 1] + 1))
+            .collect()
+    }
 
     /// The same from the first on, until the messages have so many bytes; at least one is read.
     /// Also says up to which number it has looked.

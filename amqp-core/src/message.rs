@@ -11,6 +11,7 @@ use std::fmt;
 use triomphe::ThinArc;
 
 use crate::key::{self, Form};
+use crate::properties::BasicProperties;
 use crate::time::Time;
 
 /// The protocol that brought a message: it alone can read the message's properties.
@@ -21,6 +22,11 @@ pub trait Origin: Send + Sync + 'static {
     /// Appends the message's properties as AMQP basic properties (flags and values, AMQP 0-9-1
     /// §4.2.6.1).
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>);
+
+    /// The priority among them. MQTT has none.
+    fn priority(&self, _message: &MessageRef<'_>) -> Option<u8> {
+        None
+    }
 }
 
 /// AMQP publishers: the properties are basic properties already.
@@ -35,7 +41,20 @@ impl Origin for AmqpOrigin {
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(message.properties);
     }
+
+    #[inline]
+    fn priority(&self, message: &MessageRef<'_>) -> Option<u8> {
+        // Nearly all have none: the flags say so.
+        let flags = u16::from_be_bytes(*message.properties.first_chunk()?);
+        if flags & PRIORITY_FLAG == 0 {
+            return None;
+        }
+        BasicProperties::parse(message.properties).ok()?.priority
+    }
 }
+
+/// The flag of the property `priority` (AMQP 0-9-1 §4.2.6.1).
+const PRIORITY_FLAG: u16 = 1 << 11;
 
 /// The facts about a message that routing and queues need.
 #[derive(Clone, Copy)]

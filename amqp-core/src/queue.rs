@@ -43,6 +43,7 @@ pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
 pub use dispatch::Taken;
 pub use losses::Losses;
+pub use ready::Levels;
 use ready::Ready;
 pub use settle::{Settle, Unacked};
 use stream::Stream;
@@ -421,7 +422,8 @@ impl Queue {
         dropped
     }
 
-    /// Leaves what the journal has there, but for the first few; says how many messages that were.
+    /// Leaves what the journal has there, but for the first few; says how many messages it has
+    /// passed.
     pub(crate) fn page_out(&self) -> usize {
         let mut state = self.state.lock();
         if self.is_stream {
@@ -458,11 +460,11 @@ impl Queue {
         }
         state.next_seq = messages.last().map_or(0, Stretch::end);
         if let Some(door) = self.door.as_ref().filter(|_| !messages.is_empty()) {
-            let max = state.terms().max_priority.unwrap_or_default();
+            let levels = state.terms().max_priority.unwrap_or_default();
             let given_up = door.journal.given_up(self.id);
             let (messages, undelivered) = Undelivered::restored(messages, &given_up);
             let expires = door.journal.may_expire(self.id);
-            let mut ready = Ready::restored(messages, expires, max, self);
+            let mut ready = Ready::restored(&messages, expires, levels);
             ready.undelivered = undelivered;
             state.ready = Some(Box::new(ready));
         }

@@ -365,23 +365,35 @@ impl Received {
 }
 
 /// A publication that is due later, as it lies on its shelf: before the body are the time (8),
-/// the user's name and the client's identifier, each with its length (2) before it.
+/// the user's name and the client's identifier, each with its length (2) before it. If the time's
+/// highest bit is set, routing keys follow: their number (2), and each with its length (2).
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Later<'a> {
     pub(crate) at: Time,
     pub(crate) user: &'a str,
     pub(crate) client_id: &'a str,
+    /// The routing keys that the message has besides its own.
+    pub(crate) more: Vec<&'a [u8]>,
     pub(crate) payload: &'a [u8],
 }
+
+/// Routing keys follow the names. No time comes near it.
+const WITH_KEYS: u64 = 1 << 63;
 
 impl<'a> Later<'a> {
     /// A message that waits at an exchange: it is nobody's, and where others have a client
     /// identifier it has the exchange.
-    pub(crate) fn at_exchange(at: Time, exchange: &'a str, payload: &'a [u8]) -> Self {
+    pub(crate) fn at_exchange(
+        at: Time,
+        exchange: &'a str,
+        more: &[&'a [u8]],
+        payload: &'a [u8],
+    ) -> Self {
         Self {
             at,
             user: "",
             client_id: exchange,
+            more: more.to_vec(),
             payload,
         }
     }
@@ -393,11 +405,23 @@ impl<'a> Later<'a> {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.payload.len() + 64);
-        out.extend_from_slice(&self.at.0.to_le_bytes());
+        let mut at = self.at.0.min(WITH_KEYS - 1);
+        if !self.more.is_empty() {
+            at |= WITH_KEYS;
+        }
+        out.extend_from_slice(&at.to_le_bytes());
         for text in [self.user, self.client_id] {
             // Names have 255 bytes at most, client identifiers 65,535.
             out.extend_from_slice(&(text.len() as u16).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
+        }
+        if !self.more.is_empty() {
+            // A publish has a thousand keys at most, each of 255 bytes.
+            out.extend_from_slice(&(self.more.len() as u16).to_le_bytes());
+            for key in &self.more {
+                out.extend_from_slice(&(key.len() as u16).to_le_bytes());
+                out.extend_from_slice(key);
+            }
         }
         out.extend_from_slice(self.payload);
         out
@@ -405,20 +429,36 @@ impl<'a> Later<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (at, rest) = bytes.split_first_chunk::<8>()?;
+        let at = u64::from_le_bytes(*at);
         let (user, rest) = text(rest)?;
-        let (client_id, payload) = text(rest)?;
+        let (client_id, mut payload) = text(rest)?;
+        let mut more = Vec::new();
+        if at & WITH_KEYS != 0 {
+            let (count, mut rest) = payload.split_first_chunk::<2>()?;
+            for _ in 0..u16::from_le_bytes(*count) {
+                let key;
+                (key, rest) = counted(rest)?;
+                more.push(key);
+            }
+            payload = rest;
+        }
         Some(Self {
-            at: Time(u64::from_le_bytes(*at)),
+            at: Time(at & !WITH_KEYS),
             user,
             client_id,
+            more,
             payload,
         })
     }
 }
 
-fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
-    let (text, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+    rest.split_at_checked(u16::from_le_bytes(*length).into())
+}
+
+fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (text, rest) = counted(bytes)?;
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
@@ -432,10 +472,15 @@ mod tests {
             at: Time(77),
             user: "guest",
             client_id: "dév",
+            more: Vec::new(),
             payload: b"gone",
         };
         let bytes = later.encode();
         assert_eq!(Later::decode(&bytes), Some(later));
         assert_eq!(Later::decode(&bytes[..12]), None);
+        let later = Later::at_exchange(Time(7), "x", &[b"one", b"\xff"], b"body");
+        let bytes = later.encode();
+        assert_eq!(Later::decode(&bytes), Some(later));
+        assert_eq!(Later::decode(&bytes[..16]), None);
     }
 }

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
-use crate::exchange::{Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route};
+use crate::exchange::{
+    Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route, Search,
+};
 use crate::field::Table;
 use crate::journal::Door;
 use crate::limits;
@@ -101,8 +103,7 @@ impl VHost {
                 internal,
                 arguments: Table::new(),
             };
-            let id = next_id.fetch_add(1, Ordering::Relaxed);
-            exchanges.insert(name.into(), Arc::new(Exchange::new(id, name, properties)));
+            exchanges.insert(name.into(), Arc::new(Exchange::new(name, properties)));
         }
         Arc::new_cyclic(|me| {
             let door = door(me);
@@ -200,9 +201,20 @@ impl VHost {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// What durable changes were begun before are submitted when it returns, and no other begins.
     pub(crate) fn set_deleted(&self) {
+        let changing = self.policies.change();
+        let recording = self.recording.lock();
         self.deleted.store(true, Ordering::Release);
+        drop((recording, changing));
         self.delayed.clear();
+    }
+
+    /// To be held while something durable is changed and its record submitted; `None` if the vhost
+    /// is gone.
+    pub(crate) fn record(&self) -> Option<MutexGuard<'_, ()>> {
+        let recording = self.recording.lock();
+        (!self.is_deleted()).then_some(recording)
     }
 
     /// What routes of this vhost depend on.
@@ -238,28 +250,30 @@ impl VHost {
         &self,
         exchange: &Arc<Exchange>,
         message: &MessageRef<'_>,
-        dotted: &[u8],
-    ) -> Result<Route, NoWay> {
-        self.resolve_from(exchange, message, dotted, false)
-    }
-
-    /// The same; `released`: it has waited at this exchange already.
-    pub(crate) fn resolve_from(
-        &self,
-        exchange: &Arc<Exchange>,
-        message: &MessageRef<'_>,
-        dotted: &[u8],
-        released: bool,
+        search: &Search<'_>,
     ) -> Result<Route, NoWay> {
         if !exchange.is_default() {
-            return exchange.resolve(self, message, dotted, released);
+            return exchange.resolve(self, message, search);
         }
         let mut watch = Watch::new(self.topology());
-        watch.key(dotted);
-        let name = std::str::from_utf8(dotted).ok();
-        let queue = name.and_then(|name| self.queue(name).or_else(|| self.replies.find(name)));
-        let queues = queue.into_iter().collect();
-        Ok(Route::new(queues, Some(watch.stamp())))
+        watch.key(search.dotted);
+        if search.more.is_empty() {
+            let queues = self.addressee(search.dotted).into_iter().collect();
+            return Ok(Route::new(queues, Some(watch.stamp())));
+        }
+        let mut queues: Vec<_> = search
+            .keys()
+            .filter_map(|key| self.addressee(key))
+            .collect();
+        queues.sort_unstable_by_key(|queue| queue.id());
+        queues.dedup_by_key(|queue| queue.id());
+        Ok(Route::new(queues.into(), None))
+    }
+
+    /// The queue that a key names at the default exchange.
+    fn addressee(&self, dotted: &[u8]) -> Option<Arc<Queue>> {
+        let name = std::str::from_utf8(dotted).ok()?;
+        self.queue(name).or_else(|| self.replies.find(name))
     }
 
     /// A policy says, or no longer says, where an exchange sends messages that match nothing.

@@ -423,7 +423,7 @@ impl Journal for JournalFile {
 
     fn recovered(&self, queue: u64) -> Vec<Stretch> {
         if self.unclaimed.lock().remove(&queue) {
-            self.shared.state.lock().ledger.stretches(queue)
+            self.shared.state.lock().ledger.take_stretches(queue)
         } else {
             Vec::new()
         }
@@ -443,6 +443,10 @@ impl Journal for JournalFile {
 
     fn fetch(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Message)> {
         reader::fetch(&self.shared, &self.origins, queue, seqs)
+    }
+
+    fn fetch_these(&self, queue: u64, seqs: &[u64]) -> Vec<(u64, Message)> {
+        reader::fetch(&self.shared, &self.origins, queue, seqs.iter().copied())
     }
 
     fn fetch_some(

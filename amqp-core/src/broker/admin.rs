@@ -14,6 +14,7 @@ use crate::records::{delete, put, table};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
 use crate::user::User;
+use crate::vhost::VHost;
 
 /// A user, as listed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -177,6 +178,8 @@ impl Broker {
         vhost: &str,
         [configure, write, read]: [&str; 3],
     ) -> Result<(), Refusal> {
+        let held = self.check_user_and_vhost(user, vhost)?;
+        let _recording = held.record().ok_or_else(|| no_vhost(vhost))?;
         let change = self.take_permissions(user, vhost, [configure, write, read])?;
         self.submit(vec![change]);
         Ok(())
@@ -213,9 +216,11 @@ impl Broker {
     /// # Errors
     /// 404 for user or vhost.
     pub fn clear_permissions(&self, user: &str, vhost: &str) -> Result<(), Refusal> {
-        self.check_user_and_vhost(user, vhost)?;
+        let held = self.check_user_and_vhost(user, vhost)?;
+        let recording = held.record().ok_or_else(|| no_vhost(vhost))?;
         if let Some(grants) = self.users.clear_grants(user, vhost) {
             self.submit(forget_grants(user, vhost, &grants));
+            drop(recording);
             let text = format!("permissions of user '{user}' in vhost '{vhost}' are cleared");
             self.close_peers(&CloseReason::Administrator(text.into()), |peer| {
                 let view = peer.view();
@@ -249,7 +254,7 @@ impl Broker {
         exchange: &str,
         [write, read]: [&str; 2],
     ) -> Result<(), Refusal> {
-        self.check_user_and_vhost(user, vhost)?;
+        let held = self.check_user_and_vhost(user, vhost)?;
         let nobody = Variables {
             username: "",
             vhost: "",
@@ -259,6 +264,7 @@ impl Broker {
             Pattern::new(&nobody.expand(text))
                 .map_err(|bad| Refusal::precondition(bad.to_string()))?;
         }
+        let _recording = held.record().ok_or_else(|| no_vhost(vhost))?;
         let topics = TopicGrants {
             write: write.into(),
             read: read.into(),
@@ -284,7 +290,8 @@ impl Broker {
         vhost: &str,
         exchange: Option<&str>,
     ) -> Result<(), Refusal> {
-        self.check_user_and_vhost(user, vhost)?;
+        let held = self.check_user_and_vhost(user, vhost)?;
+        let _recording = held.record().ok_or_else(|| no_vhost(vhost))?;
         let Some(grants) = self.users.grants(user, vhost) else {
             return Ok(());
         };
@@ -367,10 +374,9 @@ impl Broker {
             .collect()
     }
 
-    fn check_user_and_vhost(&self, user: &str, vhost: &str) -> Result<(), Refusal> {
+    fn check_user_and_vhost(&self, user: &str, vhost: &str) -> Result<Arc<VHost>, Refusal> {
         self.user(user).ok_or_else(|| no_user(user))?;
-        self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
-        Ok(())
+        self.vhost(vhost).ok_or_else(|| no_vhost(vhost))
     }
 }
 

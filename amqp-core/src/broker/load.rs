@@ -329,7 +329,7 @@ fn load_exchange(broker: &Broker, vhost: &str, name: &str, value: &Table) -> Opt
         arguments: nested(value, "arguments"),
     };
     Rules::parse(properties.kind, &properties.arguments).ok()?;
-    let exchange = Exchange::new(broker.next_id(), name, properties);
+    let exchange = Exchange::new(name, properties);
     let vhost = broker.vhost(vhost)?;
     vhost.add_exchange(exchange).ok().map(|_| ())
 }

@@ -57,6 +57,9 @@ impl Broker {
     ) -> Result<(), Refusal> {
         let vhost = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
         let _changing = vhost.policies.change();
+        if vhost.is_deleted() {
+            return Err(no_vhost(vhost.name()));
+        }
         if !vhost.policies.clear(scope, name) {
             return Err(Refusal::new(
                 ReplyCode::NotFound,

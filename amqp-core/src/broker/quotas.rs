@@ -14,6 +14,7 @@ impl Broker {
     /// 404.
     pub fn set_vhost_limits(&self, vhost: &str, limits: Limits) -> Result<(), Refusal> {
         let vhost = self.vhost(vhost).ok_or_else(|| no_vhost(vhost))?;
+        let _recording = vhost.record().ok_or_else(|| no_vhost(vhost.name()))?;
         vhost.facts.write().limits = limits;
         self.submit(vec![super::load::record_vhost(&vhost)]);
         Ok(())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Broker;
+use crate::exchange::Waiting;
 use crate::link::Link;
 use crate::message::{Message, MessageRef};
 use crate::schedule::Scheduled;
@@ -55,8 +56,13 @@ fn schedule(
     let later = Later::decode(view.payload)?;
     if let Some(exchange) = later.exchange() {
         let payload = later.payload;
-        let message = MessageRef { payload, ..view }.to_message(&mut Vec::new());
-        vhost.wait(later.at.max(now), exchange, message, place);
+        let waiting = Waiting {
+            exchange: exchange.into(),
+            message: MessageRef { payload, ..view }.to_message(&mut Vec::new()),
+            more: later.more.iter().map(|key| Box::from(*key)).collect(),
+            place,
+        };
+        vhost.wait(later.at.max(now), waiting);
         return Some(());
     }
     let Later {
@@ -64,6 +70,7 @@ fn schedule(
         user,
         client_id,
         payload,
+        ..
     } = later;
     let client_id: Arc<str> = client_id.into();
     let link = Link::new(

@@ -34,6 +34,7 @@ impl Broker {
         change: impl FnOnce(&mut Metadata),
     ) -> Result<(), Refusal> {
         let vhost = self.vhost(name).ok_or_else(|| no_vhost(name))?;
+        let _recording = vhost.record().ok_or_else(|| no_vhost(name))?;
         let mut facts = vhost.facts.write();
         let mut metadata = facts.metadata.clone();
         change(&mut metadata);
@@ -57,6 +58,7 @@ impl Broker {
     /// # Errors
     /// As [`Self::add_vhost`]; 406 for texts that are too long.
     pub fn add_vhost_with(&self, name: &str, metadata: Metadata) -> Result<(), Refusal> {
+        let _changing = self.changing_vhosts.lock();
         let change = self.take_vhost(name, metadata)?;
         let record = self.submit(vec![change]);
         let made = self.vhost(name);
@@ -92,6 +94,7 @@ impl Broker {
     /// # Errors
     /// 404; 406 if it is protected.
     pub fn delete_vhost(&self, turn: &mut Turn, name: &str) -> Result<(), Refusal> {
+        let _changing = self.changing_vhosts.lock();
         let mut vhosts = self.vhosts.write();
         let vhost = vhosts.get(name).ok_or_else(|| no_vhost(name))?;
         if vhost.metadata().protected {

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::Exchange;
 use super::epochs::{Stamp, Topology};
-use super::route::Stop;
+use super::route::{Note, Stop};
 use crate::key::Form;
 use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTE_TARGETS_CACHED_MAX, ROUTES_CACHED_MAX};
 use crate::queue::Queue;
@@ -21,14 +21,17 @@ pub(crate) struct Found {
     pub(crate) queues: Arc<[Arc<Queue>]>,
     /// Where it is to wait.
     pub(crate) stops: Vec<Stop>,
+    /// What is to take note of it when it is published.
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Found {
     /// It goes to these queues at once.
-    pub(crate) fn at_once(queues: &Arc<[Arc<Queue>]>) -> Self {
+    pub(crate) fn at_once(queues: Arc<[Arc<Queue>]>) -> Self {
         Self {
-            queues: Arc::clone(queues),
+            queues,
             stops: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -42,11 +45,8 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(queues: Arc<[Arc<Queue>]>, stamp: Option<Stamp>) -> Self {
-        let stops = Vec::new();
-        Self {
-            found: Found { queues, stops },
-            stamp,
-        }
+        let found = Found::at_once(queues);
+        Self { found, stamp }
     }
 }
 

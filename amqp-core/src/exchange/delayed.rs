@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::route::Stop;
+use super::route::{MoreKeys, Search, Stop, borrowed};
 use crate::field::{RawTable, Value, ValueRef};
 use crate::message::{AmqpOrigin, Head, Message, MessageRef};
 use crate::properties::BasicProperties;
@@ -36,9 +36,11 @@ struct State {
 
 /// A message, where it waits, and where it lies for a restart to find.
 pub(crate) struct Waiting {
-    exchange: Box<str>,
-    message: Message,
-    place: Place,
+    pub(crate) exchange: Box<str>,
+    pub(crate) message: Message,
+    /// The routing keys that it has besides its own.
+    pub(crate) more: MoreKeys,
+    pub(crate) place: Place,
 }
 
 impl Delayed {
@@ -110,28 +112,30 @@ fn released(message: &MessageRef<'_>) -> Option<Vec<u8>> {
 impl VHost {
     /// Has a message wait. Gives the journal's number to wait for: from then on a restart finds it.
     pub(crate) fn hold_back(&self, stop: &Stop, message: &MessageRef<'_>) -> u64 {
-        let key = &stop.key[..];
-        let message = MessageRef { key, ..*message };
         let at = message.head.received.after_ms(stop.ms);
         let exchange = stop.exchange.name();
-        let later = Later::at_exchange(at, exchange, message.payload).encode();
+        let more = borrowed(&stop.more);
+        let later = Later::at_exchange(at, exchange, &more, message.payload).encode();
         let (place, appended) = self.shelves.hold_back(&MessageRef {
             payload: &later,
-            ..message
+            ..*message
         });
-        let message = message.to_message(&mut Vec::new());
-        self.wait(at, exchange, message, place);
+        self.wait(
+            at,
+            Waiting {
+                exchange: exchange.into(),
+                message: message.to_message(&mut Vec::new()),
+                more: stop.more.clone(),
+                place,
+            },
+        );
         appended.number
     }
 
     /// A message waits until then.
-    pub(crate) fn wait(&self, at: Time, exchange: &str, message: Message, place: Place) {
+    pub(crate) fn wait(&self, at: Time, waiting: Waiting) {
         let door = self.door();
-        let number = self.delayed.add(Waiting {
-            exchange: exchange.into(),
-            message,
-            place,
-        });
+        let number = self.delayed.add(waiting);
         let due = Due::Delayed(Weak::clone(&door.vhost), number);
         door.timers.add(at, due);
     }
@@ -144,13 +148,14 @@ impl VHost {
         };
         let exchange = self.exchange(&waiting.exchange);
         if let Some(exchange) = exchange.filter(|_| !self.is_deleted()) {
-            self.go_on(turn, &exchange, &waiting.message.view());
+            self.go_on(turn, &exchange, &waiting);
         }
         self.shelves.unschedule(waiting.place);
     }
 
-    fn go_on(&self, turn: &mut Turn, exchange: &Arc<super::Exchange>, message: &MessageRef<'_>) {
-        let Some(properties) = released(message) else {
+    fn go_on(&self, turn: &mut Turn, exchange: &Arc<super::Exchange>, waiting: &Waiting) {
+        let message = waiting.message.view();
+        let Some(properties) = released(&message) else {
             return;
         };
         let Head {
@@ -165,11 +170,16 @@ impl VHost {
                 ..message.head
             },
             properties: &properties,
-            ..*message
+            ..message
         };
         let mut dotted = Vec::new();
         due.append_routing_key(&mut dotted);
-        match self.resolve_from(exchange, &due, &dotted, true) {
+        let search = Search {
+            more: &borrowed(&waiting.more),
+            released: true,
+            ..Search::by(&dotted)
+        };
+        match self.resolve(exchange, &due, &search) {
             Ok(route) => {
                 let mut publication = Publication::new(&due);
                 turn.count_offered(route.found.queues.len());

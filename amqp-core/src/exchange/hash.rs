@@ -8,6 +8,7 @@
 //! of bindings, in the order of their destinations' names.
 
 use super::kind::{self, HashOn};
+use super::route::Search;
 use super::{Bound, Destination};
 use crate::field::{Value, ValueRef};
 use crate::message::MessageRef;
@@ -29,8 +30,21 @@ pub(super) struct Bindings(Vec<Share>);
 
 /// FNV-1a over the bytes, then splitmix64's finish: the same in every process and version.
 fn hash(bytes: &[u8]) -> u64 {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+    mix(bytes.iter().fold(FNV_BASIS, fold))
+}
+
+/// One hash of all keys of a message.
+fn hash_keys(search: &Search<'_>) -> u64 {
+    let more = search.more.iter().copied();
+    // No key in UTF-8 has this byte: where one ends and the next begins matters.
+    let bytes = more.flat_map(|key| std::iter::once(&u8::MAX).chain(key));
+    mix(search.dotted.iter().chain(bytes).fold(FNV_BASIS, fold))
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fold(hash: u64, byte: &u8) -> u64 {
+    (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
 }
 
 fn mix(mut bits: u64) -> u64 {
@@ -98,13 +112,13 @@ impl Bindings {
         &self,
         on: &HashOn,
         message: &MessageRef<'_>,
-        dotted: &[u8],
+        search: &Search<'_>,
         found: &mut dyn FnMut(&Bound),
     ) {
         if self.0.is_empty() {
             return;
         }
-        let key = on.hash(message, dotted);
+        let key = on.hash(message, search);
         let claim = |share: &&Share| share.claim(key);
         let best = self.0.iter().max_by(|a, b| claim(a).total_cmp(&claim(b)));
         if let Some(best) = best {
@@ -113,8 +127,8 @@ impl Bindings {
     }
 
     /// The one whose number is the hash modulo how many there are.
-    pub(super) fn by_modulus(&self, dotted: &[u8], found: &mut dyn FnMut(&Bound)) {
-        if let Some(place) = hash(dotted).checked_rem(self.0.len() as u64) {
+    pub(super) fn by_modulus(&self, search: &Search<'_>, found: &mut dyn FnMut(&Bound)) {
+        if let Some(place) = hash_keys(search).checked_rem(self.0.len() as u64) {
             found(&self.0[place as usize].bound);
         }
     }
@@ -122,16 +136,16 @@ impl Bindings {
 
 impl HashOn {
     /// A message without what is to be hashed has the hash of nothing: all such go one way.
-    fn hash(&self, message: &MessageRef<'_>, dotted: &[u8]) -> u64 {
+    fn hash(&self, message: &MessageRef<'_>, search: &Search<'_>) -> u64 {
         if *self == Self::Key {
-            return hash(dotted);
+            return hash_keys(search);
         }
         let mut raw = Vec::new();
         let origin = message.head.origin;
         origin.append_basic_properties(message, &mut raw);
         let properties = BasicProperties::parse(&raw).unwrap_or_default();
         match self {
-            Self::Key => hash(dotted),
+            Self::Key => hash_keys(search),
             Self::CorrelationId => hash(properties.correlation_id.unwrap_or_default()),
             Self::MessageId => hash(properties.message_id.unwrap_or_default()),
             Self::Timestamp => {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
+use super::route::MoreKeys;
 use super::set::BindingSet;
 use crate::field::Value;
 use crate::limits::HISTORY_BYTES_MAX;
@@ -21,8 +22,22 @@ pub(super) struct Bindings {
 /// Oldest first.
 #[derive(Default)]
 struct Kept {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Noted>,
     bytes: usize,
+}
+
+/// A message that is kept, and the routing keys that it has besides its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Noted {
+    pub(crate) message: Message,
+    pub(crate) more: MoreKeys,
+}
+
+impl Noted {
+    fn bytes(&self) -> usize {
+        let more: usize = self.more.iter().map(|key| key.len()).sum();
+        bytes(&self.message.view()) + more
+    }
 }
 
 fn bytes(message: &MessageRef<'_>) -> usize {
@@ -39,24 +54,27 @@ impl Bindings {
     }
 
     /// Keeps a message, unless it says that it is not to be kept.
-    pub(super) fn note(&self, message: &MessageRef<'_>) {
+    pub(super) fn note(&self, message: &MessageRef<'_>, more: &[&[u8]]) {
         if is_private(message) || bytes(message) > HISTORY_BYTES_MAX {
             return;
         }
-        let message = message.to_message(&mut Vec::new());
+        let noted = Noted {
+            message: message.to_message(&mut Vec::new()),
+            more: more.iter().map(|key| Box::from(*key)).collect(),
+        };
         let mut kept = self.kept.lock();
-        kept.bytes += bytes(&message.view());
-        kept.messages.push_back(message);
+        kept.bytes += noted.bytes();
+        kept.messages.push_back(noted);
         while kept.messages.len() > self.messages_max || kept.bytes > HISTORY_BYTES_MAX {
             let Some(gone) = kept.messages.pop_front() else {
                 return;
             };
-            kept.bytes -= bytes(&gone.view());
+            kept.bytes -= gone.bytes();
         }
     }
 
     /// What a new binding gets, oldest first.
-    pub(super) fn recall(&self) -> Vec<Message> {
+    pub(super) fn recall(&self) -> Vec<Noted> {
         self.kept.lock().messages.iter().cloned().collect()
     }
 }

@@ -25,16 +25,64 @@ pub(crate) enum NoWay {
     TooManyDelayed,
 }
 
-/// A message is to wait at this exchange for so long, and goes on under this key.
+/// What queues are sought by, beside the message itself.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Search<'a> {
+    /// The message's own routing key in dotted form.
+    pub(crate) dotted: &'a [u8],
+    /// The dotted keys that it has besides, as from the headers CC and BCC.
+    pub(crate) more: &'a [&'a [u8]],
+    /// It has waited at the first exchange already.
+    pub(crate) released: bool,
+    /// It is published later, if at all: what takes note of messages is to do so then.
+    pub(crate) kept_back: bool,
+}
+
+impl<'a> Search<'a> {
+    /// A message with one key goes on its way.
+    pub(crate) fn by(dotted: &'a [u8]) -> Self {
+        Self {
+            dotted,
+            ..Self::default()
+        }
+    }
+
+    /// All its keys, its own first.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::once(self.dotted).chain(self.more.iter().copied())
+    }
+
+    fn own_more(&self) -> MoreKeys {
+        self.more.iter().map(|key| Box::from(*key)).collect()
+    }
+}
+
+/// The keys that a message has besides its own, for later.
+pub(crate) type MoreKeys = Box<[Box<[u8]>]>;
+
+/// Borrows them again.
+pub(crate) fn borrowed(more: &[Box<[u8]>]) -> SmallVec<[&[u8]; 4]> {
+    more.iter().map(|key| &**key).collect()
+}
+
+/// A message is to wait at this exchange for so long, and goes on under all its keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) ms: u64,
-    pub(crate) key: Box<[u8]>,
+    pub(crate) more: MoreKeys,
+}
+
+/// This exchange is to take note of a message when it is published.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) more: MoreKeys,
 }
 
 impl Exchange {
-    /// Resolves a message to its queues, each once. `released`: it has waited here already.
+    /// Resolves a message to its queues, each once, and to where it is to wait, each once: with
+    /// all its keys at a time.
     ///
     /// # Errors
     /// The message would pass too many exchanges, or too many are delayed.
@@ -42,39 +90,39 @@ impl Exchange {
         self: &Arc<Self>,
         vhost: &VHost,
         message: &MessageRef<'_>,
-        dotted: &[u8],
-        released: bool,
+        search: &Search<'_>,
     ) -> Result<Route, NoWay> {
         let mut queues: Vec<Arc<Queue>> = Vec::new();
-        let mut stops = Vec::new();
+        let (mut stops, mut notes) = (Vec::new(), Vec::new());
         let mut exchanges: SmallVec<[Arc<Self>; 1]> = SmallVec::from_buf([Arc::clone(self)]);
         let mut seen = HashSet::new();
         let mut visited = 0;
-        let mut cacheable = true;
+        // Routes are remembered by one key.
+        let mut cacheable = search.more.is_empty();
         let mut watch = Watch::new(vhost.topology());
         while let Some(exchange) = exchanges.get(visited).cloned() {
             if visited == limits::EXCHANGE_HOPS_MAX {
                 return Err(NoWay::TooFar);
             }
-            let waited = released && visited == 0;
+            let waited = search.released && visited == 0;
             visited += 1;
             cacheable &= exchange.is_cacheable();
             if exchange.properties.kind == ExchangeKind::Delayed
                 && !waited
                 && let Some(ms) = delay_ms(message)
             {
-                let key = message.key.into();
-                stops.push(Stop { exchange, ms, key });
+                let more = search.own_more();
+                stops.push(Stop { exchange, ms, more });
                 continue;
             }
-            watch.exchange(exchange.rules.matching, exchange.id, dotted);
+            watch.exchange(exchange.rules.matching, exchange.id, search.dotted);
             let mut matched = false;
             let mut go_on = |next: Arc<Self>| {
                 if next.id != self.id && seen.insert(next.id) {
                     exchanges.push(next);
                 }
             };
-            exchange.each_match(message, dotted, &mut |bound| match bound.destination() {
+            exchange.each_match(message, search, &mut |bound| match bound.destination() {
                 Destination::Queue(queue) => {
                     if let Some(queue) = queue.upgrade() {
                         matched = true;
@@ -93,6 +141,10 @@ impl Exchange {
                 cacheable = false;
                 vhost.exchange(&name).into_iter().for_each(go_on);
             }
+            if search.kept_back && exchange.rules.matching == ExchangeKind::RecentHistory {
+                let more = search.own_more();
+                notes.push(Note { exchange, more });
+            }
         }
         if queues.len() > 1 {
             queues.sort_unstable_by_key(|queue| queue.id());
@@ -103,7 +155,11 @@ impl Exchange {
         }
         let queues = queues.into();
         Ok(Route {
-            found: Found { queues, stops },
+            found: Found {
+                queues,
+                stops,
+                notes,
+            },
             stamp: cacheable.then(|| watch.stamp()),
         })
     }

@@ -238,7 +238,7 @@ mod tests {
             internal: false,
             arguments: Table::new(),
         };
-        let exchange = Arc::new(Exchange::new(1, "e", properties));
+        let exchange = Arc::new(Exchange::new("e", properties));
         let declared = QueueProperties::default();
         let queue = Arc::new(Queue::new(2, "q", &declared, None, None, Time(0)));
         let bounds: Vec<_> = (0..2 * FEW as u32)

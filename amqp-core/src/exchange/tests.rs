@@ -4,6 +4,7 @@ mod alternate;
 mod declare;
 mod delayed;
 mod headers;
+mod keys;
 mod kinds;
 mod model;
 mod race;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Link;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
-use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route, Stop};
+use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route, Search, Stop};
 use crate::journal::Appended;
 use crate::key::{self, Form};
 use crate::limits;
@@ -65,26 +65,28 @@ impl Link {
         let (queues, stops): (&[Arc<Queue>], &[Stop]) = match known {
             Some(queues) => (queues, &[]),
             None => {
-                found = self.route(turn, memo, message, authority)?;
+                found = self.route(turn, memo, message, (authority, false))?;
                 (&found.queues, &found.stops)
             }
         };
         Ok(self.offer(turn, message, (queues, stops), kept))
     }
 
-    /// Where a message goes: from the publisher's memo, or the slow way.
+    /// Where a message goes: from the publisher's memo, or the slow way. `kept_back`: it is
+    /// published later, if at all.
     pub(super) fn find_route(
         &self,
         turn: &mut Turn,
         memo: &mut Memo,
         message: &MessageRef<'_>,
+        kept_back: bool,
     ) -> Result<Found, Refusal> {
         let form = message.head.form;
         let authority = self.broker.users.epoch();
         let topology = self.vhost.topology();
         match memo.find(message.exchange, form, message.key, topology, authority) {
-            Some(queues) => Ok(Found::at_once(queues)),
-            None => self.route(turn, memo, message, authority),
+            Some(queues) => Ok(Found::at_once(Arc::clone(queues))),
+            None => self.route(turn, memo, message, (authority, kept_back)),
         }
     }
 
@@ -124,7 +126,7 @@ impl Link {
         turn: &mut Turn,
         memo: &mut Memo,
         message: &MessageRef<'_>,
-        authority: u64,
+        (authority, kept_back): (u64, bool),
     ) -> Result<Found, Refusal> {
         self.check(Permission::Write, Resource::Exchange, message.exchange)?;
         let exchange = self.vhost.find_exchange(message.exchange)?;
@@ -139,15 +141,20 @@ impl Link {
         // Only who may publish is remembered by exchanges on the way.
         let route = match cached {
             Some(route) => checked.map(|()| route),
-            None => checked.and_then(|()| self.resolve(&exchange, message, &dotted)),
+            None => checked.and_then(|()| {
+                let search = Search {
+                    kept_back,
+                    ..Search::by(&dotted)
+                };
+                self.resolve(&exchange, message, &search)
+            }),
         };
         turn.dotted = dotted;
         let route = route?;
         if exchange.is_deleted() {
             // Since it was found. Asked after the stamp was taken: a memo that is made now meets
             // a later deletion as a later version.
-            let (name, vhost) = (message.exchange, self.vhost.name());
-            return Err(Refusal::not_found(Resource::Exchange, name, vhost));
+            return Err(self.no_exchange(message.exchange));
         }
         if let Some(stamp) = route.stamp {
             let queues = &route.found.queues;
@@ -167,7 +174,11 @@ impl Link {
         Ok(route.found)
     }
 
-    fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn no_exchange(&self, name: &str) -> Refusal {
+        Refusal::not_found(Resource::Exchange, name, self.vhost.name())
+    }
+
+    pub(super) fn check_publish(&self, exchange: &Exchange, dotted: &[u8]) -> Result<(), Refusal> {
         let words = 1 + dotted.iter().filter(|byte| **byte == b'.').count();
         if words > limits::KEY_WORDS_MAX {
             return Err(Refusal::precondition(format!(
@@ -192,14 +203,14 @@ impl Link {
         Ok(())
     }
 
-    fn resolve(
+    pub(super) fn resolve(
         &self,
         exchange: &Arc<Exchange>,
         message: &MessageRef<'_>,
-        dotted: &[u8],
+        search: &Search<'_>,
     ) -> Result<Route, Refusal> {
         self.vhost
-            .resolve(exchange, message, dotted)
+            .resolve(exchange, message, search)
             .map_err(|why| Refusal::new(ReplyCode::ResourceError, why.to_string()))
     }
 
@@ -264,6 +275,7 @@ impl Link {
             at,
             user: &self.user,
             client_id: self.client_id.as_deref().unwrap_or_default(),
+            more: Vec::new(),
             payload: message.payload,
         };
         let payload = &later.encode()[..];

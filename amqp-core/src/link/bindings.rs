@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Link;
 use crate::exchange::kind;
 use crate::exchange::{Attached, Bound, Destination, End, Exchange, ExchangeKind, Terms};
+use crate::exchange::{Noted, Search, borrowed};
 use crate::field::Table;
 use crate::key::{self, Form};
 use crate::limits;
@@ -37,14 +38,14 @@ pub struct BindingMade {
     /// There was no such binding before.
     pub created: bool,
     /// What the queue is to get of what was published before: see [`Link::replay`].
-    pub history: Vec<Message>,
+    pub(crate) history: Vec<Noted>,
 }
 
 /// What a bind of exchanges found.
 #[derive(Debug)]
 pub struct ExchangesBound {
     to: Arc<Exchange>,
-    history: Vec<Message>,
+    history: Vec<Noted>,
 }
 
 impl Link {
@@ -88,20 +89,24 @@ impl Link {
 
     /// Gives a queue that was bound what its exchange has kept for it.
     pub fn replay(&self, turn: &mut Turn, made: &BindingMade) {
-        for message in &made.history {
-            deliver(turn, std::slice::from_ref(&made.queue), message);
+        for noted in &made.history {
+            deliver(turn, std::slice::from_ref(&made.queue), &noted.message);
         }
     }
 
     /// Publishes to an exchange that was bound what its source has kept for it.
     pub fn replay_through(&self, turn: &mut Turn, made: &ExchangesBound) {
-        for message in &made.history {
-            let view = message.view();
+        for noted in &made.history {
+            let view = noted.message.view();
             let mut dotted = Vec::new();
             view.append_routing_key(&mut dotted);
-            match self.vhost.resolve(&made.to, &view, &dotted) {
+            let search = Search {
+                more: &borrowed(&noted.more),
+                ..Search::by(&dotted)
+            };
+            match self.vhost.resolve(&made.to, &view, &search) {
                 Ok(route) => {
-                    deliver(turn, &route.found.queues, message);
+                    deliver(turn, &route.found.queues, &noted.message);
                     for stop in &route.found.stops {
                         self.vhost.hold_back(stop, &view);
                     }

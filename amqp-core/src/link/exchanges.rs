@@ -62,14 +62,13 @@ impl Link {
             internal: wish.internal,
             arguments: wish.arguments.clone(),
         };
-        let id = self.broker.next_id();
         let _recording = self.vhost.recording.lock();
         if self.vhost.is_deleted() {
             return Err(self.vhost_gone());
         }
         match self
             .vhost
-            .add_exchange(Exchange::new(id, wish.name, properties))
+            .add_exchange(Exchange::new(wish.name, properties))
         {
             Ok(exchange) if wish.durable => {
                 self.recorded(self.broker.record_exchange(&self.vhost, &exchange));

@@ -2,9 +2,10 @@
 //! than one routing key, and for those that a transaction keeps back in between.
 
 use super::{Link, Published};
-use crate::exchange::{Found, Memo};
+use crate::exchange::{Found, Memo, Search, borrowed};
 use crate::message::{Message, MessageRef};
-use crate::refusal::Refusal;
+use crate::permission::Permission;
+use crate::refusal::{Refusal, Resource};
 use crate::turn::Turn;
 
 /// The queues that a message was routed to, each once, and the exchanges at which it is to wait.
@@ -32,8 +33,9 @@ impl Routed {
 }
 
 impl Link {
-    /// Asks for permission and finds the queues of a message under its own routing key and these;
-    /// changes nothing. The message is not one that is to be retained.
+    /// Asks for permission and finds the queues of a message under its own routing key and these
+    /// dotted ones, with all of them at a time; it is published at once. The message is not one
+    /// that is to be retained.
     ///
     /// # Errors
     /// As [`Link::publish`], for the first key that is refused.
@@ -44,21 +46,51 @@ impl Link {
         message: &MessageRef<'_>,
         more: &[&[u8]],
     ) -> Result<Routed, Refusal> {
-        let Found { queues, mut stops } = self.find_route(turn, memo, message)?;
+        self.find_routed(turn, memo, message, (more, false))
+    }
+
+    /// The same for a message that is published later, if at all: nothing shows that it was asked
+    /// for.
+    ///
+    /// # Errors
+    /// As [`Link::route_keys`].
+    pub fn route_kept_back(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+        more: &[&[u8]],
+    ) -> Result<Routed, Refusal> {
+        self.find_routed(turn, memo, message, (more, true))
+    }
+
+    fn find_routed(
+        &self,
+        turn: &mut Turn,
+        memo: &mut Memo,
+        message: &MessageRef<'_>,
+        (more, kept_back): (&[&[u8]], bool),
+    ) -> Result<Routed, Refusal> {
         if more.is_empty() {
-            return Ok(Routed(Found { queues, stops }));
+            return self.find_route(turn, memo, message, kept_back).map(Routed);
         }
-        let mut all = queues.to_vec();
-        for key in more {
-            let under = MessageRef { key, ..*message };
-            let found = self.find_route(turn, memo, &under)?;
-            all.extend_from_slice(&found.queues);
-            stops.extend(found.stops);
+        self.check(Permission::Write, Resource::Exchange, message.exchange)?;
+        let exchange = self.vhost.find_exchange(message.exchange)?;
+        let mut dotted = Vec::new();
+        message.append_routing_key(&mut dotted);
+        let search = Search {
+            more,
+            kept_back,
+            ..Search::by(&dotted)
+        };
+        search
+            .keys()
+            .try_for_each(|key| self.check_publish(&exchange, key))?;
+        let route = self.resolve(&exchange, message, &search)?;
+        if exchange.is_deleted() {
+            return Err(self.no_exchange(message.exchange));
         }
-        all.sort_unstable_by_key(|queue| queue.id());
-        all.dedup_by_key(|queue| queue.id());
-        let queues = all.into();
-        Ok(Routed(Found { queues, stops }))
+        Ok(Routed(route.found))
     }
 
     /// Gives a message to the queues that it was routed to.
@@ -68,7 +100,14 @@ impl Link {
         message: &MessageRef<'_>,
         routed: &Routed,
     ) -> Published {
-        let Found { queues, stops } = &routed.0;
+        let Found {
+            queues,
+            stops,
+            notes,
+        } = &routed.0;
+        for note in notes {
+            note.exchange.note(message, &borrowed(&note.more));
+        }
         self.offer(turn, message, (queues, stops), Default::default())
     }
 

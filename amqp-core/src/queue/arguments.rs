@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::Levels;
 use crate::field::{Table, Value};
 use crate::limits::TTL_MS_MAX;
 use crate::policy::{self, Applied};
@@ -110,8 +111,8 @@ pub struct QueueArguments {
     /// `x-dead-letter-strategy` is `at-least-once`. All dead-lettering is that here: a message
     /// leaves its queue's journal only after it has entered another's.
     pub at_least_once: bool,
-    /// `x-max-priority`: 1 to 255.
-    pub max_priority: Option<u8>,
+    /// The priorities that messages may have: as `x-max-priority` says, or those of a quorum queue.
+    pub max_priority: Option<Levels>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
     /// `x-delivery-limit`: failed deliveries that a message may have; negative is any number.
@@ -297,7 +298,7 @@ const ARGUMENTS: &[Argument] = &[
             let Ok(priority) = u8::try_from(number) else {
                 return Err(format!("{{max_value_exceeded,{number}}}"));
             };
-            out.max_priority = Some(priority).filter(|priority| *priority > 0);
+            out.max_priority = (priority > 0).then(|| Levels::up_to(priority));
             Ok(())
         },
     },
@@ -414,6 +415,9 @@ impl QueueArguments {
         let mut parsed = Self::default();
         if let Some(value) = arguments.lookup("x-queue-type") {
             parsed.kind = kind(value).map_err(|why| refuse("x-queue-type", &why))?;
+        }
+        if parsed.kind == QueueKind::Quorum {
+            parsed.max_priority = Some(Levels::QUORUM);
         }
         // In RabbitMQ's order: what the kind does not have, then what is no value.
         let known = |argument: &&Argument| argument.kinds.contains(&parsed.kind);

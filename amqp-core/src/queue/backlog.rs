@@ -9,11 +9,16 @@
 //! Only what the journal has can be paged out; the rest stays in its place. Without cold ones there
 //! is only the head.
 
-use std::collections::VecDeque;
+mod piece;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use super::{Entry, Queue};
 use crate::journal::Stretch;
 use crate::message::Message;
+
+pub(super) use piece::Piece;
 
 /// Bytes of ready messages that a queue holds in memory before it pages out.
 pub(super) const HELD_BYTES: u64 = 16 * 1_024 * 1_024;
@@ -41,13 +46,16 @@ impl Keep {
     };
 }
 
-/// Stretches that one call pages out: the publisher waits meanwhile.
-const STRETCHES_AT_ONCE: usize = 16;
+/// Messages that one call looks at: the publisher waits meanwhile.
+const MESSAGES_AT_ONCE: usize = 16 * Stretch::COUNT_MAX as usize;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Backlog {
     head: VecDeque<Entry>,
+    /// Messages that came back to places in the midst of a long head. All of them are before the
+    /// rest.
+    back: BTreeMap<u64, Entry>,
     /// Bytes of all bodies, wherever they are.
     bytes: u64,
     rest: Option<Box<Rest>>,
@@ -68,10 +76,7 @@ struct Rest {
 
 /// What is between the head and the fresh ones.
 enum Cold {
-    Paged {
-        stretch: Stretch,
-        redelivered: bool,
-    },
+    Paged(Piece),
     /// The journal does not have it.
     Held(Entry),
 }
@@ -79,7 +84,7 @@ enum Cold {
 impl Cold {
     fn first(&self) -> u64 {
         match self {
-            Self::Paged { stretch, .. } => stretch.first,
+            Self::Paged(piece) => piece.first(),
             Self::Held(entry) => entry.seq(),
         }
     }
@@ -91,10 +96,10 @@ pub(super) trait Pager {
     fn keeps(&self, entry: &Entry) -> bool;
 
     /// Whether it has all of these now.
-    fn has(&self, stretch: &Stretch) -> bool;
+    fn has(&self, seqs: Range<u64>) -> bool;
 
     /// Reads them back.
-    fn fetch(&self, stretch: &Stretch) -> Vec<(u64, Message)>;
+    fn fetch(&self, piece: &Piece) -> Vec<(u64, Message)>;
 }
 
 impl Pager for Queue {
@@ -102,15 +107,22 @@ impl Pager for Queue {
         self.keeps(entry.message.head())
     }
 
-    fn has(&self, stretch: &Stretch) -> bool {
+    fn has(&self, seqs: Range<u64>) -> bool {
         let door = self.door.as_ref();
-        door.is_some_and(|door| door.journal.has(self.id, stretch.first..stretch.end()))
+        door.is_some_and(|door| door.journal.has(self.id, seqs))
     }
 
-    fn fetch(&self, stretch: &Stretch) -> Vec<(u64, Message)> {
-        let door = self.door.as_ref();
-        door.map(|door| door.journal.fetch(self.id, stretch.first..stretch.end()))
-            .unwrap_or_default()
+    fn fetch(&self, piece: &Piece) -> Vec<(u64, Message)> {
+        let Some(door) = &self.door else {
+            return Vec::new();
+        };
+        match piece.range() {
+            Some(seqs) => door.journal.fetch(self.id, seqs),
+            None => {
+                let seqs: Vec<u64> = piece.seqs().collect();
+                door.journal.fetch_these(self.id, &seqs)
+            }
+        }
     }
 }
 
@@ -126,35 +138,33 @@ fn body_bytes(entry: &Entry) -> u64 {
 }
 
 impl Backlog {
-    /// Messages that a restart found, in order, and whether some may expire.
-    pub(super) fn restored(stretches: Vec<Stretch>, expires: bool) -> Self {
-        let bytes = stretches.iter().map(|stretch| stretch.bytes).sum();
-        let messages = stretches.iter().map(|stretch| stretch.count as usize).sum();
-        let cold = stretches.into_iter().map(|stretch| Cold::Paged {
-            stretch,
-            redelivered: true,
+    /// Messages that a restart found, and whether some of them may expire, come behind all others.
+    pub(super) fn restore(&mut self, stretch: &Stretch, expires: bool) {
+        self.bytes += stretch.bytes;
+        let rest = self.rest.get_or_insert_with(|| {
+            Box::new(Rest {
+                look_at: HELD_BYTES,
+                ..Rest::default()
+            })
         });
-        let rest = Rest {
-            cold: cold.collect(),
-            cold_messages: messages,
-            cold_bytes: bytes,
-            fresh: VecDeque::new(),
-            expires,
-            look_at: HELD_BYTES,
-        };
-        Self {
-            head: VecDeque::new(),
-            bytes,
-            rest: (messages > 0).then(|| Box::new(rest)),
+        rest.expires |= expires;
+        rest.cold_bytes += stretch.bytes;
+        rest.cold_messages += stretch.count as usize;
+        if let Some(Cold::Paged(last)) = rest.cold.back_mut()
+            && last.extend(stretch)
+        {
+            return;
         }
+        rest.cold.push_back(Cold::Paged(Piece::restored(stretch)));
     }
 
     pub(super) fn len(&self) -> usize {
         let rest = self.rest.as_ref();
-        self.head.len() + rest.map_or(0, |rest| rest.cold_messages + rest.fresh.len())
+        let behind = rest.map_or(0, |rest| rest.cold_messages + rest.fresh.len());
+        self.head.len() + self.back.len() + behind
     }
 
-    /// Bytes of all bodies; of those that a restart found, with their properties.
+    /// Bytes of all bodies.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -163,27 +173,49 @@ impl Backlog {
     pub(super) fn paged(&self) -> usize {
         let cold = self.rest.iter().flat_map(|rest| &rest.cold);
         cold.map(|cold| match cold {
-            Cold::Paged { stretch, .. } => stretch.count as usize,
+            Cold::Paged(piece) => piece.count(),
             Cold::Held(_) => 0,
         })
         .sum()
     }
 
-    /// Messages in memory, in order.
+    /// Messages in memory.
     pub(super) fn held(&self) -> impl Iterator<Item = &Entry> {
         let rest = self.rest.as_deref();
         let cold = rest.into_iter().flat_map(|rest| &rest.cold);
         let cold = cold.filter_map(|cold| match cold {
             Cold::Held(entry) => Some(entry),
-            Cold::Paged { .. } => None,
+            Cold::Paged(_) => None,
         });
         let fresh = rest.into_iter().flat_map(|rest| &rest.fresh);
-        self.head.iter().chain(cold).chain(fresh)
+        let head = self.back.values().chain(&self.head);
+        head.chain(cold).chain(fresh)
     }
 
     /// The first message, if it is in memory.
+    #[inline]
     pub(super) fn head(&self) -> Option<&Entry> {
-        self.head.front()
+        let first = self.head.front();
+        if self.back.is_empty() {
+            return first;
+        }
+        let back = self.back.values().next();
+        back.filter(|back| first.is_none_or(|first| back.seq() < first.seq()))
+            .or(first)
+    }
+
+    /// Takes the first of those that are in memory before the rest.
+    #[inline]
+    fn pop_head(&mut self) -> Option<Entry> {
+        if !self.back.is_empty() {
+            let first = self.head.front().map(Entry::seq);
+            let back = self.back.first_entry();
+            let is_first = |seq: &u64| first.is_none_or(|first| *seq < first);
+            if let Some(entry) = back.filter(|back| is_first(back.key())) {
+                return Some(entry.remove());
+            }
+        }
+        self.head.pop_front()
     }
 
     /// Whether the first message is on disk, and may have a time to live of its own.
@@ -212,7 +244,7 @@ impl Backlog {
     /// Takes the first; reads it back if it must. The flag: some could not be read.
     pub(super) fn pop_front(&mut self, pager: &dyn Pager, lost: &mut u64) -> Option<Entry> {
         loop {
-            if let Some(entry) = self.head.pop_front() {
+            if let Some(entry) = self.pop_head() {
                 self.bytes -= body_bytes(&entry);
                 return Some(entry);
             }
@@ -233,17 +265,14 @@ impl Backlog {
                 rest.cold_bytes -= body_bytes(&entry);
                 self.head.push_back(entry);
             }
-            Some(Cold::Paged {
-                stretch,
-                redelivered,
-            }) => {
-                rest.cold_messages -= stretch.count as usize;
-                rest.cold_bytes -= stretch.bytes;
-                self.bytes -= stretch.bytes;
-                let found = pager.fetch(&stretch);
-                *lost += u64::from(stretch.count) - found.len() as u64;
+            Some(Cold::Paged(piece)) => {
+                rest.cold_messages -= piece.count();
+                rest.cold_bytes -= piece.bytes();
+                self.bytes -= piece.bytes();
+                let found = pager.fetch(&piece);
+                *lost += (piece.count() - found.len()) as u64;
                 for (seq, message) in found {
-                    let entry = Entry::new(message, seq, redelivered);
+                    let entry = Entry::new(message, seq, piece.redelivered);
                     self.bytes += body_bytes(&entry);
                     self.head.push_back(entry);
                 }
@@ -259,23 +288,19 @@ impl Backlog {
     /// Drops the first without reading it.
     pub(super) fn drop_front(&mut self, pager: &dyn Pager) -> Option<Dropped> {
         loop {
-            if let Some(entry) = self.head.pop_front() {
+            if let Some(entry) = self.pop_head() {
                 self.bytes -= body_bytes(&entry);
                 let kept = pager.keeps(&entry);
                 let seq = entry.seq();
                 return Some(Dropped { seq, kept });
             }
             let rest = self.rest.as_mut()?;
-            if let Some(Cold::Paged { stretch, .. }) = rest.cold.front_mut() {
-                let seq = stretch.first;
-                let bytes = stretch.bytes / u64::from(stretch.count.max(1));
-                stretch.first += 1;
-                stretch.count -= 1;
-                stretch.bytes -= bytes;
+            if let Some(Cold::Paged(piece)) = rest.cold.front_mut() {
+                let (seq, bytes) = piece.drop_first();
                 rest.cold_messages -= 1;
                 rest.cold_bytes -= bytes;
                 self.bytes -= bytes;
-                if stretch.count == 0 {
+                if piece.count() == 0 {
                     rest.cold.pop_front();
                 }
                 return Some(Dropped { seq, kept: true });
@@ -293,11 +318,12 @@ impl Backlog {
                 kept.push(entry.seq());
             }
         };
-        all.head.iter().for_each(|entry| note(entry, &mut kept));
+        let head = all.back.values().chain(&all.head);
+        head.for_each(|entry| note(entry, &mut kept));
         let Some(rest) = all.rest else { return kept };
         for cold in &rest.cold {
             match cold {
-                Cold::Paged { stretch, .. } => kept.extend(stretch.first..stretch.end()),
+                Cold::Paged(piece) => kept.extend(piece.seqs()),
                 Cold::Held(entry) => note(entry, &mut kept),
             }
         }
@@ -317,17 +343,15 @@ impl Backlog {
                 rest.insert(entry);
             }
         }
-        if entries.len() <= INSERTED_MAX {
-            // Their places are near the head: an insertion moves the little that is before them.
-            for entry in entries {
-                let place = self.head.partition_point(|held| held.seq() < entry.seq());
+        // The last first: those that belong before the head come one before the other.
+        for entry in entries.into_iter().rev() {
+            let place = self.head.partition_point(|held| held.seq() < entry.seq());
+            // An insertion moves the few that are on the shorter side.
+            if place.min(self.head.len() - place) <= MOVED_MAX {
                 self.head.insert(place, entry);
+            } else {
+                self.back.insert(entry.seq(), entry);
             }
-        } else {
-            let mut head: Vec<Entry> = std::mem::take(&mut self.head).into();
-            head.append(&mut entries);
-            head.sort_by_key(Entry::seq);
-            self.head = head.into();
         }
     }
 
@@ -356,9 +380,11 @@ impl Backlog {
         self.bytes - bytes + (self.len() - messages) as u64 * ENTRY_BYTES
     }
 
-    /// Pages out some of what can be; says how many messages.
+    /// Pages out some of what can be; says how many messages it has passed, paged out or not:
+    /// called again, it goes on behind them.
     pub(super) fn page_out(&mut self, pager: &dyn Pager, keep: Keep) -> usize {
         if self.rest.is_none() {
+            self.merge_back();
             let mut bytes = 0;
             let sizes = self.head.iter().take(keep.messages);
             let kept = sizes
@@ -378,63 +404,68 @@ impl Backlog {
             self.head.shrink_to(2 * keep.messages);
         }
         let Some(rest) = &mut self.rest else { return 0 };
-        let mut paged = 0;
-        for _ in 0..STRETCHES_AT_ONCE {
-            let Some(first) = rest.fresh.front() else {
-                break;
-            };
+        let mut passed = 0;
+        while passed < MESSAGES_AT_ONCE
+            && let Some(first) = rest.fresh.front()
+        {
             if !pager.keeps(first) {
                 if let Some(entry) = rest.fresh.pop_front() {
                     rest.cold_messages += 1;
                     rest.cold_bytes += body_bytes(&entry);
                     rest.cold.push_back(Cold::Held(entry));
                 }
+                passed += 1;
                 continue;
             }
-            let (stretch, redelivered) = rest.first_stretch(pager);
-            if !pager.has(&stretch) {
+            let piece = rest.first_piece(pager);
+            if !piece.ranges().all(|seqs| pager.has(seqs)) {
                 break;
             }
-            let mut leaving = rest.fresh.drain(..stretch.count as usize);
+            let mut leaving = rest.fresh.drain(..piece.count());
             rest.expires |= leaving.any(|entry| entry.message.head().expires.is_some());
             drop(leaving);
-            rest.cold_messages += stretch.count as usize;
-            rest.cold_bytes += stretch.bytes;
-            paged += stretch.count as usize;
-            rest.cold.push_back(Cold::Paged {
-                stretch,
-                redelivered,
-            });
+            rest.cold_messages += piece.count();
+            rest.cold_bytes += piece.bytes();
+            passed += piece.count();
+            rest.cold.push_back(Cold::Paged(piece));
         }
         if rest.fresh.len() < rest.fresh.capacity() / 4 {
             rest.fresh.shrink_to(rest.fresh.len() * 2);
         }
-        paged
+        passed
+    }
+
+    /// Those that came back take their places in the head.
+    fn merge_back(&mut self) {
+        if !self.back.is_empty() {
+            let back = std::mem::take(&mut self.back).into_values();
+            let mut head: Vec<Entry> = back.chain(self.head.drain(..)).collect();
+            // Two runs in order: one pass.
+            head.sort_by_key(Entry::seq);
+            self.head = head.into();
+        }
     }
 }
 
 impl Rest {
-    /// Fresh messages from the first on that can be one stretch.
-    fn first_stretch(&self, pager: &dyn Pager) -> (Stretch, bool) {
+    /// Fresh messages from the first on that can be one piece.
+    fn first_piece(&self, pager: &dyn Pager) -> Piece {
         let first = self.fresh.front().map_or(0, Entry::seq);
         let redelivered = self.fresh.front().is_some_and(Entry::redelivered);
-        let mut stretch = Stretch {
-            first,
-            count: 0,
-            bytes: 0,
-        };
+        let mut piece = Piece::at(first, redelivered);
         for entry in &self.fresh {
-            let bytes = body_bytes(entry);
-            let alike = entry.seq() == stretch.end() && entry.redelivered() == redelivered;
-            let full = stretch.count == Stretch::COUNT_MAX
-                || (stretch.count > 0 && stretch.bytes + bytes > Stretch::BYTES_MAX);
-            if !alike || full || !pager.keeps(entry) {
+            let one = Stretch {
+                first: entry.seq(),
+                count: 1,
+                bytes: body_bytes(entry),
+                priority: None,
+            };
+            let alike = entry.redelivered() == redelivered && pager.keeps(entry);
+            if !alike || !piece.extend(&one) {
                 break;
             }
-            stretch.count += 1;
-            stretch.bytes += bytes;
         }
-        (stretch, redelivered)
+        piece
     }
 
     /// The number of the first one.
@@ -454,14 +485,20 @@ impl Rest {
         }
         self.cold_messages += 1;
         self.cold_bytes += body_bytes(&entry);
-        // A stretch has no gap that it could belong into.
         let place = self.cold.partition_point(|cold| cold.first() < seq);
+        if let Some(before) = place.checked_sub(1)
+            && let Some(Cold::Paged(piece)) = self.cold.get_mut(before)
+            && piece.end() > seq
+            && let Some(behind) = piece.split_off(seq)
+        {
+            self.cold.insert(place, Cold::Paged(behind));
+        }
         self.cold.insert(place, Cold::Held(entry));
     }
 }
 
-/// Messages that go back one by one; more are merged with what waits, all at once.
-const INSERTED_MAX: usize = 512;
+/// Messages that one which comes back moves at most: 4 KiB.
+const MOVED_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::{Queue, QueueKind, StreamReader};
+use super::{Queue, QueueKind, State, StreamReader};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -121,6 +121,9 @@ struct More {
     lower: Vec<Ring>,
     /// The one that alone gets deliveries, by connection and key.
     single: Option<(u64, u64)>,
+    /// The one with a higher priority that takes its place as soon as nothing is out: until then
+    /// nobody gets anything.
+    rival: Option<(u64, u64)>,
     /// How many have joined.
     joined: u32,
 }
@@ -326,14 +329,19 @@ impl Consumers {
             return (false, None);
         };
         self.drop_empty(ring);
-        if self.single() != Some((connection, key)) {
-            return (true, None);
+        let single = self.single();
+        if single != Some((connection, key)) {
+            // Without its rival the active one goes on.
+            let more = self.0.as_mut().and_then(|first| first.more.as_mut());
+            let gone =
+                more.and_then(|more| more.rival.take_if(|rival| *rival == (connection, key)));
+            return (true, gone.and(single));
         }
         let next = self.rings().find(|ring| !ring.list.is_empty());
         let next = next.and_then(|ring| ring.list.iter().min_by_key(|held| held.joined));
         let next = next.map(|held| (held.connection, held.key));
         if let Some(more) = self.0.as_mut().and_then(|first| first.more.as_mut()) {
-            more.single = next;
+            (more.single, more.rival) = (next, None);
         }
         (true, next)
     }
@@ -359,6 +367,7 @@ impl Consumers {
         let More {
             mut lower,
             single,
+            rival,
             joined,
             ..
         } = *former;
@@ -368,7 +377,8 @@ impl Consumers {
         }
         **first = lower.remove(0);
         let more = first.more.get_or_insert_default();
-        (more.lower, more.single, more.joined) = (lower, single, joined);
+        (more.lower, more.joined) = (lower, joined);
+        (more.single, more.rival) = (single, rival);
     }
 
     /// It has no credit: it leaves the ring.
@@ -380,9 +390,8 @@ impl Consumers {
 
     /// It has credit: its turn comes after all others. `false`: nothing is for it.
     pub(super) fn unblock(&mut self, connection: u64, key: u64) -> bool {
-        if self
-            .single()
-            .is_some_and(|single| single != (connection, key))
+        if let Some(single) = self.single()
+            && (single != (connection, key) || self.has_rival())
         {
             return false;
         }
@@ -390,6 +399,57 @@ impl Consumers {
             self.ring_mut(ring)
                 .is_some_and(|ring| ring.unblock(connection, key))
         })
+    }
+
+    /// Whether somebody waits for the single active consumer's place.
+    #[inline]
+    pub(super) fn has_rival(&self) -> bool {
+        let more = self.0.as_ref().and_then(|first| first.more.as_ref());
+        more.is_some_and(|more| more.rival.is_some())
+    }
+
+    /// The priority of a consumer.
+    fn priority_of(&self, (connection, key): (u64, u64)) -> Option<i32> {
+        let ring = self
+            .rings()
+            .find(|ring| ring.find(connection, key).is_some());
+        ring.map(Ring::priority)
+    }
+
+    /// A consumer asks for messages. If the single active one has a lower priority, it gets no more
+    /// from now on; says whether that is so.
+    fn challenge(&mut self, challenger: (u64, u64)) -> bool {
+        let Some(single) = self.single().filter(|single| *single != challenger) else {
+            return false;
+        };
+        let first = self.0.as_ref().and_then(|first| first.more.as_ref());
+        let rival = first.and_then(|more| more.rival);
+        let highest = self.priority_of(rival.unwrap_or(single));
+        if self.priority_of(challenger) <= highest {
+            return false;
+        }
+        if let Some(more) = self.0.as_mut().and_then(|first| first.more.as_mut()) {
+            more.rival = Some(challenger);
+        }
+        for ring in 0..self.priorities() {
+            if let Some(ring) = self.ring_mut(ring)
+                && let Some(place) = ring.find(single.0, single.1)
+            {
+                ring.block(place);
+            }
+        }
+        true
+    }
+
+    /// Nothing is out: who waits for the single active consumer's place has it, and credit.
+    pub(super) fn take_over(&mut self) {
+        let more = self.0.as_mut().and_then(|first| first.more.as_mut());
+        if let Some(more) = more
+            && let Some(rival) = more.rival.take()
+        {
+            more.single = Some(rival);
+            self.unblock(rival.0, rival.1);
+        }
     }
 
     /// The place of the consumer whose turn it is, among those that have credit.
@@ -597,6 +657,19 @@ impl Queue {
         state.unused_since = now;
         state.consumers.add(consumer, single);
         Ok(())
+    }
+
+    /// A consumer of a queue with a single active one asks for messages, and is not that one.
+    /// RabbitMQ: in quorum queues one with a higher priority takes over, once everything that is
+    /// out is settled. Says whether it has.
+    #[cold]
+    pub(super) fn contest(state: &mut State, connection: u64, key: u64) -> bool {
+        let quorum = state.terms().kind == QueueKind::Quorum;
+        if !quorum || !state.consumers.challenge((connection, key)) || state.unacked > 0 {
+            return false;
+        }
+        state.consumers.take_over();
+        true
     }
 
     /// Removes a connection's consumer.

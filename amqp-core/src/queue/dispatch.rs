@@ -286,7 +286,7 @@ impl Queue {
             return self.pull_reader(turn, connection, key);
         }
         let mut state = self.state.lock();
-        if state.consumers.unblock(connection, key) {
+        if state.consumers.unblock(connection, key) || Self::contest(&mut state, connection, key) {
             self.dispatch(&mut state, turn);
         }
         drop(state);

@@ -12,14 +12,15 @@ use super::backlog::{Backlog, Dropped, Keep, Pager};
 use super::undelivered::Undelivered;
 use crate::journal::Stretch;
 use crate::message::MessageRef;
-use crate::properties::BasicProperties;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Ready {
-    /// Messages without a priority: all of them, in most queues.
+    /// Messages that ask for no priority: all of them, in most queues.
     plain: Backlog,
-    /// The rest, highest priority first; none of them is 0.
+    /// The priority that those have.
+    base: u8,
+    /// The rest, highest priority first; none of them is the base.
     lanes: Vec<(u8, Backlog)>,
     /// Messages whose delivery has failed, ready or not, and how often.
     pub(super) failures: HashMap<u64, u32, RandomState>,
@@ -27,73 +28,59 @@ pub(super) struct Ready {
     pub(super) undelivered: Option<Box<Undelivered>>,
 }
 
-/// Priorities that messages of a queue may have: its `x-max-priority`, 0 for none.
-pub(super) type MaxPriority = u8;
+/// Priorities that messages of a queue may have; the default is none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Levels {
+    /// The highest, 0 if there are none. One above it is the highest.
+    max: u8,
+    /// What a message has that does not say.
+    base: u8,
+}
 
-/// The priority of a message in a queue that has some.
-fn priority(message: &MessageRef<'_>, max: MaxPriority) -> u8 {
-    let mut raw = Vec::new();
-    message
-        .head
-        .origin
-        .append_basic_properties(message, &mut raw);
-    let parsed = BasicProperties::parse(&raw).ok();
-    let priority = parsed.and_then(|properties| properties.priority);
-    priority.unwrap_or_default().min(max)
+impl Levels {
+    /// Those of RabbitMQ's quorum queues: 0 to 31, 4 without one.
+    pub(super) const QUORUM: Self = Self { max: 31, base: 4 };
+
+    /// Those of `x-max-priority`.
+    pub(super) fn up_to(max: u8) -> Self {
+        Self { max, base: 0 }
+    }
+
+    fn are_none(self) -> bool {
+        self.max == 0
+    }
+
+    /// The one for a message that asks for this.
+    fn of(self, asked: Option<u8>) -> u8 {
+        asked.unwrap_or(self.base).min(self.max)
+    }
+
+    fn of_message(self, message: &MessageRef<'_>) -> u8 {
+        self.of(message.head.origin.priority(message))
+    }
 }
 
 impl Ready {
-    /// Messages that a restart found, in order, and whether some may expire. Where there are
-    /// priorities, each is read for its own.
-    pub(super) fn restored(
-        stretches: Vec<Stretch>,
-        expires: bool,
-        max: MaxPriority,
-        pager: &dyn Pager,
-    ) -> Self {
+    /// Messages that a restart found, in order, and whether some of them may expire.
+    pub(super) fn restored(stretches: &[Stretch], expires: bool, levels: Levels) -> Self {
         let mut ready = Self::default();
-        if max == 0 {
-            ready.plain = Backlog::restored(stretches, expires);
-            return ready;
-        }
-        let mut found: Vec<(u8, Vec<Stretch>)> = Vec::new();
-        for stretch in &stretches {
-            for (seq, message) in pager.fetch(stretch) {
-                let message = message.view();
-                let bytes = message.payload.len() as u64;
-                let level = priority(&message, max);
-                let lane = match found.iter_mut().find(|(held, _)| *held == level) {
-                    Some((_, lane)) => lane,
-                    None => {
-                        found.push((level, Vec::new()));
-                        let last = found.len() - 1;
-                        &mut found[last].1
-                    }
-                };
-                match lane.last_mut().filter(|last| last.takes(seq, bytes)) {
-                    Some(last) => {
-                        last.count += 1;
-                        last.bytes += bytes;
-                    }
-                    None => lane.push(Stretch {
-                        first: seq,
-                        count: 1,
-                        bytes,
-                    }),
-                }
-            }
-        }
-        for (level, lane) in found {
-            *ready.lane(level) = Backlog::restored(lane, expires);
+        for stretch in stretches {
+            let lane = if levels.are_none() {
+                &mut ready.plain
+            } else {
+                ready.lane(levels.of(stretch.priority), levels)
+            };
+            lane.restore(stretch, expires);
         }
         ready
     }
 
     /// The list of a priority.
-    fn lane(&mut self, level: u8) -> &mut Backlog {
-        if level == 0 {
+    fn lane(&mut self, level: u8, levels: Levels) -> &mut Backlog {
+        if level == levels.base {
             return &mut self.plain;
         }
+        self.base = levels.base;
         let place = self.lanes.partition_point(|(held, _)| *held > level);
         if self.lanes.get(place).is_none_or(|(held, _)| *held != level) {
             self.lanes.insert(place, (level, Backlog::default()));
@@ -107,11 +94,17 @@ impl Ready {
         if self.lanes.is_empty() {
             return &mut self.plain;
         }
-        let place = self.lanes.iter().position(|(_, lane)| lane.len() > 0);
-        match place {
+        match self.first_lane() {
             Some(place) => &mut self.lanes[place].1,
             None => &mut self.plain,
         }
+    }
+
+    /// Which lane is the first with a message; `None` if the plain list is.
+    fn first_lane(&self) -> Option<usize> {
+        let place = self.lanes.iter().position(|(_, lane)| lane.len() > 0)?;
+        let before = self.lanes[place].0 > self.base || self.plain.len() == 0;
+        before.then_some(place)
     }
 
     fn each(&self) -> impl Iterator<Item = &Backlog> {
@@ -134,7 +127,7 @@ impl Ready {
         self.plain.len() + lanes.sum::<usize>()
     }
 
-    /// Bytes of all bodies; of those that a restart found, with their properties.
+    /// Bytes of all bodies.
     #[inline]
     pub(super) fn bytes(&self) -> u64 {
         let lanes = self.lanes.iter().map(|(_, lane)| lane.bytes());
@@ -157,9 +150,10 @@ impl Ready {
         if self.lanes.is_empty() {
             return self.plain.head();
         }
-        self.each()
-            .find(|lane| lane.len() > 0)
-            .and_then(Backlog::head)
+        match self.first_lane() {
+            Some(place) => self.lanes[place].1.head(),
+            None => self.plain.head(),
+        }
     }
 
     /// Whether the first message is on disk, and may have a time to live of its own.
@@ -170,34 +164,34 @@ impl Ready {
     }
 
     /// Brings the first message into memory, if it is not there.
-    pub(super) fn bring_head(&mut self, max: MaxPriority, pager: &dyn Pager, lost: &mut u64) {
+    pub(super) fn bring_head(&mut self, levels: Levels, pager: &dyn Pager, lost: &mut u64) {
         if self.head().is_none()
             && let Some(entry) = self.pop_front(pager, lost)
         {
-            self.push_front(entry, max);
+            self.push_front(entry, levels);
         }
     }
 
     #[inline]
-    pub(super) fn push_back(&mut self, entry: Entry, max: MaxPriority, pager: &dyn Pager) {
-        if max == 0 {
+    pub(super) fn push_back(&mut self, entry: Entry, levels: Levels, pager: &dyn Pager) {
+        if levels.are_none() {
             self.plain.push_back(entry);
             return self.plain.look(pager);
         }
-        let level = priority(&entry.message.view(), max);
-        let lane = self.lane(level);
+        let level = levels.of_message(&entry.message.view());
+        let lane = self.lane(level, levels);
         lane.push_back(entry);
         lane.look(pager);
     }
 
     /// Puts one back that was taken from the front.
     #[inline]
-    pub(super) fn push_front(&mut self, entry: Entry, max: MaxPriority) {
-        if max == 0 {
+    pub(super) fn push_front(&mut self, entry: Entry, levels: Levels) {
+        if levels.are_none() {
             return self.plain.push_front(entry);
         }
-        let level = priority(&entry.message.view(), max);
-        self.lane(level).push_front(entry);
+        let level = levels.of_message(&entry.message.view());
+        self.lane(level, levels).push_front(entry);
     }
 
     /// Takes the first; reads it back if it must. `lost` counts what could not be read.
@@ -243,24 +237,24 @@ impl Ready {
     }
 
     /// Puts messages back where they were, sorted by number.
-    pub(super) fn put_back(&mut self, entries: Vec<Entry>, max: MaxPriority) {
-        if max == 0 {
+    pub(super) fn put_back(&mut self, entries: Vec<Entry>, levels: Levels) {
+        if levels.are_none() {
             return self.plain.put_back(entries);
         }
         let mut lanes: Vec<(u8, Vec<Entry>)> = Vec::new();
         for entry in entries {
-            let level = priority(&entry.message.view(), max);
+            let level = levels.of_message(&entry.message.view());
             match lanes.iter_mut().find(|(held, _)| *held == level) {
                 Some((_, lane)) => lane.push(entry),
                 None => lanes.push((level, vec![entry])),
             }
         }
         for (level, entries) in lanes {
-            self.lane(level).put_back(entries);
+            self.lane(level, levels).put_back(entries);
         }
     }
 
-    /// Pages out some of what can be; says how many messages.
+    /// Pages out some of what can be; says how many messages it has passed.
     pub(super) fn page_out(&mut self, pager: &dyn Pager, keep: Keep) -> usize {
         self.each_mut().map(|lane| lane.page_out(pager, keep)).sum()
     }

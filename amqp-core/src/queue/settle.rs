@@ -67,7 +67,11 @@ impl Queue {
             }
         }
         self.forget(&gone);
-        if back.is_empty() {
+        let taken_over = state.unacked == 0 && state.consumers.has_rival();
+        if taken_over {
+            state.consumers.take_over();
+        }
+        if back.is_empty() && !taken_over {
             return;
         }
         back.sort_by_key(Entry::seq);

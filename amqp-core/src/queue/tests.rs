@@ -4,6 +4,7 @@ mod consumers;
 mod dead_letters;
 mod limits;
 mod policies;
+mod quorum;
 mod restart;
 mod rig;
 mod streams;

@@ -146,11 +146,12 @@ impl Channel {
             ..message
         };
         let link = &session.link;
-        let routed = link.route_keys(turn, &mut self.memo, &message, &keys)?;
         let mandatory = publication.mandatory;
         if self.tx.is_some() {
+            let routed = link.route_kept_back(turn, &mut self.memo, &message, &keys)?;
             return self.tx_publish(session, turn, &message, routed, mandatory);
         }
+        let routed = link.route_keys(turn, &mut self.memo, &message, &keys)?;
         let published = link.publish_to(turn, &message, &routed);
         if mandatory && routed.is_empty() {
             let returned = Returned {

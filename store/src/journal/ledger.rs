@@ -5,7 +5,6 @@
 //! its number. Owns no file; must never be wrong in the direction of too few.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 
 use foldhash::fast::RandomState;
 use leveret_core::journal::Stretch;
@@ -38,7 +37,24 @@ struct Run {
     /// Bytes of the records that are.
     bytes: u64,
     spots: Vec<Spot>,
+    /// What is known of each of them: from the restart that found them until their queue has
+    /// asked.
+    known: Option<Box<AllKnown>>,
 }
+
+/// Behind a pointer: most runs have none.
+struct AllKnown(Vec<Known>);
+
+/// What a restart finds of a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// How long its body is.
+    pub(super) bytes: u32,
+    pub(super) priority: Option<u8>,
+}
+
+/// A record's place, and what is known of the message.
+type Item = (Place, Option<Known>);
 
 /// Where a record lies in its segment. One that is settled, or was never here, has no bytes.
 #[derive(Clone, Copy)]
@@ -71,13 +87,14 @@ const SPARSE_FROM: usize = 256;
 const GAP_MAX: u64 = 64;
 
 impl Run {
-    fn new(seq: u64, place: Place) -> Self {
+    fn new(seq: u64, (place, known): Item) -> Self {
         Self {
             first: seq,
             segment: place.segment,
             live: 1,
             bytes: place.bytes.into(),
             spots: vec![spot(place)],
+            known: known.map(|known| Box::new(AllKnown(vec![known]))),
         }
     }
 
@@ -97,7 +114,7 @@ impl Run {
     }
 
     /// Takes a message behind its end, if it belongs there.
-    fn extend(&mut self, seq: u64, place: Place) -> bool {
+    fn extend(&mut self, seq: u64, (place, known): Item) -> bool {
         let end = self.end();
         let fits = place.segment == self.segment
             && seq >= end
@@ -107,14 +124,27 @@ impl Run {
             let gap = self.spots.len() + (seq - end) as usize;
             self.spots.resize(gap, GONE);
             self.spots.push(spot(place));
+            if let Some(AllKnown(all)) = self.known.as_deref_mut() {
+                all.resize(gap, Known::default());
+                all.push(known.unwrap_or(Known {
+                    bytes: place.bytes,
+                    priority: None,
+                }));
+            }
             self.live += 1;
             self.bytes += u64::from(place.bytes);
         }
         fits
     }
 
-    fn live(&self) -> impl Iterator<Item = (u64, Place)> {
-        (self.first..self.end()).filter_map(|seq| Some((seq, self.find(seq)?)))
+    fn known(&self, seq: u64) -> Option<Known> {
+        let AllKnown(all) = self.known.as_deref()?;
+        all.get((seq - self.first) as usize).copied()
+    }
+
+    fn live(&self) -> impl Iterator<Item = (u64, Item)> {
+        let item = |seq| Some((seq, (self.find(seq)?, self.known(seq))));
+        (self.first..self.end()).filter_map(item)
     }
 }
 
@@ -141,7 +171,7 @@ impl Runs {
         self.older.range_mut(..=seq).next_back().map(|(_, run)| run)
     }
 
-    fn push(&mut self, seq: u64, place: Place) {
+    fn push(&mut self, seq: u64, place: Item) {
         if !self.open.extend(seq, place) {
             let full = std::mem::replace(&mut self.open, Run::new(seq, place));
             if full.live > 0 {
@@ -171,12 +201,13 @@ impl Runs {
             live: 0,
             bytes: 0,
             spots: Vec::new(),
+            known: None,
         };
         Some(std::mem::replace(&mut self.open, rest))
     }
 
     /// Puts messages in order where they belong; nothing else is there.
-    fn put(&mut self, messages: impl Iterator<Item = (u64, Place)>) {
+    fn put(&mut self, messages: impl Iterator<Item = (u64, Item)>) {
         let mut run: Option<Run> = None;
         for (seq, place) in messages {
             let extended = run.as_mut().is_some_and(|run| run.extend(seq, place));
@@ -197,7 +228,16 @@ impl Runs {
 impl Ledger {
     /// A queue has taken a message. One that it has already is in another place now.
     pub(super) fn publish(&mut self, queue: u64, seq: u64, place: Place) {
-        self.count_in(place);
+        self.take(queue, seq, (place, None));
+    }
+
+    /// The same as a restart finds it: what is known of the message is kept until the queue asks.
+    pub(super) fn restore(&mut self, queue: u64, seq: u64, place: Place, known: Known) {
+        self.take(queue, seq, (place, Some(known)));
+    }
+
+    fn take(&mut self, queue: u64, seq: u64, place: Item) {
+        self.count_in(place.0);
         let Some(runs) = self.queues.get_mut(&queue) else {
             let runs = Runs {
                 open: Run::new(seq, place),
@@ -214,7 +254,7 @@ impl Ledger {
     }
 
     /// A message before the last of its queue.
-    fn insert(&mut self, queue: u64, seq: u64, place: Place) {
+    fn insert(&mut self, queue: u64, seq: u64, place: Item) {
         let Some(runs) = self.queues.get_mut(&queue) else {
             return;
         };
@@ -230,7 +270,9 @@ impl Ledger {
             return;
         };
         let before = old.find(seq);
-        let mut fresh: Vec<(u64, Place)> = old.live().filter(|(held, _)| *held != seq).collect();
+        // The same message, elsewhere.
+        let place = (place.0, place.1.or_else(|| old.known(seq)));
+        let mut fresh: Vec<(u64, Item)> = old.live().filter(|(held, _)| *held != seq).collect();
         let at = fresh.partition_point(|(held, _)| *held < seq);
         fresh.insert(at, (seq, place));
         runs.put(fresh.into_iter());
@@ -280,7 +322,7 @@ impl Ledger {
             }
         } else if sparse && let Some(run) = runs.take(seq) {
             // The few that are left need not keep the places of all the others.
-            let left: Vec<(u64, Place)> = run.live().collect();
+            let left: Vec<(u64, Item)> = run.live().collect();
             runs.put(left.into_iter());
         }
         self.count_out(place.segment, 1, place.bytes.into());
@@ -317,14 +359,14 @@ impl Ledger {
             let (here, rest) = moved.split_at(of_this);
             let mut here = here.iter().copied().peekable();
             let mut fresh = Vec::with_capacity(old.live as usize);
-            for (seq, place) in old.live() {
+            for (seq, (place, known)) in old.live() {
                 match here.next_if(|(copied, _)| *copied == seq) {
                     Some((_, to)) => {
                         self.count_out(place.segment, 1, place.bytes.into());
                         self.count_in(to);
-                        fresh.push((seq, to));
+                        fresh.push((seq, (to, known)));
                     }
-                    None => fresh.push((seq, place)),
+                    None => fresh.push((seq, (place, known))),
                 }
             }
             if let Some(runs) = self.queues.get_mut(&queue) {
@@ -360,36 +402,61 @@ impl Ledger {
         self.segments.values().map(|count| count.live).sum()
     }
 
-    /// The messages of a queue, as stretches of numbers without a gap.
+    /// The messages of a queue, as stretches of numbers without a gap, of one priority each.
     pub(super) fn stretches(&self, queue: u64) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
         let runs = self.queues.get(&queue);
-        for (seq, place) in runs.iter().flat_map(|runs| runs.all()).flat_map(Run::live) {
-            let bytes = u64::from(place.bytes);
+        // Of the last one, what it takes to read it: records beside bodies, and bodies elsewhere.
+        let mut weight = 0;
+        for (seq, (place, known)) in runs.iter().flat_map(|runs| runs.all()).flat_map(Run::live) {
+            let bytes = u64::from(known.map_or(place.bytes, |known| known.bytes));
+            let priority = known.and_then(|known| known.priority);
+            let heavy = bytes.max(place.bytes.into());
             match found.last_mut() {
                 Some(last)
-                    if last.first + u64::from(last.count) == seq
+                    if last.end() == seq
+                        && last.priority == priority
                         && last.count < Stretch::COUNT_MAX
-                        && last.bytes + bytes <= Stretch::BYTES_MAX =>
+                        && weight + heavy <= Stretch::BYTES_MAX =>
                 {
                     last.count += 1;
                     last.bytes += bytes;
+                    weight += heavy;
                 }
-                _ => found.push(Stretch {
-                    first: seq,
-                    count: 1,
-                    bytes,
-                }),
+                _ => {
+                    weight = heavy;
+                    found.push(Stretch {
+                        first: seq,
+                        count: 1,
+                        bytes,
+                        priority,
+                    });
+                }
             }
         }
         found
     }
 
+    /// The same, once: what else is known is forgotten.
+    pub(super) fn take_stretches(&mut self, queue: u64) -> Vec<Stretch> {
+        let found = self.stretches(queue);
+        if let Some(runs) = self.queues.get_mut(&queue) {
+            runs.open.known = None;
+            runs.older.values_mut().for_each(|run| run.known = None);
+        }
+        found
+    }
+
     /// Where the messages of a stretch lie that are wanted.
-    pub(super) fn places(&self, queue: u64, seqs: Range<u64>) -> Vec<(u64, Place)> {
+    pub(super) fn places(
+        &self,
+        queue: u64,
+        seqs: impl IntoIterator<Item = u64>,
+    ) -> Vec<(u64, Place)> {
         let Some(runs) = self.queues.get(&queue) else {
             return Vec::new();
         };
+        let seqs = seqs.into_iter();
         seqs.filter_map(|seq| Some((seq, runs.covering(seq)?.find(seq)?)))
             .collect()
     }

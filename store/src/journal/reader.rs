@@ -33,7 +33,7 @@ pub(super) fn fetch(
     shared: &Shared,
     origins: &[&'static dyn Origin],
     queue: u64,
-    seqs: Range<u64>,
+    seqs: impl IntoIterator<Item = u64>,
 ) -> Vec<(u64, Message)> {
     let (places, segments) = find(shared, queue, seqs, u64::MAX);
     read_all(shared, origins, &places, &segments)
@@ -102,7 +102,7 @@ fn read_all(
 fn find(
     shared: &Shared,
     queue: u64,
-    seqs: Range<u64>,
+    seqs: impl IntoIterator<Item = u64>,
     bytes_max: u64,
 ) -> (Vec<(u64, Place)>, BTreeMap<u64, Segment>) {
     let segments = shared.segments.lock();

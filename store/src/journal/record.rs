@@ -347,11 +347,6 @@ impl<'a> Encoded<'a> {
         Death::ALL.get(number.checked_sub(1)?).copied()
     }
 
-    /// Which origin wrote its properties.
-    pub(super) fn origin(self) -> u8 {
-        self.0.first().copied().unwrap_or_default()
-    }
-
     /// The message, if one of the origins wrote its properties.
     pub(super) fn message(self, origins: &[&'static dyn Origin]) -> Option<MessageRef<'a>> {
         let parts = self.parts()?;

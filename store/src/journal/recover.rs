@@ -17,8 +17,8 @@ use foldhash::fast::RandomState;
 use leveret_core::dead_letter::Death;
 use leveret_core::message::Origin;
 
-use super::ledger::Ledger;
-use super::record::{self, BATCH_LENGTH, Mark, Read, Record, Seal};
+use super::ledger::{Known, Ledger};
+use super::record::{self, BATCH_LENGTH, Encoded, Mark, Read, Record, Seal};
 use super::segment::{self, Header};
 use super::tail::{Place, Tail};
 use crate::disk::{Disk, DiskFile};
@@ -74,8 +74,20 @@ pub(super) struct Reading<'a> {
     pub(super) number: u64,
     pub(super) bytes: &'a [u8],
     pub(super) seal: Seal,
-    /// Tags of the protocols that this program speaks.
-    tags: &'a BTreeSet<u8>,
+    /// The protocols that this program speaks.
+    origins: &'a [&'static dyn Origin],
+}
+
+impl Reading<'_> {
+    /// What a queue is told of a message; `None` if nobody can read it.
+    fn know(&self, message: Encoded<'_>) -> Option<Known> {
+        let message = message.message(self.origins)?;
+        Some(Known {
+            // A record's length has as many bits.
+            bytes: message.payload.len() as u32,
+            priority: message.head.origin.priority(&message),
+        })
+    }
 }
 
 /// Why a segment is damaged that ends where a batch does.
@@ -126,7 +138,6 @@ fn recover_all(
     origins: &[&'static dyn Origin],
     mut show: impl FnMut(&Reading<'_>, usize, Record<'_>),
 ) -> io::Result<Recovered> {
-    let tags = origins.iter().map(|origin| origin.tag()).collect();
     let mut found = Recovered::default();
     let mut bytes = Vec::new();
     let mut numbers = numbers(disk)?;
@@ -164,7 +175,7 @@ fn recover_all(
             number,
             bytes: &bytes,
             seal: Seal::new(nonce),
-            tags: &tags,
+            origins,
         };
         let (used, torn) = found.read(&reading, disk, &numbers, &mut show)?;
         let seal = reading.seal;
@@ -404,10 +415,10 @@ impl Recovered {
                 seq,
                 message,
             } => {
-                if !reading.tags.contains(&message.origin()) {
+                let Some(known) = reading.know(message) else {
                     let why = "a message of a protocol that this version does not speak";
                     return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-                }
+                };
                 self.last_queue = self.last_queue.max(queue);
                 if message.expires() {
                     self.expiring.insert(queue);
@@ -415,7 +426,7 @@ impl Recovered {
                 if let Some(why) = message.given_up() {
                     self.given_up.insert((queue, seq), why);
                 }
-                self.ledger.publish(queue, seq, place);
+                self.ledger.restore(queue, seq, place, known);
             }
             Record::Again { queue, seq, offset } => {
                 self.last_queue = self.last_queue.max(queue);
@@ -423,7 +434,9 @@ impl Recovered {
                 if message.is_none_or(|message| message.expires()) {
                     self.expiring.insert(queue);
                 }
-                self.ledger.publish(queue, seq, place);
+                let known = message.and_then(|message| reading.know(message));
+                self.ledger
+                    .restore(queue, seq, place, known.unwrap_or_default());
             }
             Record::Settle { queue, seqs } => {
                 self.last_queue = self.last_queue.max(queue);

@@ -150,30 +150,6 @@ fn a7_only_who_may_publish_delays() {
     assert!(refused.is_err() && owner.broker().poll_timeout().is_none());
 }
 
-/// With carbon copies a message waits once for each key.
-#[test]
-fn a3_each_key_of_a_delayed_message_waits() {
-    let link = link();
-    let mut publisher = Publisher::default();
-    delaying(&link, "later", "direct");
-    let queues = ["one", "two"].map(|name| declare(&link, name));
-    let got = || queues.each_ref().map(|queue| queue.losses().total());
-    for name in ["one", "two"] {
-        assert!(bind(&link, name, "later", name, Form::Dotted));
-    }
-    let properties = properties_of(&[("x-delay", Value::I32(10))]);
-    let message = super::message("later", ("one", Form::Dotted), &properties);
-    let (turn, memo) = (&mut publisher.turn, &mut publisher.memo);
-    let routed = link.route_keys(turn, memo, &message, &[b"two"]);
-    let routed = routed.expect("allowed");
-    assert_eq!((routed.len(), routed.is_gone()), (2, false));
-    // Nothing waits before it is published.
-    assert_eq!(link.broker().poll_timeout(), None);
-    assert_eq!(link.publish_to(turn, &message, &routed).routed, 2);
-    at(&mut publisher, &link, 11);
-    assert_eq!(got(), [1, 1]);
-}
-
 /// A dead-letter exchange may delay: the message is with it, not lost.
 #[test]
 fn a4_dead_letters_may_wait() {

@@ -203,7 +203,7 @@ fn a3_recent_history_is_replayed_to_new_bindings() {
         let keys = made
             .history
             .iter()
-            .map(|message| message.view().key.to_vec());
+            .map(|noted| noted.message.view().key.to_vec());
         let keys: Vec<_> = keys
             .map(|key| String::from_utf8(key).expect("text"))
             .collect();

@@ -195,3 +195,23 @@ fn nothing_walks_over_all_bindings() {
     assert!(!topic.in_use());
     assert_eq!(publisher.routed(&link, TOPIC, "all/x", Form::Slashed), 0);
 }
+
+/// Whatever a worker remembers of one broker, the next one's messages go to the next one's queues.
+#[test]
+fn a3_a_worker_may_serve_one_broker_after_another() {
+    let mut publisher = Publisher::default();
+    for round in 0..3 {
+        let link = link();
+        for exchange in ["", "amq.direct", "amq.topic"] {
+            let name = format!("q{}", exchange.len());
+            let queue = declare(&link, &name);
+            if !exchange.is_empty() {
+                assert!(bind(&link, &name, exchange, &name, Form::Dotted));
+            }
+            // Another connection of the same worker.
+            publisher.memo.clear();
+            assert_eq!(publisher.routed(&link, exchange, &name, Form::Dotted), 1);
+            assert_eq!(queue.losses().total(), 1, "{exchange} of broker {round}");
+        }
+    }
+}

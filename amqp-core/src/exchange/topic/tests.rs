@@ -43,7 +43,7 @@ impl Maker {
             arguments: Table::new(),
         };
         Self {
-            exchange: Arc::new(Exchange::new(1, "e", properties)),
+            exchange: Arc::new(Exchange::new("e", properties)),
             made: 0,
         }
     }

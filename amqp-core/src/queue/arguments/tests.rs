@@ -32,7 +32,7 @@ fn a4_arguments_are_read() {
     assert_eq!(asked.overflow, Overflow::RejectPublishDlx);
     assert_eq!(asked.dead_letter_exchange.as_deref(), Some(""));
     assert_eq!(asked.dead_letter_routing_key.as_deref(), Some("dead"));
-    assert_eq!(asked.max_priority, Some(255));
+    assert_eq!(asked.max_priority, Some(Levels::up_to(255)));
     assert!(asked.single_active_consumer);
     let stream = parse_all(&[
         ("x-queue-type", "stream".into()),

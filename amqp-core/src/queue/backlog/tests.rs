@@ -21,16 +21,16 @@ impl Pager for Disk {
         entry.message.view().head.persistent
     }
 
-    fn has(&self, stretch: &Stretch) -> bool {
-        stretch.end() <= self.up_to
+    fn has(&self, seqs: Range<u64>) -> bool {
+        seqs.end <= self.up_to
     }
 
-    fn fetch(&self, stretch: &Stretch) -> Vec<(u64, Message)> {
+    fn fetch(&self, piece: &Piece) -> Vec<(u64, Message)> {
         *self.fetched.borrow_mut() += 1;
         let messages = self.messages.borrow();
-        let found = messages.range(stretch.first..stretch.end());
-        found
-            .map(|(seq, message)| (*seq, message.clone()))
+        piece
+            .seqs()
+            .filter_map(|seq| Some((seq, messages.get(&seq)?.clone())))
             .collect()
     }
 }
@@ -169,8 +169,12 @@ fn what_a_restart_found() {
         first,
         count,
         bytes: u64::from(count) * 30,
+        priority: None,
     };
-    let mut backlog = Backlog::restored(vec![stretch(100, 400), stretch(600, 400)], false);
+    let mut backlog = Backlog::default();
+    for stretch in [stretch(100, 400), stretch(600, 400)] {
+        backlog.restore(&stretch, false);
+    }
     assert_eq!((backlog.len(), backlog.paged()), (800, 800));
     let mut lost = 0;
     let mut seqs = Vec::new();
@@ -201,4 +205,100 @@ fn a_long_queue_pages_out() {
         drain(&mut backlog, &disk),
         (0..150_000).collect::<Vec<u64>>()
     );
+}
+
+/// Small, repeatable, and enough to mix things.
+fn shuffle<T>(list: &mut [T]) {
+    let mut random = 42_u64;
+    for place in (1..list.len()).rev() {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        list.swap(place, (random >> 33) as usize % (place + 1));
+    }
+}
+
+/// However many wait, whatever comes back finds its place without a walk over them: this would
+/// never end.
+#[test]
+fn a4_putting_back_does_not_depend_on_the_length() {
+    let (mut backlog, disk) = filled(300_000, 1, 0);
+    let mut out: Vec<Entry> = (0..150_000)
+        .filter_map(|_| backlog.pop_front(&disk, &mut 0))
+        .collect();
+    shuffle(&mut out);
+    for entry in out {
+        backlog.put_back(vec![entry]);
+    }
+    for _ in 0..3_000 {
+        let out = (0..1_000).filter_map(|_| backlog.pop_front(&disk, &mut 0));
+        let out = out.collect();
+        backlog.put_back(out);
+    }
+    assert_eq!(backlog.head().map(Entry::seq), Some(0));
+    assert_eq!(backlog.held().count(), 300_000);
+    let dropped = backlog.drop_front(&disk).map(|dropped| dropped.seq);
+    assert_eq!(dropped, Some(0));
+    page_out_all(&mut backlog, &disk);
+    let all: Vec<u64> = (1..300_000).collect();
+    assert_eq!(drain(&mut backlog, &disk), all);
+}
+
+/// One list of several, each of which has some of the numbers: those of the others do not make it
+/// many small pieces.
+#[test]
+fn d4_lists_with_gaps_page_out_at_once() {
+    let mut backlog = Backlog::default();
+    let disk = Disk {
+        up_to: u64::MAX,
+        ..Disk::default()
+    };
+    let seqs: Vec<u64> = (0..30_000)
+        .filter(|seq| seq % 3 == 1 || seq % 7 == 0)
+        .collect();
+    for seq in 0..30_000 {
+        disk.messages
+            .borrow_mut()
+            .insert(seq, message(seq, 10, true));
+    }
+    for seq in &seqs {
+        backlog.push_back(Entry::new(message(*seq, 10, true), *seq, false));
+    }
+    assert!(backlog.page_out(&disk, Keep::LITTLE) > 8_000);
+    page_out_all(&mut backlog, &disk);
+    assert_eq!(backlog.paged(), seqs.len() - 16);
+    // Some are dropped, some come back between the others.
+    let dropped = (0..1_000).filter_map(|_| backlog.drop_front(&disk));
+    let dropped: Vec<u64> = dropped.map(|dropped| dropped.seq).collect();
+    assert_eq!(dropped, seqs[..1_000]);
+    let back = [2_900, 6_005, 6_008, 29_000];
+    assert!(back.iter().all(|seq| !seqs.contains(seq)));
+    let entries = back.map(|seq| Entry::new(message(seq, 10, true), seq, true));
+    backlog.put_back(entries.into());
+    let mut expected: Vec<u64> = seqs[1_000..].iter().chain(&back).copied().collect();
+    expected.sort_unstable();
+    assert_eq!(drain(&mut backlog, &disk), expected);
+    let reads = *disk.fetched.borrow();
+    assert!(reads < seqs.len() / 512 + 8, "{reads} reads");
+}
+
+/// Messages that the journal does not have are passed, however many there are.
+#[test]
+fn d4_what_cannot_be_paged_is_passed() {
+    let mut backlog = Backlog::default();
+    let disk = Disk {
+        up_to: u64::MAX,
+        ..Disk::default()
+    };
+    for seq in 0..3_000 {
+        let persistent = !(100..1_100).contains(&seq);
+        let message = message(seq, 10, persistent);
+        if persistent {
+            disk.messages.borrow_mut().insert(seq, message.clone());
+        }
+        backlog.push_back(Entry::new(message, seq, false));
+    }
+    page_out_all(&mut backlog, &disk);
+    assert_eq!(backlog.paged(), 2_000 - 16);
+    assert_eq!(drain(&mut backlog, &disk), (0..3_000).collect::<Vec<u64>>());
 }

@@ -150,6 +150,7 @@ impl Log {
                 first: self.tail_first(),
                 count: 0,
                 bytes: 0,
+                priority: None,
             };
             for recent in self.tail.iter().take(Stretch::COUNT_MAX as usize) {
                 if self.tail_bytes - stretch.bytes <= keep || recent.number > durable {
@@ -158,7 +159,7 @@ impl Log {
                 stretch.count += 1;
                 stretch.bytes += bytes(&recent.message) + ENTRY_BYTES;
             }
-            if stretch.count == 0 || !pager.has(&stretch) {
+            if stretch.count == 0 || !pager.has(stretch.first..stretch.end()) {
                 break;
             }
             self.tail.drain(..stretch.count as usize);

@@ -100,12 +100,12 @@ impl Segments {
         let mut first = None;
         while let (Some(&oldest), Some(&next)) = (self.list.front(), self.list.get(1)) {
             let too_much = keep.bytes_max.is_some_and(|max| self.bytes > max);
-            let too_old = || {
-                let age_max_ms = keep.age_max_ms?;
-                let until = oldest.until.or_else(|| received(next.first - 1))?;
+            let too_old = |age_max_ms: u64| {
+                let until = self.oldest_until(&received)?;
                 Some(until.after_ms(age_max_ms) < now)
             };
-            if !too_much && !too_old().unwrap_or_default() {
+            let too_old = !too_much && keep.age_max_ms.and_then(too_old).unwrap_or_default();
+            if !too_much && !too_old {
                 break;
             }
             first = Some(next.first);
@@ -113,6 +113,20 @@ impl Segments {
             self.list.pop_front();
         }
         first
+    }
+
+    /// When the newest of the oldest segment came. If nobody can read that any more, when the next
+    /// one came that is known: it is no earlier.
+    fn oldest_until(&self, received: impl Fn(u64) -> Option<Time>) -> Option<Time> {
+        let mut later = self.list.iter().skip(1);
+        self.list.iter().find_map(|segment| {
+            let next = later.next().map(|next| next.first);
+            let read = || {
+                let next = next?;
+                received(next - 1).or_else(|| received(next))
+            };
+            segment.until.or_else(read)
+        })
     }
 
     #[cfg(test)]

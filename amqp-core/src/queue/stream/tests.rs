@@ -48,6 +48,7 @@ fn a_restored_log_goes_on() {
         first,
         count,
         bytes: 1_000,
+        priority: None,
     };
     let log = Log::restored(&[stretch(7, 3), stretch(12, 2)], 1_500);
     assert_eq!((log.first(), log.next(), log.len()), (7, 14, 7));
@@ -55,4 +56,43 @@ fn a_restored_log_goes_on() {
     assert!(log.is_swept());
     let empty = Log::restored(&[], 1);
     assert_eq!((empty.first(), empty.next()), (0, 0));
+}
+
+/// FEATURES A9: a message that nobody can read any more keeps no older ones: what came after it
+/// tells how old it is at least.
+#[test]
+fn a9_retention_by_age_passes_what_cannot_be_read() {
+    let keep = Retention {
+        segment_bytes: 10,
+        bytes_max: None,
+        age_max_ms: Some(100),
+    };
+    let restored = || {
+        let mut segments = Segments::default();
+        for offset in 0..6 {
+            segments.push(offset, 10, None, keep.segment_bytes);
+        }
+        segments
+    };
+    // Message n came at n seconds.
+    let came = |offset: u64| Some(Time(1_000 * offset));
+    let all_but =
+        |lost: &'static [u64]| move |offset: u64| came(offset).filter(|_| !lost.contains(&offset));
+    for (lost, now, expected) in [
+        (&[][..], 2_101, Some(3)),
+        (&[0], 2_101, Some(3)),
+        (&[0, 1], 2_101, Some(3)),
+        (&[0, 1], 1_101, None),
+        (&[2], 2_101, Some(2)),
+        (&[2], 3_101, Some(4)),
+    ] {
+        let mut segments = restored();
+        let first = segments.retain(keep, Time(now), all_but(lost));
+        assert_eq!(first, expected, "without {lost:?} at {now}");
+    }
+    // Nothing is left to be read but what came since.
+    let mut segments = restored();
+    segments.push(6, 10, came(6), keep.segment_bytes);
+    assert_eq!(segments.retain(keep, Time(6_100), |_| None), None);
+    assert_eq!(segments.retain(keep, Time(6_101), |_| None), Some(6));
 }

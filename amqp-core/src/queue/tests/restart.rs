@@ -1,10 +1,19 @@
 //! FEATURES A4, D1: what of a queue's life is in the journal, and what comes of it after a restart.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use super::rig::{long, text};
 use super::tape::Tape;
+use crate::definitions::Kind;
+use crate::exchange::Memo;
+use crate::field::Table;
+use crate::key::Form;
+use crate::link::{BindQueue, DeclareExchange};
+use crate::message::{AmqpOrigin, Head, MessageRef};
+use crate::properties::BasicProperties;
 use crate::queue::Settle;
+use crate::quota::Limits;
+use crate::turn::Turn;
 
 /// FEATURES D1: a crash at any moment repeats a dead letter at most.
 #[test]
@@ -64,7 +73,7 @@ fn a4_messages_expire_after_a_restart() {
     assert!(tape.kept(queue.id()).is_empty());
 }
 
-fn expiring(ms: &'static [u8]) -> impl Fn(&mut crate::properties::BasicProperties<'_>) {
+fn expiring(ms: &'static [u8]) -> impl Fn(&mut BasicProperties<'_>) {
     move |properties| properties.expiration = Some(ms)
 }
 
@@ -147,4 +156,120 @@ fn a4_quorum_queues_keep_transient_messages() {
     assert!(rig.get("c").is_none());
     assert_eq!(rig.get("q").expect("it was confirmed").body, "m");
     assert!(tape.kept(queue.id()).is_empty());
+}
+
+/// FEATURES A3, D1: a delayed message goes on under all its keys, also those that nobody sees.
+#[test]
+fn a3_more_keys_of_a_delayed_message_survive_a_restart() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        let mut arguments = Table::new();
+        let inserted = arguments.insert("x-delayed-type", text("direct"));
+        inserted.expect("a short name");
+        let wish = DeclareExchange {
+            name: "later",
+            kind: "x-delayed-message",
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments,
+        };
+        rig.link.exchange_declare(&wish).expect("declared");
+        for name in ["one", "two"] {
+            rig.declare(name, &[]);
+            let bound = rig.link.queue_bind(&BindQueue {
+                queue: name,
+                exchange: "later",
+                key: name.as_bytes(),
+                form: Form::Dotted,
+                arguments: Table::new(),
+            });
+            bound.expect("bound");
+        }
+        let mut headers = Table::new();
+        headers.insert("x-delay", long(500)).expect("a short name");
+        let mut encoded = Vec::new();
+        headers.encode(&mut encoded).expect("a small table");
+        let properties = BasicProperties {
+            headers: Some(crate::field::RawTable::parse(&encoded).expect("just encoded")),
+            ..BasicProperties::default()
+        };
+        let mut raw = Vec::new();
+        properties.encode(&mut raw).expect("short properties");
+        let message = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Dotted,
+                persistent: true,
+                retain: false,
+                publisher: 1,
+                received: rig.turn.now,
+                expires: None,
+            },
+            exchange: "later",
+            key: b"one",
+            properties: &raw,
+            payload: b"m",
+        };
+        let mut memo = Memo::default();
+        let routed = rig
+            .link
+            .route_keys(&mut rig.turn, &mut memo, &message, &[b"two", b"\xff"]);
+        let routed = routed.expect("may be published");
+        rig.link.publish_to(&mut rig.turn, &message, &routed);
+    }
+    let mut rig = Tape::rig(&tape);
+    assert!(rig.get("two").is_none());
+    rig.pass(500);
+    let bodies = ["one", "two"].map(|name| rig.get(name).map(|got| got.body));
+    assert_eq!(bodies, [Some("m".to_owned()), Some("m".to_owned())]);
+}
+
+/// FEATURES O2: whatever is said about a vhost while it is deleted, a restart does not bring it back;
+/// and one that was made anew stays.
+#[test]
+fn o2_deleted_vhosts_stay_deleted() {
+    let tape = Arc::new(Tape::default());
+    let broker = Tape::rig(&tape).broker;
+    for round in 0..500 {
+        broker.add_vhost("v").expect("made");
+        let start = Barrier::new(4);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                start.wait();
+                let mut turn = Turn::new();
+                broker.delete_vhost(&mut turn, "v").expect("it is there");
+            });
+            threads.spawn(|| {
+                start.wait();
+                let _ = broker.update_vhost("v", |metadata| metadata.description = "new".into());
+            });
+            threads.spawn(|| {
+                start.wait();
+                let _ = broker.set_vhost_limits("v", Limits::default());
+            });
+            threads.spawn(|| {
+                start.wait();
+                let _ = broker.set_permissions("guest", "v", ["", "", ""]);
+            });
+        });
+        let left = [Kind::VHost, Kind::Permission].map(|kind| tape.recorded(kind));
+        assert_eq!(left, [1, 1], "round {round}: those of the default vhost");
+    }
+    for round in 0..500 {
+        broker.add_vhost("v").expect("made");
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut turn = Turn::new();
+                broker.delete_vhost(&mut turn, "v").expect("it is there");
+            });
+            threads.spawn(|| while broker.add_vhost("v").is_err() {});
+        });
+        assert_eq!(tape.recorded(Kind::VHost), 2, "round {round}");
+        broker
+            .delete_vhost(&mut Turn::new(), "v")
+            .expect("it is there");
+    }
 }

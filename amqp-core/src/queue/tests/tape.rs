@@ -42,6 +42,12 @@ impl Tape {
         kept.map(|((_, seq), _)| *seq).collect()
     }
 
+    /// How many records of a kind there are.
+    pub(super) fn recorded(&self, kind: Kind) -> usize {
+        let records = self.records.lock();
+        records.keys().filter(|(of, _)| *of == kind).count()
+    }
+
     /// Messages are durable some time after they are published from now on.
     pub(super) fn slow_down(&self) {
         self.slow.store(1, Ordering::Relaxed);
@@ -137,11 +143,13 @@ impl Journal for Tape {
         let messages = self.messages.lock();
         let mut stretches: Vec<Stretch> = Vec::new();
         for ((_, seq), message) in messages.range((queue, 0)..=(queue, u64::MAX)) {
-            let bytes = message.view().payload.len() as u64;
+            let view = message.view();
+            let bytes = view.payload.len() as u64;
             stretches.push(Stretch {
                 first: *seq,
                 count: 1,
                 bytes,
+                priority: view.head.origin.priority(&view),
             });
         }
         stretches
