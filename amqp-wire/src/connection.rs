@@ -212,6 +212,8 @@ impl Connection {
             .as_ref()
             .is_some_and(|session| session.is_held());
         let seen = self.outlet.look(is_held);
+        // Not with the output alone: there is none while the peer does not read.
+        self.overdue_at = seen.overdue_at;
         if let Some(session) = self.session.as_deref_mut() {
             session.settle_acked(turn);
             let notify = self.capabilities.consumer_cancel_notify;
@@ -340,8 +342,6 @@ impl Connection {
 
     /// Closes the channels with a delivery that was not acknowledged in time.
     fn handle_overdue(&mut self, turn: &mut Turn) {
-        // The next one is known with the next output.
-        self.overdue_at = Time(u64::MAX);
         for (channel, timeout_ms) in self.outlet.overdue(turn.now) {
             let text = format!(
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: \

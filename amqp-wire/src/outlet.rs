@@ -60,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) cancelled: Vec<u64>,
     /// The out-buffer has room again for consumers that were refused.
     pub(crate) room: bool,
+    /// Not before this has a delivery waited too long.
+    pub(crate) overdue_at: Time,
 }
 
 /// What a connection says of itself in listings.
@@ -193,6 +195,7 @@ impl Outlet {
         if held {
             state.seen.cancelled = std::mem::take(&mut seen.cancelled);
         }
+        seen.overdue_at = state.due;
         seen
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use leveret_core::field::{RawTable, Table, Value};
+use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
 
 use super::client::*;
@@ -25,6 +26,24 @@ fn late(channel: u16, timeout_ms: u32) -> String {
          channel {channel} timed out. Timeout value used: {timeout_ms} ms. This timeout value can \
          be configured, see consumers doc guide to learn more"
     )
+}
+
+/// Declares quorum queue `q`; its answer is not looked at yet.
+fn declare_quorum(client: &mut Client, more: &[(&str, Value)]) {
+    let mut table = Table::new();
+    let kind = ("x-queue-type", Value::from("quorum"));
+    for (name, value) in more.iter().chain([&kind]) {
+        table.insert(name, value.clone()).expect("short");
+    }
+    let mut encoded = Vec::new();
+    table.encode(&mut encoded).expect("short");
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        arguments: RawTable::parse(&encoded).expect("legal"),
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
 }
 
 fn consume_for(client: &mut Client, channel: u16, tag: &str, timeout: Value) -> Vec<String> {
@@ -77,6 +96,38 @@ fn a5_a_delivery_that_waits_too_long_closes_its_channel() {
     assert_eq!(found, ["2 basic.get-ok 1 again '' q left=0 two"]);
     // What was fetched waits no longer than that either.
     assert_eq!(client.wait_until(Time(24_000)), [late(2, 10_000)]);
+}
+
+/// FEATURES A5: a client that reads nothing has no longer than others.
+#[test]
+fn a5_a_client_that_does_not_read_is_late_too() {
+    let mut client = Client::open(&impatient());
+    client.declare("q");
+    for body in ["one", "two", "three"] {
+        client.publish("", "q", body);
+    }
+    client.lines();
+    let mut bytes = Vec::new();
+    consume("q", "c", false).encode(1, &mut bytes);
+    client.feed_unread(&bytes);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(11_000)));
+    // Those of the first moment are acknowledged, and the last one comes later.
+    let (delivery_tag, multiple) = (3, true);
+    let ack = BasicAck {
+        delivery_tag,
+        multiple,
+    };
+    bytes.clear();
+    ClientMethod::BasicAck(ack).encode(1, &mut bytes);
+    publish(&mut bytes, "", "q", &BasicProperties::default(), b"four");
+    client.turn.now = Time(4_000);
+    client.feed_unread(&bytes);
+    client.turn.now = Time(11_000);
+    client.machine.handle_timeout(&mut client.turn);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(14_000)));
+    client.turn.now = Time(14_000);
+    client.machine.handle_timeout(&mut client.turn);
+    assert_eq!(client.lines().last(), Some(&late(1, 10_000)));
 }
 
 /// FEATURES A5: `x-consumer-timeout` holds for its consumer alone, shorter or longer.
@@ -159,20 +210,7 @@ fn a5_a_rollback_brings_the_deadline_back() {
 fn a5_queues_have_timeouts_of_their_own() {
     for fetched in [false, true] {
         let mut client = Client::open(&impatient());
-        let mut table = Table::new();
-        let kind = Value::from("quorum");
-        table.insert("x-queue-type", kind).expect("short");
-        let timeout = Value::I32(3_000);
-        table.insert("x-consumer-timeout", timeout).expect("short");
-        let mut encoded = Vec::new();
-        table.encode(&mut encoded).expect("short");
-        let queue = QueueDeclare {
-            queue: "q",
-            durable: true,
-            arguments: RawTable::parse(&encoded).expect("legal"),
-            ..QueueDeclare::default()
-        };
-        client.send(1, ClientMethod::QueueDeclare(queue));
+        declare_quorum(&mut client, &[("x-consumer-timeout", Value::I32(3_000))]);
         client.publish("", "q", "m");
         assert_eq!(client.lines().len(), 1);
         if fetched {
@@ -189,18 +227,7 @@ fn a5_queues_have_timeouts_of_their_own() {
 #[test]
 fn a4_failed_deliveries_are_counted_in_a_header() {
     let mut client = Client::open(&node());
-    let mut table = Table::new();
-    let kind = Value::from("quorum");
-    table.insert("x-queue-type", kind).expect("short");
-    let mut encoded = Vec::new();
-    table.encode(&mut encoded).expect("short");
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        arguments: RawTable::parse(&encoded).expect("legal"),
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    declare_quorum(&mut client, &[]);
     client.publish("", "q", "m");
     client.lines();
     assert_eq!(client.get("q", false), ["1 basic.get-ok 1 '' q left=0 m"]);
