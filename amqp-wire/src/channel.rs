@@ -186,7 +186,7 @@ impl Channel {
         // Whoever leaves has tried them.
         session.settle(turn, &mut held, Settle::Failed);
         if let Some(assembly) = self.assembly.take() {
-            session.assembling_bytes -= assembly.body_bytes();
+            session.assembling_bytes -= assembly.kept_bytes();
         }
         *self = Self {
             closing: self.closing,

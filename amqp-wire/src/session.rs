@@ -24,7 +24,7 @@ pub(crate) struct Session {
     pub(crate) bell: Arc<dyn Wake>,
     /// The negotiated size of a frame in bytes.
     pub(crate) frame_max: u32,
-    /// Bytes of unfinished bodies on all channels.
+    /// Bytes of unfinished messages on all channels.
     pub(crate) assembling_bytes: usize,
     /// The number of the next consumer.
     pub(crate) next_consumer: u32,

@@ -13,7 +13,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
 
 use super::Channel;
-use super::assembly::{Assembly, whole_content};
+use super::assembly::whole_content;
 use super::rewrite;
 use crate::content;
 use crate::failure::Failure;
@@ -61,7 +61,7 @@ impl Channel {
         rest: &[u8],
     ) -> Result<usize, Failure> {
         let Some((header, body, taken)) = whole_content(session, self.id, rest) else {
-            self.assembly = Some(Assembly::new(method));
+            self.begin(session, method)?;
             return Ok(0);
         };
         let publication = Publication {
