@@ -181,6 +181,7 @@ impl Channel {
     pub(crate) fn give_all_back(&mut self, session: &mut Session, turn: &mut Turn) {
         self.reply_cancel(session, None);
         self.tx_end(session);
+        session.drop_reply(self.id);
         let mut held = Vec::new();
         session.outlet.remove_channel(self.id, &mut held);
         // Whoever leaves has tried them.
