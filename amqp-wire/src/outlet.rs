@@ -130,6 +130,16 @@ impl State {
             window.starved.push(key);
         }
     }
+
+    /// Forgets those that are gone, when they are most.
+    fn tidy_starved(&mut self, channel: u16) {
+        let consumers = &self.consumers;
+        if let Some(window) = self.windows.get_mut(&channel)
+            && window.starved.len() > 2 * consumers.len() + STARVED_KEPT
+        {
+            window.starved.retain(|key| consumers.contains_key(key));
+        }
+    }
 }
 
 impl Outlet {
@@ -199,6 +209,17 @@ impl Outlet {
         seen
     }
 
+    /// Consumers that are noted for a pull, on all channels.
+    #[cfg(test)]
+    pub(crate) fn starved(&self) -> usize {
+        let state = self.state.lock();
+        state
+            .windows
+            .values()
+            .map(|window| window.starved.len())
+            .sum()
+    }
+
     /// Changes what listings tell.
     pub(crate) fn tell(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.state.lock().facts);
@@ -258,7 +279,12 @@ impl Outlet {
 
     /// Forgets a consumer; its unacknowledged deliveries stay.
     pub(crate) fn remove_consumer(&self, key: u64) -> Option<Consumer> {
-        self.state.lock().consumers.remove(&key)
+        let mut state = self.state.lock();
+        let consumer = state.consumers.remove(&key)?;
+        if consumer.starved {
+            state.tidy_starved(consumer.channel);
+        }
+        Some(consumer)
     }
 
     /// Whether a channel has such a limit.
@@ -409,6 +435,9 @@ fn return_credit<'a>(
 pub(crate) fn consumer_key(channel: u16, number: u32) -> u64 {
     u64::from(channel) << 32 | u64::from(number)
 }
+
+/// Consumers that are gone and not worth a pass over all of them.
+const STARVED_KEPT: usize = 32;
 
 impl Wake for Outlet {
     /// Wakes the owner if there is something that it has not looked at.
