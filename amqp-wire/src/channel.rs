@@ -140,7 +140,7 @@ impl Channel {
             M::ConfirmSelect(method) => self.confirm_select(session, method),
             M::TxSelect(_) => self.tx_select(session),
             M::TxCommit(_) => self.tx_commit(session, turn),
-            M::TxRollback(_) => self.tx_rollback(session),
+            M::TxRollback(_) => self.tx_rollback(session, turn),
             other => Err(Failure::unimplemented(other.id()).refusal),
         }
     }

@@ -348,7 +348,7 @@ impl Outlet {
     }
 
     /// Parked deliveries wait again.
-    pub(crate) fn put_back(&self, channel: u16, parked: impl Iterator<Item = Slot>) {
+    pub(crate) fn put_back(&self, channel: u16, parked: Vec<Slot>) {
         let mut state = self.state.lock();
         if let Some(window) = state.windows.get_mut(&channel) {
             let due = window.put_back(parked);

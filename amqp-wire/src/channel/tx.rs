@@ -48,6 +48,16 @@ impl Tx {
         session.tx_bytes -= self.bytes;
         std::mem::take(self)
     }
+
+    /// The deliveries that the client has spoken of.
+    fn into_slots(self) -> Vec<Slot> {
+        let runs = self.settled.into_iter().map(|(_, slots)| slots);
+        runs.reduce(|mut all, mut more| {
+            all.append(&mut more);
+            all
+        })
+        .unwrap_or_default()
+    }
 }
 
 impl Channel {
@@ -185,12 +195,16 @@ impl Channel {
     }
 
     /// `tx.rollback`: as if nothing had been said since the last commit.
-    pub(super) fn tx_rollback(&mut self, session: &mut Session) -> Result<(), Refusal> {
+    pub(super) fn tx_rollback(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
         let Some(tx) = &mut self.tx else {
             return Err(not_transactional());
         };
-        let settled = tx.empty(session).settled;
-        let slots = settled.into_iter().flat_map(|(_, slots)| slots);
+        let slots = tx.empty(session).into_slots();
+        turn.count_offered(slots.len());
         session.outlet.put_back(self.id, slots);
         session.reply(self.id, ServerMethod::TxRollbackOk(TxRollbackOk {}));
         Ok(())
@@ -212,8 +226,7 @@ impl Channel {
             session.commit = None;
         }
         if let Some(mut tx) = self.tx.take() {
-            let settled = tx.empty(session).settled;
-            let slots = settled.into_iter().flat_map(|(_, slots)| slots);
+            let slots = tx.empty(session).into_slots();
             session.outlet.put_back(self.id, slots);
         }
     }

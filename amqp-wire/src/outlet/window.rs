@@ -11,6 +11,7 @@
 //!   parked ──forget──▶ settled
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -153,19 +154,22 @@ impl Window {
     }
 
     /// Parked deliveries wait again, each in its place; says when the first has waited too long.
-    pub(crate) fn put_back(&mut self, parked: impl Iterator<Item = Slot>) -> Time {
+    /// What others wait costs nothing.
+    pub(crate) fn put_back(&mut self, mut parked: Vec<Slot>) -> Time {
         let mut first = Time(u64::MAX);
+        // The last one first: those whose places were dropped come before all others.
+        parked.sort_unstable_by_key(|slot| Reverse(slot.tag));
         for slot in parked {
-            first = first.min(slot.due);
-            if self.deadlines.is_some() {
-                self.watch(slot.tag, slot.due);
+            let (tag, due) = (slot.tag, slot.due);
+            match self.slots.binary_search_by_key(&tag, |held| held.tag) {
+                Ok(place) => self.slots[place] = slot,
+                Err(place) => self.slots.insert(place, slot),
             }
-            self.slots.push_back(slot);
+            first = first.min(due);
+            if self.deadlines.is_some() {
+                self.watch(tag, due);
+            }
         }
-        self.slots.retain(|slot| slot.held.is_some());
-        self.slots
-            .make_contiguous()
-            .sort_unstable_by_key(|slot| slot.tag);
         first
     }
 
