@@ -450,28 +450,6 @@ fn what_is_not_served() {
 }
 
 #[test]
-fn permissions() {
-    let node = node();
-    node.broker
-        .set_permissions("guest", "/", ["^q$", "^$", "^q$"])
-        .expect("valid patterns");
-    let mut client = Client::open(&node);
-    client.declare("q");
-    let mut bytes = Vec::new();
-    publish(
-        &mut bytes,
-        "amq.topic",
-        "k",
-        &BasicProperties::default(),
-        b"m",
-    );
-    client.feed(&bytes);
-    let expected = "1 channel.close 403 60.40 ACCESS_REFUSED - write access to exchange \
-         'amq.topic' in vhost '/' refused for user 'guest'";
-    assert_eq!(client.lines(), [expected]);
-}
-
-#[test]
 fn a_closed_channel_hears_nothing_until_it_is_agreed() {
     let mut client = Client::open(&node());
     client.declare("q");
