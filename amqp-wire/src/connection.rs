@@ -45,6 +45,7 @@ use crate::heartbeat::Heartbeat;
 use crate::limits::{FRAMES_PER_CALL_MAX, REPLY_BYTES_MAX};
 use crate::method::MethodId;
 use crate::node::Node;
+use crate::outlet::overdue::Patience;
 use crate::outlet::{Bell, Outlet};
 use crate::session::Session;
 
@@ -211,7 +212,10 @@ impl Connection {
             .session
             .as_ref()
             .is_some_and(|session| session.is_held());
-        let seen = self.outlet.look(is_held);
+        let mut seen = self.outlet.look(is_held);
+        if seen.timeouts {
+            seen.overdue_at = self.retime();
+        }
         // Not with the output alone: there is none while the peer does not read.
         self.overdue_at = seen.overdue_at;
         if let Some(session) = self.session.as_deref_mut() {
@@ -338,6 +342,15 @@ impl Connection {
             }),
             _ => true,
         }
+    }
+
+    /// Has all deliveries wait as long as their queues say now; says when the first is late.
+    fn retime(&mut self) -> Time {
+        let mut patience = Patience::new(self.node.options.consumer_timeout_ms);
+        for channel in self.channels.values_mut() {
+            channel.tx_retime(&mut patience);
+        }
+        self.outlet.retime(&mut patience)
     }
 
     /// Closes the channels with a delivery that was not acknowledged in time.

@@ -22,7 +22,8 @@ use leveret_core::time::Time;
 use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
-use self::window::{Held, Slot, Window};
+use self::overdue::Patience;
+use self::window::{Held, OWN_TIMEOUT, Slot, Window};
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
@@ -58,6 +59,8 @@ pub(crate) struct Seen {
     pub(crate) close: Option<CloseReason>,
     /// Consumers whose queue is gone.
     pub(crate) cancelled: Vec<u64>,
+    /// Queues say something else about timeouts.
+    pub(crate) timeouts: bool,
     /// The out-buffer has room again for consumers that were refused.
     pub(crate) room: bool,
     /// Not before this has a delivery waited too long.
@@ -363,6 +366,55 @@ impl Outlet {
         }
     }
 
+    /// Queues say something else about how long deliveries may wait: those that wait now may as
+    /// well, and those that come.
+    pub(crate) fn retime(&self, patience: &mut Patience) -> Time {
+        let mut state = self.state.lock();
+        // No queue is asked while the lock is held.
+        let mut queues = HashMap::<u64, Arc<Queue>, RandomState>::default();
+        let of_consumers = state
+            .consumers
+            .values()
+            .filter_map(|held| held.queue.as_ref());
+        let slots = state.windows.values().flat_map(Window::slots);
+        let waiting = slots.filter_map(|slot| slot.held().map(|held| &held.queue));
+        for queue in of_consumers.chain(waiting) {
+            queues
+                .entry(queue.id())
+                .or_insert_with(|| Arc::clone(queue));
+        }
+        drop(state);
+        queues.values().for_each(|queue| patience.ask(queue));
+        state = self.state.lock();
+        let State {
+            windows,
+            consumers,
+            due,
+            ..
+        } = &mut *state;
+        for (key, consumer) in consumers {
+            let Some(queue) = &consumer.queue else {
+                continue;
+            };
+            // The lower half is the number.
+            let timeout_ms = patience.known(queue);
+            if *key as u32 & OWN_TIMEOUT == 0 && consumer.timeout_ms != timeout_ms {
+                consumer.timeout_ms = timeout_ms;
+                windows
+                    .get_mut(&consumer.channel)
+                    .into_iter()
+                    .for_each(Window::watch_all);
+            }
+        }
+        let mut first = Time(u64::MAX);
+        for window in windows.values_mut() {
+            window.retime(|held| patience.known(&held.queue));
+            first = first.min(window.due_first().map_or(first, |overdue| overdue.due));
+        }
+        *due = first;
+        first
+    }
+
     /// The channels with a delivery that has waited too long, and how long it might have.
     pub(crate) fn overdue(&self, now: Time) -> Vec<(u16, u32)> {
         let mut state = self.state.lock();
@@ -532,6 +584,11 @@ impl Peer for Outlet {
         let mut channels: Vec<_> = state.windows.iter().map(view).collect();
         channels.sort_by_key(|channel| channel.number);
         channels
+    }
+
+    fn timeouts_changed(&self) {
+        self.state.lock().seen.timeouts = true;
+        self.doorbell.press_and_ring();
     }
 
     fn close(&self, why: &CloseReason) {

@@ -22,6 +22,7 @@ use super::publish::Returned;
 use crate::failure::Failure;
 use crate::limits::{TX_BYTES_MAX, TX_MESSAGES_MAX};
 use crate::method::{ServerMethod, TxCommit, TxCommitOk, TxRollbackOk, TxSelectOk};
+use crate::outlet::overdue::Patience;
 use crate::outlet::window::Slot;
 use crate::session::{Commit, Session};
 
@@ -208,6 +209,14 @@ impl Channel {
         session.outlet.put_back(self.id, slots);
         session.reply(self.id, ServerMethod::TxRollbackOk(TxRollbackOk {}));
         Ok(())
+    }
+
+    /// Queues say something else about how long deliveries may wait.
+    pub(crate) fn tx_retime(&mut self, patience: &mut Patience) {
+        let runs = self.tx.iter_mut().flat_map(|tx| &mut tx.settled);
+        for slot in runs.flat_map(|(_, slots)| slots) {
+            slot.retime(&mut |held| patience.of(&held.queue));
+        }
     }
 
     /// How many runs of words on deliveries are kept back.

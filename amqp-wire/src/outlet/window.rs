@@ -40,16 +40,53 @@ pub(crate) struct Held {
 /// The consumer's number of a fetched message: no window counts it.
 pub(crate) const FETCHED: u32 = u32::MAX;
 
+/// In the numbers of consumers whose timeout is their own, whatever their queues say.
+pub(crate) const OWN_TIMEOUT: u32 = 1 << 31;
+
+impl Held {
+    /// When it has waited too long, delivered at `since`.
+    #[inline]
+    fn due(&self, since: Time) -> Time {
+        match self.timeout_ms {
+            0 => Time(u64::MAX),
+            timeout_ms => since.after_ms(timeout_ms.into()),
+        }
+    }
+
+    /// Whether its consumer's timeout is its own.
+    pub(crate) fn has_own_timeout(&self) -> bool {
+        self.consumer != FETCHED && self.consumer & OWN_TIMEOUT != 0
+    }
+}
+
 /// A delivery's place in the window.
 pub(crate) struct Slot {
     pub(crate) tag: u64,
-    /// When it has waited too long.
-    pub(crate) due: Time,
+    /// When it was delivered.
+    since: Time,
     /// `None` once it is settled out of order.
     held: Option<Held>,
 }
 
 impl Slot {
+    /// When it has waited too long.
+    fn due(&self) -> Time {
+        let held = self.held.as_ref();
+        held.map_or(Time(u64::MAX), |held| held.due(self.since))
+    }
+
+    /// Asks for another timeout of its delivery; says whether it is another one.
+    pub(crate) fn retime(&mut self, timeout_ms: &mut impl FnMut(&Held) -> u32) -> bool {
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        let before = held.timeout_ms;
+        if !held.has_own_timeout() {
+            held.timeout_ms = timeout_ms(held);
+        }
+        held.timeout_ms != before
+    }
+
     /// The delivery, in a parked slot.
     pub(crate) fn held(&self) -> Option<&Held> {
         self.held.as_ref()
@@ -112,13 +149,10 @@ impl Window {
     pub(crate) fn hold(&mut self, tag: u64, now: Time, held: Held) -> Time {
         self.unacked += 1;
         self.counted += u32::from(held.consumer != FETCHED);
-        let due = match held.timeout_ms {
-            0 => Time(u64::MAX),
-            timeout_ms => now.after_ms(timeout_ms.into()),
-        };
+        let due = held.due(now);
         self.slots.push_back(Slot {
             tag,
-            due,
+            since: now,
             held: Some(held),
         });
         if self.deadlines.is_some() {
@@ -160,7 +194,7 @@ impl Window {
         // The last one first: those whose places were dropped come before all others.
         parked.sort_unstable_by_key(|slot| Reverse(slot.tag));
         for slot in parked {
-            let (tag, due) = (slot.tag, slot.due);
+            let (tag, due) = (slot.tag, slot.due());
             match self.slots.binary_search_by_key(&tag, |held| held.tag) {
                 Ok(place) => self.slots[place] = slot,
                 Err(place) => self.slots.insert(place, slot),
@@ -244,10 +278,27 @@ impl Window {
             return;
         }
         let mut deadlines = Box::<Deadlines>::default();
-        for slot in self.slots.iter().filter(|slot| slot.held.is_some()) {
-            deadlines.add(slot.tag, slot.due);
+        for slot in self.slots() {
+            deadlines.add(slot.tag, slot.due());
         }
         self.deadlines = Some(deadlines);
+    }
+
+    /// The deliveries that wait.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.held.is_some())
+    }
+
+    /// Asks for the timeouts of all deliveries anew.
+    pub(crate) fn retime(&mut self, mut timeout_ms: impl FnMut(&Held) -> u32) {
+        let mut changed = false;
+        for slot in &mut self.slots {
+            changed |= slot.retime(&mut timeout_ms);
+        }
+        if changed {
+            self.deadlines = None;
+            self.watch_all();
+        }
     }
 
     fn watch(&mut self, tag: u64, due: Time) {
@@ -274,7 +325,7 @@ impl Window {
         let slot = self.slots.get(place)?;
         let timeout_ms = slot.held.as_ref()?.timeout_ms;
         (timeout_ms > 0).then_some(Overdue {
-            due: slot.due,
+            due: slot.due(),
             timeout_ms,
         })
     }

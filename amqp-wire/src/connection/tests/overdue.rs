@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use leveret_core::field::{RawTable, Table, Value};
+use leveret_core::policy::{PolicyWish, Scope};
 use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
+use leveret_core::turn::Turn;
 
 use super::client::*;
 use crate::method::*;
@@ -221,6 +223,94 @@ fn a5_queues_have_timeouts_of_their_own() {
         assert!(client.wait_until(Time(3_999)).is_empty());
         assert_eq!(client.wait_until(Time(4_000)), [late(1, 3_000)]);
     }
+}
+
+/// Sets the timeout of all queues by a policy, or takes it away.
+fn set_patience(client: &Client, timeout_ms: Option<i64>) {
+    let broker = &client.node.broker;
+    let (scope, mut turn) = (Scope::Ordinary, Turn::new());
+    let done = match timeout_ms {
+        None => broker.clear_policy(&mut turn, "/", scope, "p"),
+        Some(ms) => {
+            let mut definition = Table::new();
+            let inserted = definition.insert("consumer-timeout", Value::I64(ms));
+            inserted.expect("short");
+            let wish = PolicyWish {
+                name: "p",
+                pattern: "",
+                apply_to: "queues",
+                priority: 0,
+                definition,
+            };
+            broker.set_policy(&mut turn, "/", scope, wish)
+        }
+    };
+    done.expect("a policy");
+}
+
+/// FEATURES A6: a policy's timeout holds for what was delivered before, however it was, and no
+/// longer than the policy.
+#[test]
+fn a6_timeouts_follow_policies_at_once() {
+    for way in ["consumed", "fetched", "cancelled", "rolled back"] {
+        let mut client = Client::open(&impatient());
+        declare_quorum(&mut client, &[]);
+        client.publish("", "q", "m");
+        client.lines();
+        if way == "fetched" {
+            client.get("q", false);
+        } else {
+            client.consume("q", false);
+        }
+        if way == "cancelled" {
+            let consumer_tag = "c";
+            let cancel = BasicCancel {
+                consumer_tag,
+                ..BasicCancel::default()
+            };
+            client.ask(1, ClientMethod::BasicCancel(cancel));
+        }
+        if way == "rolled back" {
+            client.ask(1, ClientMethod::TxSelect(TxSelect {}));
+            client.ack(1, false);
+        }
+        // Longer, the node's own again, and shorter.
+        for (set, expected) in [(Some(50_000), 51_000), (None, 11_000), (Some(2_000), 3_000)] {
+            set_patience(&client, set);
+            client.lines();
+            if way != "rolled back" {
+                // A heartbeat may be due before.
+                let expected = Time(expected).min(Time(31_000));
+                assert_eq!(next(&mut client), Some(expected), "{way}");
+            }
+        }
+        client.ask(1, ClientMethod::TxRollback(TxRollback {}));
+        if way == "rolled back" {
+            assert_eq!(client.wait_until(Time(3_000)), [late(1, 2_000)], "{way}");
+        }
+    }
+}
+
+/// FEATURES A6: a consumer that has said how long keeps to that; what comes later waits as long
+/// as the policy says.
+#[test]
+fn a6_consumers_with_timeouts_of_their_own_keep_them() {
+    let mut client = Client::open(&impatient());
+    declare_quorum(&mut client, &[]);
+    client.send(1, qos(1, false));
+    consume_for(&mut client, 1, "own", Value::I32(8_000));
+    client.publish("", "q", "one");
+    client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.send(2, consume("q", "common", false));
+    set_patience(&client, Some(2_000));
+    client.lines();
+    assert_eq!(next(&mut client), Some(Time(9_000)));
+    client.turn.now = Time(5_000);
+    client.publish("", "q", "two");
+    assert_eq!(client.lines(), ["2 basic.deliver common 1 '' q two"]);
+    assert_eq!(next(&mut client), Some(Time(7_000)));
+    assert_eq!(client.wait_until(Time(7_000)), [late(2, 2_000)]);
+    assert_eq!(client.wait_until(Time(9_000)), [late(1, 8_000)]);
 }
 
 /// FEATURES A4: a quorum queue tells how many deliveries of a message have failed.
