@@ -140,6 +140,33 @@ fn d3_a_failed_disk_ends_who_waits_for_definitions() {
     );
 }
 
+/// FEATURES A1, D1: no delivery mode but 2 is persistent, and none is refused or changed.
+#[test]
+fn a1_delivery_modes() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.lines();
+    select(&mut client);
+    for (number, mode) in [0, 1, 3, 255].into_iter().enumerate() {
+        client.feed(&messages(1, mode));
+        let number = number + 1;
+        assert_eq!(client.lines(), [format!("1 basic.ack {number}")], "{mode}");
+        let expected = format!("1 basic.get-ok {number} '' q left=0 mode={mode} m");
+        assert_eq!(client.get("q", true), [expected]);
+    }
+    client.feed(&messages(1, 2));
+    assert!(client.lines().is_empty());
+    disk.sync();
+    assert_eq!(client.lines(), ["1 basic.ack 5"]);
+}
+
 /// FEATURES D1: what the disk did not take is never confirmed, and its publisher is told.
 #[test]
 fn a_failed_disk_is_told_as_nack() {
