@@ -1,5 +1,7 @@
 //! Opening, tuning, logins, heartbeats and the ways a connection ends.
 
+use std::sync::Arc;
+
 use leveret_core::login::Verdict;
 use leveret_core::peer::CloseReason;
 use leveret_core::time::Time;
@@ -7,6 +9,8 @@ use leveret_core::time::Time;
 use super::client::*;
 use crate::connection::Connection;
 use crate::method::*;
+use crate::node::Node;
+use crate::options::Options;
 
 const REFUSED: &str = "0 connection.close 403 0.0 ACCESS_REFUSED - Login was refused using \
      authentication mechanism PLAIN. For details see the broker logfile.";
@@ -177,6 +181,60 @@ fn tuning() {
         };
         let found = client.ask(0, ClientMethod::ConnectionTuneOk(method));
         assert_eq!(found.first(), expected.as_ref());
+    }
+}
+
+/// FEATURES A2: where the server has no limit, a client may have none as well, or one of its own.
+#[test]
+fn a2_limits_that_are_none() {
+    for (channel_max, frame_max) in [(0, 0), (u16::MAX, 1 << 30), (10, 8_192)] {
+        let options = Options {
+            channel_max: 0,
+            frame_max: 0,
+            ..Options::default()
+        };
+        let mut client = Client::accepted(&Node::new(Arc::clone(&node().broker), options));
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+        client.feed(&bytes);
+        assert_eq!(client.lines()[1], "0 connection.tune 0 0 60");
+        let method = ConnectionTuneOk {
+            channel_max,
+            frame_max,
+            heartbeat: 0,
+        };
+        let mut bytes = Vec::new();
+        ClientMethod::ConnectionTuneOk(method).encode(0, &mut bytes);
+        let open = ConnectionOpen {
+            virtual_host: "/",
+            ..ConnectionOpen::default()
+        };
+        ClientMethod::ConnectionOpen(open).encode(0, &mut bytes);
+        ClientMethod::ChannelOpen(ChannelOpen::default()).encode(1, &mut bytes);
+        ClientMethod::ChannelOpen(ChannelOpen::default()).encode(u16::MAX, &mut bytes);
+        client.feed(&bytes);
+        let found = client.lines();
+        let expected = [
+            "0 connection.open-ok",
+            "1 channel.open-ok",
+            "65535 channel.open-ok",
+        ];
+        assert_eq!(found, expected, "{channel_max} {frame_max}");
+        // A message in one frame, as the client has it.
+        client.declare("q");
+        let body = "x".repeat(900_000);
+        let mut bytes = Vec::new();
+        let method = BasicPublish {
+            routing_key: "q",
+            ..BasicPublish::default()
+        };
+        ClientMethod::BasicPublish(method).encode(1, &mut bytes);
+        crate::content::encode(&mut bytes, 1, &[0, 0], body.as_bytes(), frame_max);
+        client.feed(&bytes);
+        assert_eq!(
+            client.get("q", true),
+            ["1 basic.get-ok 1 '' q left=0 (900000 bytes)"]
+        );
     }
 }
 
