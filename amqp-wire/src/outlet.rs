@@ -23,7 +23,7 @@ use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
 use self::overdue::Patience;
-use self::window::{Held, OWN_TIMEOUT, Slot, Window};
+use self::window::{Held, Listed, OWN_TIMEOUT, Slot, Window};
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
@@ -295,6 +295,13 @@ impl Outlet {
         let state = self.state.lock();
         let window = state.windows.get(&channel);
         window.is_some_and(Window::has_limit)
+    }
+
+    /// Changes what listings tell of a channel.
+    pub(crate) fn tell_of(&self, channel: u16, change: impl FnOnce(&mut Listed)) {
+        if let Some(window) = self.state.lock().windows.get_mut(&channel) {
+            change(&mut window.listed);
+        }
     }
 
     /// `basic.qos` with global: how many deliveries to a channel may wait; 0 is any number.
@@ -574,11 +581,18 @@ impl Peer for Outlet {
                 .consumers
                 .values()
                 .filter(|held| held.channel == *number);
+            let listed = window.listed;
             ChannelView {
                 number: *number,
                 consumers: of_channel.count() as u64,
                 unacked: window.unacked().into(),
-                ..ChannelView::default()
+                prefetch: Some(listed.prefetch.into()),
+                global_prefetch: Some(window.limit()),
+                confirm: Some(listed.confirm),
+                unconfirmed: Some(listed.unconfirmed.into()),
+                transactional: Some(listed.transactional),
+                uncommitted: Some(listed.uncommitted.into()),
+                acks_uncommitted: Some(listed.acks_uncommitted.into()),
             }
         };
         let mut channels: Vec<_> = state.windows.iter().map(view).collect();

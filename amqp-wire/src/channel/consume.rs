@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use leveret_core::limits::CONSUMER_ARGUMENTS_BYTES_MAX;
 use leveret_core::queue::{Consumer, Queue, StreamReader};
 use leveret_core::refusal::Refusal;
 use leveret_core::sink::Sink;
@@ -46,6 +47,9 @@ impl Channel {
             session.credit(self.id);
         } else {
             self.prefetch = method.prefetch_count;
+            session
+                .outlet
+                .tell_of(self.id, |listed| listed.prefetch = method.prefetch_count);
             // RabbitMQ: it replaces a limit of all of them together.
             session.outlet.set_limit(self.id, 0);
             session.credit(self.id);
@@ -71,6 +75,8 @@ impl Channel {
         let (key, mut consumer) = self.new_consumer(session, &tag, method, asked.timeout_ms);
         consumer.priority = asked.priority;
         consumer.stream = stream;
+        let short = (1..=CONSUMER_ARGUMENTS_BYTES_MAX).contains(&method.arguments.as_bytes().len());
+        consumer.arguments = short.then(|| Box::new(method.arguments.to_table()));
         let queue = match session.link.consume(turn, &name, consumer) {
             Ok(queue) => queue,
             Err(refusal) => {

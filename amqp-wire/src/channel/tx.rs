@@ -33,6 +33,8 @@ pub(super) struct Tx {
     bytes: usize,
     /// In the order of the client's words on them.
     settled: Vec<(Settle, Vec<Slot>)>,
+    /// How many deliveries that are.
+    slots: usize,
 }
 
 /// A publication that was checked and routed.
@@ -68,6 +70,9 @@ impl Channel {
             return Err(Refusal::precondition(text));
         }
         self.tx.get_or_insert_default();
+        session
+            .outlet
+            .tell_of(self.id, |listed| listed.transactional = true);
         session.reply(self.id, ServerMethod::TxSelectOk(TxSelectOk {}));
         Ok(())
     }
@@ -105,6 +110,7 @@ impl Channel {
             routed,
             mandatory,
         });
+        self.tx_tell(session);
         Ok(())
     }
 
@@ -121,12 +127,14 @@ impl Channel {
         };
         let mut slots = Vec::new();
         let known = session.outlet.park(self.id, tag, multiple, &mut slots);
+        tx.slots += slots.len();
         match tx.settled.last_mut() {
             Some((last, held)) if *last == how => held.append(&mut slots),
             // Nothing is kept of a word on nothing.
             _ if slots.is_empty() => {}
             _ => tx.settled.push((how, slots)),
         }
+        self.tx_tell(session);
         known
     }
 
@@ -145,6 +153,7 @@ impl Channel {
             settled,
             ..
         } = tx.empty(session);
+        self.tx_tell(session);
         let (mut number, mut rejected) = (0, false);
         for kept in publications {
             let published = self.tx_release(session, turn, &kept);
@@ -207,6 +216,7 @@ impl Channel {
         let slots = tx.empty(session).into_slots();
         turn.count_offered(slots.len());
         session.outlet.put_back(self.id, slots);
+        self.tx_tell(session);
         session.reply(self.id, ServerMethod::TxRollbackOk(TxRollbackOk {}));
         Ok(())
     }
@@ -217,6 +227,16 @@ impl Channel {
         for slot in runs.flat_map(|(_, slots)| slots) {
             slot.retime(&mut |held| patience.of(&held.queue));
         }
+    }
+
+    /// Listings tell what the transaction has.
+    fn tx_tell(&self, session: &Session) {
+        let Some(tx) = &self.tx else { return };
+        let few = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        session.outlet.tell_of(self.id, |listed| {
+            listed.uncommitted = few(tx.publications.len());
+            listed.acks_uncommitted = few(tx.slots);
+        });
     }
 
     /// How many runs of words on deliveries are kept back.

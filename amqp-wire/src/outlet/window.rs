@@ -98,6 +98,23 @@ impl Slot {
     }
 }
 
+/// What listings tell of a channel beside its deliveries, as of its last batch of input.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Listed {
+    /// `basic.qos` without global.
+    pub(crate) prefetch: u16,
+    /// It confirms what is published.
+    pub(crate) confirm: bool,
+    /// It has transactions.
+    pub(crate) transactional: bool,
+    /// Published, and neither confirmed nor rejected.
+    pub(crate) unconfirmed: u32,
+    /// Published in the open transaction.
+    pub(crate) uncommitted: u32,
+    /// Deliveries that the open transaction has a word on.
+    pub(crate) acks_uncommitted: u32,
+}
+
 /// The deliveries of one channel.
 #[derive(Default)]
 pub(crate) struct Window {
@@ -113,6 +130,7 @@ pub(crate) struct Window {
     pub(crate) starved: Vec<u64>,
     /// Kept only where consumers have timeouts of their own: else the first slot is due first.
     deadlines: Option<Box<Deadlines>>,
+    pub(crate) listed: Listed,
 }
 
 impl Window {
@@ -125,6 +143,11 @@ impl Window {
     /// Sets how many deliveries to all consumers may wait together; 0 is any number.
     pub(crate) fn set_limit(&mut self, limit: u32) {
         self.limit = limit;
+    }
+
+    /// How many deliveries to all consumers may wait together; 0 is any number.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// Whether all consumers share such a limit.

@@ -16,7 +16,9 @@ pub(crate) fn queue(queue: &Queue) -> Value {
     let policy = |held: &Option<Arc<Policy>>| held.as_ref().map(|held| held.name().to_owned());
     let definition = view.applied.definition();
     let definition = (!definition.is_empty()).then(|| object(&definition));
-    let single = view.single.as_ref();
+    let connection_of =
+        |held: &Option<(u64, String)>| held.as_ref().map(|(connection, _)| pid(*connection));
+    let tag_of = |held: &Option<(u64, String)>| held.as_ref().map(|(_, tag)| tag.clone());
     json!({
         "name": view.name,
         "durable": view.durable,
@@ -28,8 +30,10 @@ pub(crate) fn queue(queue: &Queue) -> Value {
         "pid": pid(queue.id()),
         "owner_pid": view.exclusive.map(pid),
         "exclusive": view.exclusive.is_some(),
-        "exclusive_consumer_pid": single.map(|(connection, _)| pid(*connection)),
-        "exclusive_consumer_tag": single.map(|(_, tag)| tag),
+        "exclusive_consumer_pid": connection_of(&view.exclusive_consumer),
+        "exclusive_consumer_tag": tag_of(&view.exclusive_consumer),
+        "single_active_consumer_pid": connection_of(&view.single),
+        "single_active_consumer_tag": tag_of(&view.single),
         "messages_ready": view.ready,
         "messages_unacknowledged": view.unacked,
         "messages": view.ready + view.unacked,
