@@ -195,11 +195,6 @@ pub(super) const MQTT_CONNECTION: &[&str] = &[
 
 /// Columns that are taken and empty, whatever the listing.
 pub(super) const EMPTY: &[&str] = &[
-    "messages_persistent",
-    "message_bytes",
-    "message_bytes_unacknowledged",
-    "message_bytes_ram",
-    "message_bytes_persistent",
     "head_message_timestamp",
     "disk_reads",
     "disk_writes",
