@@ -42,6 +42,9 @@ pub const BINDINGS_PER_DESTINATION_MAX: usize = 1_000_000;
 /// Consumers of one queue.
 pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
 
+/// Bytes of a consumer's arguments that are kept for listings; of longer ones nothing is.
+pub const CONSUMER_ARGUMENTS_BYTES_MAX: usize = 4_096;
+
 /// Pseudo queues of direct reply-to in one vhost; a channel has one at most.
 pub const REPLY_QUEUES_MAX: usize = 1_000_000;
 

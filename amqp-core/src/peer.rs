@@ -46,6 +46,10 @@ pub trait Peer: Sink {
         Vec::new()
     }
 
+    /// Queues say something else than before about how long a delivery may wait for its
+    /// acknowledgement. Never blocks.
+    fn timeouts_changed(&self) {}
+
     /// Ends the connection: the client is told, then it is closed. Never blocks.
     fn close(&self, why: &CloseReason);
 }

@@ -223,8 +223,10 @@ pub struct QueueView {
     pub delivered: u64,
     /// The policies that apply.
     pub applied: Applied,
-    /// Connection and tag of the consumer that alone gets deliveries.
+    /// Connection and tag of the consumer that alone gets deliveries, of those that there are.
     pub single: Option<(u64, String)>,
+    /// Connection and tag of the consumer that lets nobody else consume.
+    pub exclusive_consumer: Option<(u64, String)>,
 }
 
 impl Queue {
@@ -404,6 +406,9 @@ impl Queue {
             delivered: state.delivered,
             applied: state.applied(),
             single: state.consumers.single_tag(),
+            exclusive_consumer: (!self.is_stream)
+                .then(|| state.consumers.exclusive_tag())
+                .flatten(),
         }
     }
 

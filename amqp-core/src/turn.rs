@@ -23,7 +23,7 @@ pub struct Turn {
     pub(crate) letters: VecDeque<Letter>,
     wakes: Vec<Arc<dyn Sink>>,
     wakes_rung: u64,
-    /// Deliveries offered since the turn began.
+    /// Deliveries offered or taken back since the turn began.
     offered: usize,
     /// Bindings changed and not asked about yet.
     rebound: usize,
@@ -51,7 +51,8 @@ impl Turn {
         self.rebound = 0;
     }
 
-    pub(crate) fn count_offered(&mut self, deliveries: usize) {
+    /// Deliveries are offered, or taken back by who has them.
+    pub fn count_offered(&mut self, deliveries: usize) {
         self.offered += deliveries;
     }
 
@@ -65,7 +66,7 @@ impl Turn {
         std::mem::take(&mut self.rebound)
     }
 
-    /// Deliveries offered since the turn began.
+    /// Deliveries offered or taken back since the turn began.
     #[must_use]
     pub fn offered(&self) -> usize {
         self.offered

@@ -140,7 +140,7 @@ impl Channel {
             M::ConfirmSelect(method) => self.confirm_select(session, method),
             M::TxSelect(_) => self.tx_select(session),
             M::TxCommit(_) => self.tx_commit(session, turn),
-            M::TxRollback(_) => self.tx_rollback(session),
+            M::TxRollback(_) => self.tx_rollback(session, turn),
             other => Err(Failure::unimplemented(other.id()).refusal),
         }
     }
@@ -181,12 +181,13 @@ impl Channel {
     pub(crate) fn give_all_back(&mut self, session: &mut Session, turn: &mut Turn) {
         self.reply_cancel(session, None);
         self.tx_end(session);
+        session.drop_reply(self.id);
         let mut held = Vec::new();
         session.outlet.remove_channel(self.id, &mut held);
         // Whoever leaves has tried them.
         session.settle(turn, &mut held, Settle::Failed);
         if let Some(assembly) = self.assembly.take() {
-            session.assembling_bytes -= assembly.body_bytes();
+            session.assembling_bytes -= assembly.kept_bytes();
         }
         *self = Self {
             closing: self.closing,

@@ -45,6 +45,7 @@ use crate::heartbeat::Heartbeat;
 use crate::limits::{FRAMES_PER_CALL_MAX, REPLY_BYTES_MAX};
 use crate::method::MethodId;
 use crate::node::Node;
+use crate::outlet::overdue::Patience;
 use crate::outlet::{Bell, Outlet};
 use crate::session::Session;
 
@@ -211,7 +212,12 @@ impl Connection {
             .session
             .as_ref()
             .is_some_and(|session| session.is_held());
-        let seen = self.outlet.look(is_held);
+        let mut seen = self.outlet.look(is_held);
+        if seen.timeouts {
+            seen.overdue_at = self.retime();
+        }
+        // Not with the output alone: there is none while the peer does not read.
+        self.overdue_at = seen.overdue_at;
         if let Some(session) = self.session.as_deref_mut() {
             session.settle_acked(turn);
             let notify = self.capabilities.consumer_cancel_notify;
@@ -338,10 +344,17 @@ impl Connection {
         }
     }
 
+    /// Has all deliveries wait as long as their queues say now; says when the first is late.
+    fn retime(&mut self) -> Time {
+        let mut patience = Patience::new(self.node.options.consumer_timeout_ms);
+        for channel in self.channels.values_mut() {
+            channel.tx_retime(&mut patience);
+        }
+        self.outlet.retime(&mut patience)
+    }
+
     /// Closes the channels with a delivery that was not acknowledged in time.
     fn handle_overdue(&mut self, turn: &mut Turn) {
-        // The next one is known with the next output.
-        self.overdue_at = Time(u64::MAX);
         for (channel, timeout_ms) in self.outlet.overdue(turn.now) {
             let text = format!(
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: \

@@ -19,8 +19,8 @@ pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Capacity in bytes that an out-buffer or a scratch buffer keeps when it is empty.
 pub const BUFFER_KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of unfinished bodies on all channels of a connection together; a single message of the
-/// largest allowed size is always taken.
+/// Bytes of unfinished messages on all channels of a connection together, with their properties and
+/// names, beside one message of the largest allowed size.
 pub const ASSEMBLING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Consumers of one channel.

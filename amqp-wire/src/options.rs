@@ -8,11 +8,12 @@ use leveret_core::options::AnonymousLogin;
 /// Options of AMQP 0-9-1 connections.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
-    /// Largest frame that `connection.tune` offers, in bytes, 8,192 to 16,777,216.
+    /// Largest frame that `connection.tune` offers, in bytes, 8,192 to 16,777,216; 0 is no
+    /// limit.
     pub frame_max: u32,
-    /// Largest frame before `connection.tune-ok`, in bytes, 4,096 to [`Self::frame_max`].
+    /// Largest frame before `connection.tune-ok`, in bytes, from 4,096.
     pub initial_frame_max: u32,
-    /// Highest channel number that `connection.tune` offers, 1 to 65,535.
+    /// Highest channel number that `connection.tune` offers; 0 is no limit.
     pub channel_max: u16,
     /// Heartbeat that `connection.tune` offers, in seconds; 0 switches heartbeats off.
     pub heartbeat_s: u16,

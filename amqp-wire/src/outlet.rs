@@ -22,7 +22,8 @@ use leveret_core::time::Time;
 use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
-use self::window::{Held, Slot, Window};
+use self::overdue::Patience;
+use self::window::{Held, Listed, OWN_TIMEOUT, Slot, Window};
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
@@ -58,8 +59,12 @@ pub(crate) struct Seen {
     pub(crate) close: Option<CloseReason>,
     /// Consumers whose queue is gone.
     pub(crate) cancelled: Vec<u64>,
+    /// Queues say something else about timeouts.
+    pub(crate) timeouts: bool,
     /// The out-buffer has room again for consumers that were refused.
     pub(crate) room: bool,
+    /// Not before this has a delivery waited too long.
+    pub(crate) overdue_at: Time,
 }
 
 /// What a connection says of itself in listings.
@@ -128,6 +133,16 @@ impl State {
             window.starved.push(key);
         }
     }
+
+    /// Forgets those that are gone, when they are most.
+    fn tidy_starved(&mut self, channel: u16) {
+        let consumers = &self.consumers;
+        if let Some(window) = self.windows.get_mut(&channel)
+            && window.starved.len() > 2 * consumers.len() + STARVED_KEPT
+        {
+            window.starved.retain(|key| consumers.contains_key(key));
+        }
+    }
 }
 
 impl Outlet {
@@ -193,7 +208,19 @@ impl Outlet {
         if held {
             state.seen.cancelled = std::mem::take(&mut seen.cancelled);
         }
+        seen.overdue_at = state.due;
         seen
+    }
+
+    /// Consumers that are noted for a pull, on all channels.
+    #[cfg(test)]
+    pub(crate) fn starved(&self) -> usize {
+        let state = self.state.lock();
+        state
+            .windows
+            .values()
+            .map(|window| window.starved.len())
+            .sum()
     }
 
     /// Changes what listings tell.
@@ -255,7 +282,12 @@ impl Outlet {
 
     /// Forgets a consumer; its unacknowledged deliveries stay.
     pub(crate) fn remove_consumer(&self, key: u64) -> Option<Consumer> {
-        self.state.lock().consumers.remove(&key)
+        let mut state = self.state.lock();
+        let consumer = state.consumers.remove(&key)?;
+        if consumer.starved {
+            state.tidy_starved(consumer.channel);
+        }
+        Some(consumer)
     }
 
     /// Whether a channel has such a limit.
@@ -263,6 +295,13 @@ impl Outlet {
         let state = self.state.lock();
         let window = state.windows.get(&channel);
         window.is_some_and(Window::has_limit)
+    }
+
+    /// Changes what listings tell of a channel.
+    pub(crate) fn tell_of(&self, channel: u16, change: impl FnOnce(&mut Listed)) {
+        if let Some(window) = self.state.lock().windows.get_mut(&channel) {
+            change(&mut window.listed);
+        }
     }
 
     /// `basic.qos` with global: how many deliveries to a channel may wait; 0 is any number.
@@ -319,7 +358,7 @@ impl Outlet {
     }
 
     /// Parked deliveries wait again.
-    pub(crate) fn put_back(&self, channel: u16, parked: impl Iterator<Item = Slot>) {
+    pub(crate) fn put_back(&self, channel: u16, parked: Vec<Slot>) {
         let mut state = self.state.lock();
         if let Some(window) = state.windows.get_mut(&channel) {
             let due = window.put_back(parked);
@@ -332,6 +371,55 @@ impl Outlet {
         if let Some(window) = self.state.lock().windows.get_mut(&channel) {
             window.watch_all();
         }
+    }
+
+    /// Queues say something else about how long deliveries may wait: those that wait now may as
+    /// well, and those that come.
+    pub(crate) fn retime(&self, patience: &mut Patience) -> Time {
+        let mut state = self.state.lock();
+        // No queue is asked while the lock is held.
+        let mut queues = HashMap::<u64, Arc<Queue>, RandomState>::default();
+        let of_consumers = state
+            .consumers
+            .values()
+            .filter_map(|held| held.queue.as_ref());
+        let slots = state.windows.values().flat_map(Window::slots);
+        let waiting = slots.filter_map(|slot| slot.held().map(|held| &held.queue));
+        for queue in of_consumers.chain(waiting) {
+            queues
+                .entry(queue.id())
+                .or_insert_with(|| Arc::clone(queue));
+        }
+        drop(state);
+        queues.values().for_each(|queue| patience.ask(queue));
+        state = self.state.lock();
+        let State {
+            windows,
+            consumers,
+            due,
+            ..
+        } = &mut *state;
+        for (key, consumer) in consumers {
+            let Some(queue) = &consumer.queue else {
+                continue;
+            };
+            // The lower half is the number.
+            let timeout_ms = patience.known(queue);
+            if *key as u32 & OWN_TIMEOUT == 0 && consumer.timeout_ms != timeout_ms {
+                consumer.timeout_ms = timeout_ms;
+                windows
+                    .get_mut(&consumer.channel)
+                    .into_iter()
+                    .for_each(Window::watch_all);
+            }
+        }
+        let mut first = Time(u64::MAX);
+        for window in windows.values_mut() {
+            window.retime(|held| patience.known(&held.queue));
+            first = first.min(window.due_first().map_or(first, |overdue| overdue.due));
+        }
+        *due = first;
+        first
     }
 
     /// The channels with a delivery that has waited too long, and how long it might have.
@@ -406,6 +494,9 @@ fn return_credit<'a>(
 pub(crate) fn consumer_key(channel: u16, number: u32) -> u64 {
     u64::from(channel) << 32 | u64::from(number)
 }
+
+/// Consumers that are gone and not worth a pass over all of them.
+const STARVED_KEPT: usize = 32;
 
 impl Wake for Outlet {
     /// Wakes the owner if there is something that it has not looked at.
@@ -490,16 +581,28 @@ impl Peer for Outlet {
                 .consumers
                 .values()
                 .filter(|held| held.channel == *number);
+            let listed = window.listed;
             ChannelView {
                 number: *number,
                 consumers: of_channel.count() as u64,
                 unacked: window.unacked().into(),
-                ..ChannelView::default()
+                prefetch: Some(listed.prefetch.into()),
+                global_prefetch: Some(window.limit()),
+                confirm: Some(listed.confirm),
+                unconfirmed: Some(listed.unconfirmed.into()),
+                transactional: Some(listed.transactional),
+                uncommitted: Some(listed.uncommitted.into()),
+                acks_uncommitted: Some(listed.acks_uncommitted.into()),
             }
         };
         let mut channels: Vec<_> = state.windows.iter().map(view).collect();
         channels.sort_by_key(|channel| channel.number);
         channels
+    }
+
+    fn timeouts_changed(&self) {
+        self.state.lock().seen.timeouts = true;
+        self.doorbell.press_and_ring();
     }
 
     fn close(&self, why: &CloseReason) {

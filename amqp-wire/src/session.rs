@@ -24,7 +24,7 @@ pub(crate) struct Session {
     pub(crate) bell: Arc<dyn Wake>,
     /// The negotiated size of a frame in bytes.
     pub(crate) frame_max: u32,
-    /// Bytes of unfinished bodies on all channels.
+    /// Bytes of unfinished messages on all channels.
     pub(crate) assembling_bytes: usize,
     /// The number of the next consumer.
     pub(crate) next_consumer: u32,
@@ -63,6 +63,8 @@ pub(crate) struct Commit {
 }
 
 struct Uncommitted {
+    /// Who asked.
+    channel: u16,
     /// The record of the definitions that it waits for.
     number: u64,
     answer: Vec<u8>,
@@ -134,7 +136,11 @@ impl Session {
         }
         let mut answer = Vec::new();
         method.encode(channel, &mut answer);
-        self.uncommitted = Some(Uncommitted { number, answer });
+        self.uncommitted = Some(Uncommitted {
+            channel,
+            number,
+            answer,
+        });
     }
 
     /// Whether an answer waits for the disk: nothing may overtake it.
@@ -146,6 +152,11 @@ impl Session {
     pub(crate) fn waits_in_vain(&self) -> bool {
         let definitions = self.link.broker().definitions();
         self.uncommitted.is_some() && definitions.watermark().has_failed()
+    }
+
+    /// Nobody is there any more for an answer that waits on this channel.
+    pub(crate) fn drop_reply(&mut self, channel: u16) {
+        self.uncommitted.take_if(|held| held.channel == channel);
     }
 
     /// Lets the answer go that waited, if it need not wait any longer.

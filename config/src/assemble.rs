@@ -33,7 +33,9 @@ pub(crate) fn assemble(values: &mut Values, errors: &mut Vec<ConfigError>) -> Co
         values.lower_default(PACKET_MAX, message_max);
     }
     check_at_most(values, PACKET_MAX, MESSAGE_MAX, errors);
-    check_at_most(values, "initial_frame_max", "frame_max", errors);
+    if number(values, "frame_max") > 0 {
+        check_at_most(values, "initial_frame_max", "frame_max", errors);
+    }
     check_listeners(values, errors);
     let data_dir = path(values, "data_dir");
     let beside_data = || {
@@ -135,10 +137,7 @@ fn amqp(values: &Values) -> leveret_amqp::options::Options {
     leveret_amqp::options::Options {
         frame_max: number_u32(values, "frame_max"),
         initial_frame_max: number_u32(values, "initial_frame_max"),
-        channel_max: match number_u16(values, "channel_max") {
-            0 => u16::MAX, // "no specified limit". AMQP 0-9-1 §1.4.2.5.1
-            limit => limit,
-        },
+        channel_max: number_u16(values, "channel_max"),
         heartbeat_s: u16::try_from(number(values, "heartbeat") / 1_000).unwrap_or(u16::MAX),
         handshake_timeout_ms: number(values, "handshake_timeout"),
         consumer_timeout_ms: match quantity(values, "consumer_timeout") {

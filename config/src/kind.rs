@@ -24,6 +24,15 @@ pub enum Kind {
         /// What is counted.
         unit: &'static str,
     },
+    /// A whole number, or 0 for no limit.
+    IntegerOrZero {
+        /// Least number but 0.
+        min: u64,
+        /// Greatest number.
+        max: u64,
+        /// What is counted.
+        unit: &'static str,
+    },
     /// A whole number, or `infinity` for no limit.
     Limit {
         /// Greatest number.
@@ -128,6 +137,10 @@ pub(crate) fn parse(kind: Kind, text: &str, shape: Shape) -> Option<Value> {
         Kind::Integer { min, max, .. } => {
             whole(text, min, max).map(|number| Value::Number(Some(number)))
         }
+        Kind::IntegerOrZero { .. } if text == "0" => Some(Value::Number(Some(0))),
+        Kind::IntegerOrZero { min, max, .. } => {
+            whole(text, min, max).map(|number| Value::Number(Some(number)))
+        }
         Kind::Limit { .. } if text == "infinity" => Some(Value::Number(None)),
         Kind::Limit { max, .. } => whole(text, 0, max).map(|number| Value::Number(Some(number))),
         Kind::Duration { forever, .. } if forever.contains(&text) => Some(Value::Duration(None)),
@@ -158,7 +171,10 @@ pub(crate) fn parse(kind: Kind, text: &str, shape: Shape) -> Option<Value> {
 fn fits(kind: Kind, text: &str, shape: Shape) -> bool {
     let number = matches!(
         kind,
-        Kind::Integer { .. } | Kind::Limit { .. } | Kind::Duration { .. }
+        Kind::Integer { .. }
+            | Kind::IntegerOrZero { .. }
+            | Kind::Limit { .. }
+            | Kind::Duration { .. }
     );
     match shape {
         Shape::Bare => true,
@@ -239,7 +255,9 @@ impl Kind {
     #[must_use]
     pub fn unit(&self) -> &'static str {
         match self {
-            Self::Integer { unit, .. } | Self::Limit { unit, .. } => unit,
+            Self::Integer { unit, .. }
+            | Self::IntegerOrZero { unit, .. }
+            | Self::Limit { unit, .. } => unit,
             Self::Duration { unit, .. } => unit.name(),
             Self::Size => "bytes",
             Self::Text { .. } | Self::Regex => "bytes of UTF-8",
@@ -252,7 +270,7 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Bool => "boolean",
-            Self::Integer { .. } => "integer",
+            Self::Integer { .. } | Self::IntegerOrZero { .. } => "integer",
             Self::Limit { .. } => "integer or infinity",
             Self::Duration { .. } => "duration",
             Self::Lifetime { .. } => "lifetime",
@@ -275,6 +293,9 @@ impl fmt::Display for Kind {
             Self::Bool => f.write_str("true or false"),
             Self::Integer { min, max, unit } => {
                 write!(f, "a whole number of {unit} from {min} to {max}")
+            }
+            Self::IntegerOrZero { min, max, unit } => {
+                write!(f, "a whole number of {unit} from {min} to {max}, or 0")
             }
             Self::Limit { max, unit } => {
                 write!(f, "a whole number of {unit} from 0 to {max}, or infinity")

@@ -482,13 +482,13 @@ const AMQP: &[Setting] = &[
     ),
     setting(
         "frame_max",
-        Kind::Integer {
+        Kind::IntegerOrZero {
             min: 8_192,
             max: 16_777_216,
             unit: "bytes",
         },
         "131072",
-        "Largest frame that connection.tune offers.",
+        "Largest frame that connection.tune offers; 0 is no limit.",
     ),
     setting(
         "initial_frame_max",
@@ -508,7 +508,7 @@ const AMQP: &[Setting] = &[
             unit: "channels",
         },
         "2047",
-        "Highest channel number that connection.tune offers; 0 means 65535.",
+        "Highest channel number that connection.tune offers; 0 is no limit.",
     ),
     setting(
         "heartbeat",

@@ -98,7 +98,7 @@ async fn query(
             Ok(wanted) => users::hash_password(wanted).await,
             Err(failure) => Err(failure),
         },
-        "list_queues" => in_vhost(queues::list),
+        "list_queues" => parse(arguments.clone()).and_then(|w| queues::list(context, &w)),
         "list_exchanges" => in_vhost(exchanges::list),
         "list_bindings" => in_vhost(bindings::list),
         "list_consumers" => in_vhost(consumers::list),

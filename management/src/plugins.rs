@@ -27,28 +27,56 @@ pub struct Plugin {
     pub description: &'static str,
     /// Names of the plugins that it needs.
     pub dependencies: &'static [&'static str],
+    /// There is nothing to switch: what it does is always there.
+    pub always: bool,
+}
+
+/// A plugin of RabbitMQ whose exchanges are always there: whoever enables it has what it wants.
+const fn exchange(name: &'static str, short: &'static str, description: &'static str) -> Plugin {
+    Plugin {
+        name,
+        short,
+        version: env!("CARGO_PKG_VERSION"),
+        description,
+        dependencies: &[],
+        always: true,
+    }
 }
 
 /// The plugins of this version, by name.
-pub const KNOWN: &[Plugin] = &[Plugin {
-    name: "rabbitmq_mqtt",
-    short: "mqtt",
-    version: env!("CARGO_PKG_VERSION"),
-    description: "MQTT 3.1, 3.1.1 and 5.0 adapter",
-    dependencies: &[],
-}];
+pub const KNOWN: &[Plugin] = &[
+    exchange(
+        "rabbitmq_consistent_hash_exchange",
+        "consistent_hash_exchange",
+        "Exchange type x-consistent-hash, always there",
+    ),
+    exchange(
+        "rabbitmq_delayed_message_exchange",
+        "delayed_message_exchange",
+        "Exchange type x-delayed-message, always there",
+    ),
+    Plugin {
+        name: "rabbitmq_mqtt",
+        short: "mqtt",
+        version: env!("CARGO_PKG_VERSION"),
+        description: "MQTT 3.1, 3.1.1 and 5.0 adapter",
+        dependencies: &[],
+        always: false,
+    },
+    exchange(
+        "rabbitmq_random_exchange",
+        "random_exchange",
+        "Exchange type x-random, always there",
+    ),
+    exchange(
+        "rabbitmq_recent_history_exchange",
+        "recent_history_exchange",
+        "Exchange type x-recent-history, always there",
+    ),
+];
 
 /// What is enabled as long as there is no file.
 pub const DEFAULT: &[&str] = &["rabbitmq_mqtt"];
-
-/// Plugins of RabbitMQ whose exchanges are always there: whoever enables one gets what it wants,
-/// and nothing is switched.
-const ALWAYS_THERE: &[&str] = &[
-    "rabbitmq_consistent_hash_exchange",
-    "rabbitmq_delayed_message_exchange",
-    "rabbitmq_random_exchange",
-    "rabbitmq_recent_history_exchange",
-];
 
 /// Plugins of RabbitMQ that this version does not have, by name.
 const ONLY_RABBITMQ: &[&str] = &[
@@ -224,7 +252,7 @@ impl Plugins {
     /// [`PluginError::File`].
     pub fn list(&self) -> Result<Vec<PluginRow>, PluginError> {
         Ok(rows(&explicit(&self.file)?, |name| {
-            self.host.is_running(name)
+            find(name).is_some_and(|plugin| plugin.always) || self.host.is_running(name)
         }))
     }
 
@@ -234,7 +262,15 @@ impl Plugins {
     /// Every variant; after [`PluginError::NotSwitched`] the file has the change nevertheless.
     pub async fn change(&self, change: Change, names: &[String]) -> Result<Changed, PluginError> {
         let mut changed = change_file(&self.file, change, names)?;
-        for plugin in KNOWN {
+        let always = |names: &[String]| -> Vec<String> {
+            let names = names.iter();
+            let held = names.filter(|name| find(name).is_some_and(|plugin| plugin.always));
+            held.cloned().collect()
+        };
+        // As far as anybody can tell.
+        changed.started = always(&changed.enabled);
+        changed.stopped = always(&changed.disabled);
+        for plugin in KNOWN.iter().filter(|plugin| !plugin.always) {
             let wanted = changed.configured.iter().any(|name| name == plugin.name);
             if wanted == self.host.is_running(plugin.name) {
                 continue;
@@ -248,6 +284,8 @@ impl Plugins {
             switched.map_err(|why| PluginError::NotSwitched { name, why })?;
             list.push(name.to_owned());
         }
+        changed.started.sort();
+        changed.stopped.sort();
         Ok(changed)
     }
 }
@@ -347,7 +385,7 @@ fn changed_names(
 fn check(names: &[String]) -> Result<(), PluginError> {
     let unknown: Vec<String> = names
         .iter()
-        .filter(|name| find(name).is_none() && !ALWAYS_THERE.contains(&name.as_str()))
+        .filter(|name| find(name).is_none())
         .cloned()
         .collect();
     match unknown
@@ -457,6 +495,28 @@ mod tests {
                 (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
                 (after, expected) => panic!("{after:?}, expected {expected:?}"),
             }
+        }
+    }
+
+    /// FEATURES O1: what can be enabled is enabled then, whether or not there was anything to do.
+    #[test]
+    fn o1_what_is_always_there_can_be_enabled() {
+        for plugin in KNOWN.iter().filter(|plugin| plugin.always) {
+            let directory = tempfile::tempdir().expect("directory");
+            let file = directory.path().join("enabled_plugins");
+            let enabled = |file: &Path| {
+                let rows = rows(&explicit(file).expect("reads"), |_| false);
+                let row = rows.into_iter().find(|row| row.name == plugin.name);
+                row.expect("listed").enabled
+            };
+            assert_eq!(enabled(&file), Enabled::NotEnabled);
+            let names = strings(&[plugin.name]);
+            let changed = change_file(&file, Change::Enable, &names).expect("enables");
+            assert_eq!(changed.enabled, names);
+            assert_eq!(enabled(&file), Enabled::Enabled);
+            let changed = change_file(&file, Change::Disable, &names).expect("disables");
+            assert_eq!(changed.disabled, names);
+            assert_eq!(enabled(&file), Enabled::NotEnabled);
         }
     }
 

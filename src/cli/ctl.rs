@@ -54,10 +54,42 @@ fn is_global(matches: &ArgMatches) -> bool {
         || limit.is_some_and(|limit| limit == "all")
 }
 
+/// What an argument is, where its name does not say it.
+fn about_positional(arg: Arg, command: &str) -> Arg {
+    let text = match (command, arg.get_id().as_str()) {
+        ("set_permissions", "configure") => {
+            "Regular expression of names that the user may declare and delete"
+        }
+        ("set_permissions", "write") => "Regular expression of names that the user may write to",
+        ("set_permissions", "read") => "Regular expression of names that the user may read from",
+        ("set_topic_permissions", "exchange") => "The topic exchange, such as amq.topic",
+        ("set_topic_permissions", "write") => {
+            "Regular expression of routing keys that the user may publish with"
+        }
+        ("set_topic_permissions", "read") => {
+            "Regular expression of routing keys that the user may bind with"
+        }
+        ("set_policy" | "set_operator_policy", "pattern") => {
+            "Regular expression of names of queues and exchanges"
+        }
+        ("set_policy" | "set_operator_policy", "definition") => {
+            "JSON object of settings, such as {\"max-length\": 1000}"
+        }
+        ("set_vhost_limits", "definition") => {
+            "JSON object of max-connections and max-queues; a negative number is no limit"
+        }
+        ("set_user_limits", "definition") => {
+            "JSON object of max-connections and max-channels; a negative number is no limit"
+        }
+        _ => return arg,
+    };
+    arg.help(text)
+}
+
 fn subcommand(spec: &Spec) -> Command {
     let mut command = Command::new(spec.name).about(spec.about);
     for (name, arity) in spec.positionals {
-        let arg = Arg::new(*name);
+        let arg = about_positional(Arg::new(*name), spec.name);
         command = command.arg(match arity {
             Arity::One => arg.required(true),
             Arity::Optional => arg,
@@ -87,12 +119,14 @@ fn subcommand(spec: &Spec) -> Command {
     }
     // What some call it.
     command = match spec.name {
-        "enable_vhost_deletion_protection" => {
-            command.alias("enable_vhost_deletion_protection_marker")
-        }
-        "disable_vhost_deletion_protection" => {
-            command.alias("disable_vhost_deletion_protection_marker")
-        }
+        "enable_vhost_deletion_protection" => command.aliases([
+            "enable_vhost_deletion_protection_marker",
+            "enable_vhost_protection_from_deletion",
+        ]),
+        "disable_vhost_deletion_protection" => command.aliases([
+            "disable_vhost_deletion_protection_marker",
+            "disable_vhost_protection_from_deletion",
+        ]),
         _ => command,
     };
     for choice in spec.options {

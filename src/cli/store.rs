@@ -67,7 +67,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     };
     let directory = client::data_dir_of(inner);
     let done = match name {
-        "dump" => dump::run(&directory, inner).map(|()| false),
+        "dump" => dump::run(&directory, inner),
         "repair" => repair(&directory),
         _ => check(&directory),
     };
@@ -180,16 +180,20 @@ fn check(directory: &Path) -> Result<bool, Failure> {
     }
 }
 
+fn state_text(state: State) -> String {
+    match state {
+        State::Whole => "whole".to_owned(),
+        State::Empty => "empty: the next start removes it".to_owned(),
+        State::Torn(at) => format!("torn at {at} by a crash: the next start cuts it there"),
+        State::Behind => "torn by a crash: the next start removes it".to_owned(),
+        State::Damaged(at, why) => format!("damaged at {at}: {why}"),
+    }
+}
+
 fn journal_text(report: &Report, lists: &Lists) -> String {
     let mut text = "file\tbytes\trecords\tmessages\tstate\n".to_owned();
     for file in &report.files {
-        let state = match file.state {
-            State::Whole => "whole".to_owned(),
-            State::Empty => "empty: the next start removes it".to_owned(),
-            State::Torn(at) => format!("torn at {at} by a crash: the next start cuts it there"),
-            State::Behind => "torn by a crash: the next start removes it".to_owned(),
-            State::Damaged(at, why) => format!("damaged at {at}: {why}"),
-        };
+        let state = state_text(file.state);
         let (path, bytes) = (file.path.display(), file.bytes);
         // Writing to a string does not fail.
         let _ = writeln!(

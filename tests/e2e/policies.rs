@@ -2,7 +2,8 @@
 //! users as clients meet them.
 
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
@@ -475,6 +476,13 @@ const CALLS: &[(&[&str], i32, &str)] = &[
     (&["enable_vhost_deletion_protection", "-s", "v"], 0, ""),
     (&["delete_vhost", "-s", "v"], 65, ""),
     (&["disable_vhost_deletion_protection", "-s", "v"], 0, ""),
+    (&["enable_vhost_protection_from_deletion", "-s", "v"], 0, ""),
+    (&["delete_vhost", "-s", "v"], 65, ""),
+    (
+        &["disable_vhost_protection_from_deletion", "-s", "v"],
+        0,
+        "",
+    ),
     (&["delete_vhost", "-s", "v"], 0, ""),
     (
         &["close_all_connections", "bye"],
@@ -482,6 +490,7 @@ const CALLS: &[(&[&str], i32, &str)] = &[
         "Closing all connections in vhost /, reason: bye...\nClosed 0 connections\n",
     ),
     (&["close_all_user_connections", "-s", "guest", "bye"], 0, ""),
+    (&["list_queues", "-s", "--offline"], 0, ""),
     (&["list_channels"], 0, "Listing channels ...\n"),
     (&["list_channels", "bogus"], 64, ""),
     (&["clear_password", "-s", "guest"], 0, ""),
@@ -517,4 +526,61 @@ fn o2_policies_and_limits_on_the_command_line() {
     let authenticate = ["ctl", "authenticate_user", "anna", "secret"];
     assert_eq!(code(&run(&authenticate, directory.path())), Some(0));
     assert_eq!(program.stop(Signal::TERM), Some(0));
+}
+
+/// FEATURES O2: listings tell an exclusive consumer from a single active one, the arguments of
+/// consumers, and bytes where they are known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o2_consumers_are_listed() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    // One that is dropped is cancelled.
+    let mut held = Vec::new();
+    for queue in ["alone", "active"] {
+        let mut arguments = FieldTable::default();
+        if queue == "active" {
+            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        }
+        let options = QueueDeclareOptions::default();
+        let declared = channel.queue_declare(queue.into(), options, arguments);
+        within(declared).await.expect("may be declared");
+        let options = BasicConsumeOptions {
+            exclusive: queue == "alone",
+            ..BasicConsumeOptions::default()
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(5));
+        let consumed = channel.basic_consume(queue.into(), queue.into(), options, arguments);
+        held.push(within(consumed).await.expect("may consume"));
+    }
+    let columns = [
+        "name",
+        "exclusive_consumer_tag",
+        "single_active_consumer_tag",
+        "message_bytes",
+        "message_bytes_unacknowledged",
+    ];
+    let rows = broker.ctl("list_queues", json!({ "vhost": "/", "columns": columns }));
+    let mut rows = rows.await;
+    let rows = rows.as_array_mut().expect("rows");
+    rows.sort_by_key(|row| row["name"].to_string());
+    let row = |name: &str, alone: Value, active: Value| {
+        json!({
+            "name": name, "exclusive_consumer_tag": alone, "single_active_consumer_tag": active,
+            "message_bytes": 0, "message_bytes_unacknowledged": 0,
+        })
+    };
+    let expected = [
+        row("active", Value::Null, json!("active")),
+        row("alone", json!("alone"), Value::Null),
+    ];
+    assert_eq!(*rows, expected);
+    let columns = ["arguments"];
+    let rows = broker.ctl(
+        "list_consumers",
+        json!({ "vhost": "/", "columns": columns }),
+    );
+    let arguments = json!({ "arguments": [["x-priority", "signedint", 5]] });
+    assert_eq!(rows.await, json!([arguments, arguments]));
 }

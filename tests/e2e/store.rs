@@ -134,6 +134,12 @@ async fn d2_a_sound_store_is_checked_and_dumped() {
     assert!(rows.iter().any(|row| row["kind"] == "settle"));
     let all = stdout(&run(&["store", "dump"], directory.path()));
     assert!(all.contains("\"kind\":\"batch\""), "{all}");
+    let lines_of = |vhost| {
+        let dumped = run(&["store", "dump", "--vhost", vhost], directory.path());
+        assert_eq!(code(&dumped), Some(0), "{}", stderr(&dumped));
+        stdout(&dumped).lines().count()
+    };
+    assert_eq!((lines_of("/"), lines_of("none")), (rows.len(), 0));
     let unknown = run(&["store", "dump", "--queue", "none"], directory.path());
     assert_eq!(code(&unknown), Some(69));
     assert!(contents(directory.path()) == before, "nothing is changed");
@@ -186,6 +192,14 @@ async fn d2_a_flipped_bit_is_found_and_mended() {
     assert_eq!(code(&checked), Some(1), "{text}");
     assert!(text.contains("a checksum that does not fit"), "{text}");
     assert!(text.contains(" 18 messages"), "{text}");
+    let dumped = run(&["store", "dump"], directory.path());
+    assert_eq!(code(&dumped), Some(1), "{}", stderr(&dumped));
+    assert!(
+        stderr(&dumped).contains("is damaged at "),
+        "{}",
+        stderr(&dumped)
+    );
+    assert!(stdout(&dumped).contains("\"kind\":\"publish\""));
     let repaired = run(&["store", "repair"], directory.path());
     let text = stdout(&repaired);
     assert_eq!(code(&repaired), Some(1), "{text}{}", stderr(&repaired));

@@ -73,9 +73,17 @@ impl Broker {
     }
 
     fn apply_policies(&self, turn: &mut Turn, vhost: &Arc<VHost>) {
+        let mut patience_changed = false;
         for queue in vhost.unsorted_queues() {
+            let before = queue.consumer_timeout_ms();
             self.apply_to_queue(turn, vhost, &queue);
+            patience_changed |= queue.consumer_timeout_ms() != before;
             turn.post();
+        }
+        if patience_changed {
+            self.peers()
+                .iter()
+                .for_each(|(_, peer)| peer.timeouts_changed());
         }
         for exchange in vhost.exchanges() {
             vhost.apply_to_exchange(&exchange);

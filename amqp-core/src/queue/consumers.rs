@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::{Queue, QueueKind, State, StreamReader};
+use crate::field::Table;
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -40,6 +41,9 @@ pub struct Consumer {
     pub limited: bool,
     /// What it asks of a stream; of other queues it must not.
     pub stream: Option<Box<StreamReader>>,
+    /// The arguments of `basic.consume`, for listings: none that would take more than
+    /// [`limits::CONSUMER_ARGUMENTS_BYTES_MAX`].
+    pub arguments: Option<Box<Table>>,
     /// Who takes the deliveries.
     pub sink: Arc<dyn Sink>,
     /// The place in the order of arrival.
@@ -64,6 +68,7 @@ impl Consumer {
             priority: 0,
             limited: false,
             stream: None,
+            arguments: None,
             sink,
             joined: 0,
             blocked: true,
@@ -92,6 +97,8 @@ pub struct ConsumerView {
     pub active: bool,
     /// `x-priority`.
     pub priority: i32,
+    /// The arguments of `basic.consume`, if they are short.
+    pub arguments: Table,
 }
 
 /// The consumers of one queue: nothing but a pointer while there are none.
@@ -247,6 +254,12 @@ impl Consumers {
         let mut list = ring.list.into_vec();
         lower.into_iter().for_each(|ring| list.extend(ring.list));
         list
+    }
+
+    /// Connection and tag of the consumer that has asked for the queue alone.
+    pub(super) fn exclusive_tag(&self) -> Option<(u64, String)> {
+        let held = self.all().next().filter(|held| held.exclusive)?;
+        Some((held.connection, held.tag.to_string()))
     }
 
     /// Nobody else may consume. Who is exclusive is alone.
@@ -700,6 +713,7 @@ impl Queue {
             exclusive: held.exclusive,
             active: single.is_none_or(|single| single == (held.connection, held.key)),
             priority: held.priority,
+            arguments: held.arguments.as_deref().cloned().unwrap_or_default(),
         };
         state.consumers.all().map(view).collect()
     }

@@ -1,6 +1,6 @@
 //! A message that arrives in pieces: method, content header, bodies.
 //!
-//! Owns the order of the pieces and the memory for the body, which grows with what has arrived
+//! Owns the order of the pieces and the memory for them, which grows with what has arrived
 //! and never with what was announced. AMQP 0-9-1 §4.2.6:
 //!
 //! ```text
@@ -38,7 +38,7 @@ struct Header {
 
 impl Assembly {
     /// Begins with the method; content must follow.
-    pub(super) fn new(method: &BasicPublish<'_>) -> Box<Self> {
+    fn new(method: &BasicPublish<'_>) -> Box<Self> {
         Box::new(Self {
             exchange: method.exchange.into(),
             routing_key: method.routing_key.into(),
@@ -49,13 +49,28 @@ impl Assembly {
         })
     }
 
-    /// Bytes of the body that have arrived.
-    pub(super) fn body_bytes(&self) -> usize {
-        self.body.len()
+    /// Bytes of the message that have arrived.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let properties = self.header.as_ref().map(|header| header.properties.len());
+        self.exchange.len() + self.routing_key.len() + properties.unwrap_or(0) + self.body.len()
     }
 }
 
 impl Channel {
+    /// Begins a message whose content is not there yet.
+    #[inline(never)]
+    pub(super) fn begin(
+        &mut self,
+        session: &mut Session,
+        method: &BasicPublish<'_>,
+    ) -> Result<(), Failure> {
+        check_room(session, method.exchange.len() + method.routing_key.len())?;
+        let assembly = Assembly::new(method);
+        session.assembling_bytes += assembly.kept_bytes();
+        self.assembly = Some(assembly);
+        Ok(())
+    }
+
     /// Adds a frame to the message, and publishes it when it is whole.
     pub(super) fn assemble(
         &mut self,
@@ -66,10 +81,10 @@ impl Channel {
         let Some(mut assembly) = self.assembly.take() else {
             return Ok(());
         };
-        session.assembling_bytes -= assembly.body_bytes();
+        session.assembling_bytes -= assembly.kept_bytes();
         let missing = assembly.add(session, frame)?;
         if missing > 0 {
-            session.assembling_bytes += assembly.body_bytes();
+            session.assembling_bytes += assembly.kept_bytes();
             self.assembly = Some(assembly);
             return Ok(());
         }
@@ -96,9 +111,13 @@ impl Assembly {
         if let Some(text) = sequence_text(self.header.is_none(), frame.kind) {
             return Err(Failure::out_of_sequence(text));
         }
+        let kept_bytes = self.kept_bytes();
         let Some(header) = &mut self.header else {
             let header = content_header(session, frame.payload)?;
             let missing = header.body_size;
+            if missing > 0 {
+                check_room(session, kept_bytes + header.properties.len())?;
+            }
             self.header = Some(Header {
                 properties: header.properties.into(),
                 missing,
@@ -113,7 +132,7 @@ impl Assembly {
             )));
         }
         header.missing -= bytes as u64;
-        check_room(session, self.body.len() + bytes)?;
+        check_room(session, kept_bytes + bytes)?;
         self.body.extend_from_slice(frame.payload);
         Ok(header.missing)
     }
@@ -140,14 +159,16 @@ fn content_header<'a>(session: &Session, payload: &'a [u8]) -> Result<ContentHea
     Ok(header)
 }
 
-/// Bounds the unfinished bodies of all channels together; the one at hand has `bytes`.
+/// Bounds the unfinished messages of all channels together; the one at hand has `bytes`.
 fn check_room(session: &Session, bytes: usize) -> Result<(), Failure> {
-    if session.assembling_bytes == 0 || session.assembling_bytes + bytes <= ASSEMBLING_BYTES_MAX {
+    let largest = session.link.broker().options().max_message_size_bytes;
+    let max = largest.saturating_add(ASSEMBLING_BYTES_MAX as u64);
+    if (session.assembling_bytes + bytes) as u64 <= max {
         return Ok(());
     }
     Err(Failure::new(
         ReplyCode::ResourceError,
-        format!("unfinished messages on this connection exceed {ASSEMBLING_BYTES_MAX} bytes"),
+        format!("unfinished messages on this connection exceed {max} bytes"),
         BasicPublish::ID,
     ))
 }

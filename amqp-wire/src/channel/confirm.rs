@@ -26,6 +26,8 @@ pub(super) struct Confirms {
     waiting: VecDeque<Run>,
     /// What the watermark was asked to wake us for.
     woken_at: u64,
+    /// How many wait, as listings tell.
+    listed: u32,
 }
 
 /// Publications up to `last` wait for the journal's record `seq`; one that needs an earlier
@@ -106,6 +108,9 @@ impl Channel {
             return Err(Refusal::precondition(text));
         }
         self.confirms.get_or_insert_default();
+        session
+            .outlet
+            .tell_of(self.id, |listed| listed.confirm = true);
         if !method.no_wait {
             session.reply(self.id, ServerMethod::ConfirmSelectOk(ConfirmSelectOk {}));
         }
@@ -136,6 +141,20 @@ impl Channel {
 
     /// Acknowledges what is durable; says whether anything is left to wait for.
     pub(crate) fn flush_confirms(&mut self, session: &mut Session) -> bool {
+        let is_left = self.tell_confirms(session);
+        if let Some(confirms) = &mut self.confirms {
+            let waiting = confirms.published - confirms.answered;
+            let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+            if std::mem::replace(&mut confirms.listed, waiting) != waiting {
+                session
+                    .outlet
+                    .tell_of(self.id, |listed| listed.unconfirmed = waiting);
+            }
+        }
+        is_left
+    }
+
+    fn tell_confirms(&mut self, session: &mut Session) -> bool {
         let Some(confirms) = &mut self.confirms else {
             return false;
         };

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use leveret_core::limits::CONSUMER_ARGUMENTS_BYTES_MAX;
 use leveret_core::queue::{Consumer, Queue, StreamReader};
 use leveret_core::refusal::Refusal;
 use leveret_core::sink::Sink;
@@ -18,7 +19,7 @@ use crate::method::{
     BasicQosOk, ServerMethod,
 };
 use crate::outlet;
-use crate::outlet::window::FETCHED;
+use crate::outlet::window::{FETCHED, OWN_TIMEOUT};
 use crate::outlet::write::Kept;
 use crate::session::Session;
 
@@ -46,6 +47,9 @@ impl Channel {
             session.credit(self.id);
         } else {
             self.prefetch = method.prefetch_count;
+            session
+                .outlet
+                .tell_of(self.id, |listed| listed.prefetch = method.prefetch_count);
             // RabbitMQ: it replaces a limit of all of them together.
             session.outlet.set_limit(self.id, 0);
             session.credit(self.id);
@@ -68,9 +72,11 @@ impl Channel {
         let asked = Asked::of(session, &name, method)?;
         let vhost = session.link.vhost().name();
         let stream = StreamReader::asked(method.arguments, &name, vhost, turn.now)?;
-        let (key, mut consumer) = self.new_consumer(session, &tag, method);
+        let (key, mut consumer) = self.new_consumer(session, &tag, method, asked.timeout_ms);
         consumer.priority = asked.priority;
         consumer.stream = stream;
+        let short = (1..=CONSUMER_ARGUMENTS_BYTES_MAX).contains(&method.arguments.as_bytes().len());
+        consumer.arguments = short.then(|| Box::new(method.arguments.to_table()));
         let queue = match session.link.consume(turn, &name, consumer) {
             Ok(queue) => queue,
             Err(refusal) => {
@@ -79,6 +85,7 @@ impl Channel {
             }
         };
         session.outlet.set_queue(key, &queue);
+        // What the client asks for is for good; what the queue says is what it says now.
         let timeout_ms = asked.timeout_ms.or_else(|| queue.consumer_timeout_ms());
         if let Some(timeout_ms) = timeout_ms {
             session.outlet.set_timeout(key, timeout_ms);
@@ -100,10 +107,12 @@ impl Channel {
         session: &mut Session,
         tag: &Arc<str>,
         method: &BasicConsume<'_>,
+        timeout_ms: Option<u32>,
     ) -> (u64, Consumer) {
         // Unique on the connection: a channel that is opened again does not meet old news.
-        let key = outlet::consumer_key(self.id, session.next_consumer);
-        session.next_consumer = (session.next_consumer + 1) % FETCHED;
+        let own_timeout = timeout_ms.map_or(0, |_| OWN_TIMEOUT);
+        let key = outlet::consumer_key(self.id, session.next_consumer | own_timeout);
+        session.next_consumer = (session.next_consumer + 1) % LAST_NUMBER;
         let prefetch = if method.no_ack { 0 } else { self.prefetch };
         let state = outlet::Consumer {
             tag: Arc::clone(tag),
@@ -114,7 +123,7 @@ impl Channel {
             unacked: 0,
             starved: false,
             replies: false,
-            timeout_ms: session.consumer_timeout_ms,
+            timeout_ms: timeout_ms.unwrap_or(session.consumer_timeout_ms),
         };
         session.outlet.add_consumer(key, state);
         let sink: Arc<dyn Sink> = Arc::clone(&session.outlet) as _;
@@ -216,6 +225,9 @@ impl Channel {
         }
     }
 }
+
+/// Consumers have numbers below this, with or without a timeout of their own.
+const LAST_NUMBER: u32 = FETCHED & !OWN_TIMEOUT;
 
 /// What the arguments of `basic.consume` ask for; unknown ones mean nothing.
 struct Asked {

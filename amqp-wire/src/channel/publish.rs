@@ -13,7 +13,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
 
 use super::Channel;
-use super::assembly::{Assembly, whole_content};
+use super::assembly::whole_content;
 use super::rewrite;
 use crate::content;
 use crate::failure::Failure;
@@ -61,7 +61,7 @@ impl Channel {
         rest: &[u8],
     ) -> Result<usize, Failure> {
         let Some((header, body, taken)) = whole_content(session, self.id, rest) else {
-            self.assembly = Some(Assembly::new(method));
+            self.begin(session, method)?;
             return Ok(0);
         };
         let publication = Publication {
@@ -90,16 +90,12 @@ impl Channel {
         let properties = BasicProperties::parse(publication.properties)
             .map_err(|error| Refusal::new(ReplyCode::SyntaxError, error.to_string()))?;
         check_user_id(session, &properties)?;
-        if let Some(mode @ (0 | 3..)) = properties.delivery_mode {
-            let text = format!("invalid message: {{delivery_mode_unknown,{mode}}}");
-            return Err(Refusal::precondition(text));
-        }
         let expires_ms = properties.expiration.map(parse_expiration).transpose()?;
         let message = MessageRef {
             head: Head {
                 origin: &AmqpOrigin,
                 form: Form::Dotted,
-                // AMQP 0-9-1 §4.6: delivery mode 2 is persistent.
+                // AMQP 0-9-1 §4.6: delivery mode 2 is persistent. RabbitMQ 4: all others are not.
                 persistent: properties.delivery_mode == Some(2),
                 retain: false,
                 publisher: session.link.connection(),

@@ -62,7 +62,7 @@ impl Channel {
         if self.reply.is_some() {
             return Err(Refusal::precondition("reply consumer already set"));
         }
-        let (key, consumer) = self.new_consumer(session, &tag, method);
+        let (key, consumer) = self.new_consumer(session, &tag, method, None);
         session.outlet.expect_replies(key);
         let queue = match session.link.reply_consume(turn, consumer) {
             Ok(queue) => queue,

@@ -22,6 +22,7 @@ use super::publish::Returned;
 use crate::failure::Failure;
 use crate::limits::{TX_BYTES_MAX, TX_MESSAGES_MAX};
 use crate::method::{ServerMethod, TxCommit, TxCommitOk, TxRollbackOk, TxSelectOk};
+use crate::outlet::overdue::Patience;
 use crate::outlet::window::Slot;
 use crate::session::{Commit, Session};
 
@@ -32,6 +33,8 @@ pub(super) struct Tx {
     bytes: usize,
     /// In the order of the client's words on them.
     settled: Vec<(Settle, Vec<Slot>)>,
+    /// How many deliveries that are.
+    slots: usize,
 }
 
 /// A publication that was checked and routed.
@@ -48,6 +51,16 @@ impl Tx {
         session.tx_bytes -= self.bytes;
         std::mem::take(self)
     }
+
+    /// The deliveries that the client has spoken of.
+    fn into_slots(self) -> Vec<Slot> {
+        let runs = self.settled.into_iter().map(|(_, slots)| slots);
+        runs.reduce(|mut all, mut more| {
+            all.append(&mut more);
+            all
+        })
+        .unwrap_or_default()
+    }
 }
 
 impl Channel {
@@ -57,6 +70,9 @@ impl Channel {
             return Err(Refusal::precondition(text));
         }
         self.tx.get_or_insert_default();
+        session
+            .outlet
+            .tell_of(self.id, |listed| listed.transactional = true);
         session.reply(self.id, ServerMethod::TxSelectOk(TxSelectOk {}));
         Ok(())
     }
@@ -94,6 +110,7 @@ impl Channel {
             routed,
             mandatory,
         });
+        self.tx_tell(session);
         Ok(())
     }
 
@@ -110,12 +127,14 @@ impl Channel {
         };
         let mut slots = Vec::new();
         let known = session.outlet.park(self.id, tag, multiple, &mut slots);
+        tx.slots += slots.len();
         match tx.settled.last_mut() {
             Some((last, held)) if *last == how => held.append(&mut slots),
             // Nothing is kept of a word on nothing.
             _ if slots.is_empty() => {}
             _ => tx.settled.push((how, slots)),
         }
+        self.tx_tell(session);
         known
     }
 
@@ -134,6 +153,7 @@ impl Channel {
             settled,
             ..
         } = tx.empty(session);
+        self.tx_tell(session);
         let (mut number, mut rejected) = (0, false);
         for kept in publications {
             let published = self.tx_release(session, turn, &kept);
@@ -185,15 +205,38 @@ impl Channel {
     }
 
     /// `tx.rollback`: as if nothing had been said since the last commit.
-    pub(super) fn tx_rollback(&mut self, session: &mut Session) -> Result<(), Refusal> {
+    pub(super) fn tx_rollback(
+        &mut self,
+        session: &mut Session,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
         let Some(tx) = &mut self.tx else {
             return Err(not_transactional());
         };
-        let settled = tx.empty(session).settled;
-        let slots = settled.into_iter().flat_map(|(_, slots)| slots);
+        let slots = tx.empty(session).into_slots();
+        turn.count_offered(slots.len());
         session.outlet.put_back(self.id, slots);
+        self.tx_tell(session);
         session.reply(self.id, ServerMethod::TxRollbackOk(TxRollbackOk {}));
         Ok(())
+    }
+
+    /// Queues say something else about how long deliveries may wait.
+    pub(crate) fn tx_retime(&mut self, patience: &mut Patience) {
+        let runs = self.tx.iter_mut().flat_map(|tx| &mut tx.settled);
+        for slot in runs.flat_map(|(_, slots)| slots) {
+            slot.retime(&mut |held| patience.of(&held.queue));
+        }
+    }
+
+    /// Listings tell what the transaction has.
+    fn tx_tell(&self, session: &Session) {
+        let Some(tx) = &self.tx else { return };
+        let few = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        session.outlet.tell_of(self.id, |listed| {
+            listed.uncommitted = few(tx.publications.len());
+            listed.acks_uncommitted = few(tx.slots);
+        });
     }
 
     /// How many runs of words on deliveries are kept back.
@@ -212,8 +255,7 @@ impl Channel {
             session.commit = None;
         }
         if let Some(mut tx) = self.tx.take() {
-            let settled = tx.empty(session).settled;
-            let slots = settled.into_iter().flat_map(|(_, slots)| slots);
+            let slots = tx.empty(session).into_slots();
             session.outlet.put_back(self.id, slots);
         }
     }

@@ -274,11 +274,11 @@ fn credentials(user: &[u8], password: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// Whether the client's value is one that was offered.
+/// Whether the client's value is one that was offered; 0 is no limit, from either side.
 fn check_tuned(what: &str, value: u32, min: u32, max: u32) -> Result<(), Failure> {
     let text = if value > 0 && value < min {
         format!("negotiated {what} = {value} is lower than the minimum allowed value ({min})")
-    } else if value == 0 || value > max {
+    } else if max > 0 && (value == 0 || value > max) {
         format!("negotiated {what} = {value} is higher than the maximum allowed value ({max})")
     } else {
         return Ok(());

@@ -138,8 +138,8 @@ impl Connection {
             return Err(not_open(method.id()));
         };
         let (open, max) = (self.channels.len(), self.channel_max);
-        // RabbitMQ: how many there are counts, not which number one has.
-        if open >= usize::from(max) {
+        // RabbitMQ: how many there are counts, not which number one has; 0 is no limit.
+        if max > 0 && open >= usize::from(max) {
             let text = format!(
                 "number of channels opened ({open}) has reached the negotiated channel_max ({max})"
             );

@@ -4,6 +4,8 @@
 //! Users of the node's own database keep the rights that they have, whatever they show, as in
 //! RabbitMQ: what is asked anew is whether the user may still be here.
 
+use leveret_core::reply_code::ReplyCode;
+
 use super::Connection;
 use crate::failure::Failure;
 use crate::method::{ConnectionUpdateSecret, ConnectionUpdateSecretOk, ServerMethod};
@@ -28,7 +30,11 @@ impl Connection {
         let broker = &self.node.broker;
         broker
             .check_access(&self.user, vhost, peer)
-            .map_err(|refusal| Failure::of(ConnectionUpdateSecret::ID, refusal))?;
+            .map_err(|refusal| {
+                tracing::warn!(connection = self.id, user = &*self.user, %refusal, "no access");
+                let text = "New secret was refused by one of the backends";
+                Failure::new(ReplyCode::NotAllowed, text, ConnectionUpdateSecret::ID)
+            })?;
         let answer = ServerMethod::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk {});
         session.reply(0, answer);
         Ok(())

@@ -10,6 +10,7 @@ mod distribute;
 mod handshake;
 mod numbers;
 mod overdue;
+mod permissions;
 mod refused;
 mod reply;
 mod secret;

@@ -7,6 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use leveret_core::queue::Queue;
 use leveret_core::time::Time;
 
 /// A delivery that waits too long, or will.
@@ -16,6 +19,40 @@ pub(crate) struct Overdue {
     pub(crate) due: Time,
     /// How long it may wait, in milliseconds.
     pub(crate) timeout_ms: u32,
+}
+
+/// How long the deliveries of each queue may wait, as asked a moment ago.
+pub(crate) struct Patience {
+    default_ms: u32,
+    queues: HashMap<u64, u32, RandomState>,
+}
+
+impl Patience {
+    /// Nothing was asked yet; queues that say nothing have `default_ms`.
+    pub(crate) fn new(default_ms: u32) -> Self {
+        Self {
+            default_ms,
+            queues: HashMap::default(),
+        }
+    }
+
+    /// Asks a queue, unless it was asked before.
+    pub(crate) fn ask(&mut self, queue: &Queue) {
+        let own = || queue.consumer_timeout_ms().unwrap_or(self.default_ms);
+        self.queues.entry(queue.id()).or_insert_with(own);
+    }
+
+    /// What a queue has said.
+    pub(super) fn known(&self, queue: &Queue) -> u32 {
+        let said = self.queues.get(&queue.id());
+        said.copied().unwrap_or(self.default_ms)
+    }
+
+    /// What a queue says, asked or not. Never with the out-buffer's lock held.
+    pub(crate) fn of(&mut self, queue: &Queue) -> u32 {
+        self.ask(queue);
+        self.known(queue)
+    }
 }
 
 /// Deliveries of one channel by when they are due.

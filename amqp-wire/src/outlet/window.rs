@@ -11,6 +11,7 @@
 //!   parked ──forget──▶ settled
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -39,16 +40,53 @@ pub(crate) struct Held {
 /// The consumer's number of a fetched message: no window counts it.
 pub(crate) const FETCHED: u32 = u32::MAX;
 
+/// In the numbers of consumers whose timeout is their own, whatever their queues say.
+pub(crate) const OWN_TIMEOUT: u32 = 1 << 31;
+
+impl Held {
+    /// When it has waited too long, delivered at `since`.
+    #[inline]
+    fn due(&self, since: Time) -> Time {
+        match self.timeout_ms {
+            0 => Time(u64::MAX),
+            timeout_ms => since.after_ms(timeout_ms.into()),
+        }
+    }
+
+    /// Whether its consumer's timeout is its own.
+    pub(crate) fn has_own_timeout(&self) -> bool {
+        self.consumer != FETCHED && self.consumer & OWN_TIMEOUT != 0
+    }
+}
+
 /// A delivery's place in the window.
 pub(crate) struct Slot {
     pub(crate) tag: u64,
-    /// When it has waited too long.
-    pub(crate) due: Time,
+    /// When it was delivered.
+    since: Time,
     /// `None` once it is settled out of order.
     held: Option<Held>,
 }
 
 impl Slot {
+    /// When it has waited too long.
+    fn due(&self) -> Time {
+        let held = self.held.as_ref();
+        held.map_or(Time(u64::MAX), |held| held.due(self.since))
+    }
+
+    /// Asks for another timeout of its delivery; says whether it is another one.
+    pub(crate) fn retime(&mut self, timeout_ms: &mut impl FnMut(&Held) -> u32) -> bool {
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        let before = held.timeout_ms;
+        if !held.has_own_timeout() {
+            held.timeout_ms = timeout_ms(held);
+        }
+        held.timeout_ms != before
+    }
+
     /// The delivery, in a parked slot.
     pub(crate) fn held(&self) -> Option<&Held> {
         self.held.as_ref()
@@ -58,6 +96,23 @@ impl Slot {
     pub(crate) fn into_held(self) -> Option<Held> {
         self.held
     }
+}
+
+/// What listings tell of a channel beside its deliveries, as of its last batch of input.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Listed {
+    /// `basic.qos` without global.
+    pub(crate) prefetch: u16,
+    /// It confirms what is published.
+    pub(crate) confirm: bool,
+    /// It has transactions.
+    pub(crate) transactional: bool,
+    /// Published, and neither confirmed nor rejected.
+    pub(crate) unconfirmed: u32,
+    /// Published in the open transaction.
+    pub(crate) uncommitted: u32,
+    /// Deliveries that the open transaction has a word on.
+    pub(crate) acks_uncommitted: u32,
 }
 
 /// The deliveries of one channel.
@@ -75,6 +130,7 @@ pub(crate) struct Window {
     pub(crate) starved: Vec<u64>,
     /// Kept only where consumers have timeouts of their own: else the first slot is due first.
     deadlines: Option<Box<Deadlines>>,
+    pub(crate) listed: Listed,
 }
 
 impl Window {
@@ -87,6 +143,11 @@ impl Window {
     /// Sets how many deliveries to all consumers may wait together; 0 is any number.
     pub(crate) fn set_limit(&mut self, limit: u32) {
         self.limit = limit;
+    }
+
+    /// How many deliveries to all consumers may wait together; 0 is any number.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// Whether all consumers share such a limit.
@@ -111,13 +172,10 @@ impl Window {
     pub(crate) fn hold(&mut self, tag: u64, now: Time, held: Held) -> Time {
         self.unacked += 1;
         self.counted += u32::from(held.consumer != FETCHED);
-        let due = match held.timeout_ms {
-            0 => Time(u64::MAX),
-            timeout_ms => now.after_ms(timeout_ms.into()),
-        };
+        let due = held.due(now);
         self.slots.push_back(Slot {
             tag,
-            due,
+            since: now,
             held: Some(held),
         });
         if self.deadlines.is_some() {
@@ -153,19 +211,22 @@ impl Window {
     }
 
     /// Parked deliveries wait again, each in its place; says when the first has waited too long.
-    pub(crate) fn put_back(&mut self, parked: impl Iterator<Item = Slot>) -> Time {
+    /// What others wait costs nothing.
+    pub(crate) fn put_back(&mut self, mut parked: Vec<Slot>) -> Time {
         let mut first = Time(u64::MAX);
+        // The last one first: those whose places were dropped come before all others.
+        parked.sort_unstable_by_key(|slot| Reverse(slot.tag));
         for slot in parked {
-            first = first.min(slot.due);
-            if self.deadlines.is_some() {
-                self.watch(slot.tag, slot.due);
+            let (tag, due) = (slot.tag, slot.due());
+            match self.slots.binary_search_by_key(&tag, |held| held.tag) {
+                Ok(place) => self.slots[place] = slot,
+                Err(place) => self.slots.insert(place, slot),
             }
-            self.slots.push_back(slot);
+            first = first.min(due);
+            if self.deadlines.is_some() {
+                self.watch(tag, due);
+            }
         }
-        self.slots.retain(|slot| slot.held.is_some());
-        self.slots
-            .make_contiguous()
-            .sort_unstable_by_key(|slot| slot.tag);
         first
     }
 
@@ -240,10 +301,27 @@ impl Window {
             return;
         }
         let mut deadlines = Box::<Deadlines>::default();
-        for slot in self.slots.iter().filter(|slot| slot.held.is_some()) {
-            deadlines.add(slot.tag, slot.due);
+        for slot in self.slots() {
+            deadlines.add(slot.tag, slot.due());
         }
         self.deadlines = Some(deadlines);
+    }
+
+    /// The deliveries that wait.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.held.is_some())
+    }
+
+    /// Asks for the timeouts of all deliveries anew.
+    pub(crate) fn retime(&mut self, mut timeout_ms: impl FnMut(&Held) -> u32) {
+        let mut changed = false;
+        for slot in &mut self.slots {
+            changed |= slot.retime(&mut timeout_ms);
+        }
+        if changed {
+            self.deadlines = None;
+            self.watch_all();
+        }
     }
 
     fn watch(&mut self, tag: u64, due: Time) {
@@ -270,7 +348,7 @@ impl Window {
         let slot = self.slots.get(place)?;
         let timeout_ms = slot.held.as_ref()?.timeout_ms;
         (timeout_ms > 0).then_some(Overdue {
-            due: slot.due,
+            due: slot.due(),
             timeout_ms,
         })
     }

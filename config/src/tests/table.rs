@@ -187,7 +187,10 @@ fn every_row_is_sound() {
         assert_eq!(setting.family.is_some(), placeholder, "{}", setting.key);
         keys.push(setting.key);
         keys.extend(setting.aliases.iter().map(|alias| alias.key));
-        if let Kind::Integer { max, .. } | Kind::Limit { max, .. } = setting.kind {
+        if let Kind::Integer { max, .. }
+        | Kind::IntegerOrZero { max, .. }
+        | Kind::Limit { max, .. } = setting.kind
+        {
             assert!(parse(setting.kind, &max.to_string(), Shape::Bare) == number(max));
             assert!(parse(setting.kind, &(max + 1).to_string(), Shape::Bare).is_none());
         }
@@ -214,8 +217,10 @@ fn every_row_is_sound() {
     );
     assert_eq!(
         (greatest.amqp.heartbeat_s, greatest.amqp.channel_max),
-        (u16::MAX, u16::MAX)
+        (u16::MAX, 0)
     );
+    let unlimited = config(&["frame_max=0", "initial_frame_max=16777216"]);
+    assert_eq!(unlimited.amqp.frame_max, 0);
 }
 
 fn number(number: u64) -> Option<Value> {

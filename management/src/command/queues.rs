@@ -1,8 +1,5 @@
 //! Queues: listing, purging, deleting.
 
-use std::sync::Arc;
-
-use leveret_core::vhost::VHost;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,8 +24,20 @@ pub(super) struct Delete {
     if_empty: bool,
 }
 
-pub(super) fn list(vhost: Arc<VHost>) -> Answer {
-    rows(vhost.queues().into_iter().map(|queue| view::queue(&queue)))
+#[derive(Deserialize)]
+pub(super) struct List {
+    vhost: String,
+    /// Only queues whose node is down: there is one node, and it answers.
+    #[serde(default)]
+    offline: bool,
+}
+
+pub(super) fn list(context: &Context, wanted: &List) -> Result<Answer, Failure> {
+    let mut queues = existing_vhost(context, &wanted.vhost)?.queues();
+    if wanted.offline {
+        queues.clear();
+    }
+    Ok(rows(queues.into_iter().map(|queue| view::queue(&queue))))
 }
 
 pub(super) fn purge(context: &Context, wanted: &Purge) -> Result<Answer, Failure> {

@@ -3,9 +3,9 @@
 use leveret_core::queue::ConsumerView;
 use serde_json::{Value, json};
 
-use super::pid;
+use super::{pid, typed_table};
 
-/// All columns; arguments of consumers are not kept by the core.
+/// All columns.
 pub(crate) fn consumer(view: &ConsumerView, single: bool) -> Value {
     let status = match (single, view.active) {
         (false, _) => "up",
@@ -20,6 +20,6 @@ pub(crate) fn consumer(view: &ConsumerView, single: bool) -> Value {
         "prefetch_count": view.prefetch,
         "active": view.active,
         "activity_status": status,
-        "arguments": [],
+        "arguments": typed_table(&view.arguments),
     })
 }

@@ -13,7 +13,7 @@ pub(super) const VHOST: &[&str] = &[
     "metadata",
 ];
 
-/// `list_queues`; the last one is ours.
+/// `list_queues`; the last three are not in RabbitMQ's list.
 pub(super) const QUEUE: &[&str] = &[
     "name",
     "durable",
@@ -52,6 +52,8 @@ pub(super) const QUEUE: &[&str] = &[
     "members",
     "online",
     "messages_dropped",
+    "single_active_consumer_pid",
+    "single_active_consumer_tag",
 ];
 
 /// `list_exchanges`.
@@ -193,11 +195,6 @@ pub(super) const MQTT_CONNECTION: &[&str] = &[
 
 /// Columns that are taken and empty, whatever the listing.
 pub(super) const EMPTY: &[&str] = &[
-    "messages_persistent",
-    "message_bytes",
-    "message_bytes_unacknowledged",
-    "message_bytes_ram",
-    "message_bytes_persistent",
     "head_message_timestamp",
     "disk_reads",
     "disk_writes",

@@ -189,8 +189,8 @@ const WHICH_QUEUES: &[Flag] = &[
     Flag {
         short: None,
         long: "offline",
-        argument: None,
-        about: ONE_NODE,
+        argument: Some("offline"),
+        about: "Lists none: queues are there as long as this node is",
     },
     Flag {
         short: None,

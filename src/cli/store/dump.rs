@@ -13,7 +13,7 @@ use leveret_management::protocol::{Code, Failure};
 use leveret_store::journal::inspect::{Entry, Report, What};
 use serde_json::{Map, Value, json};
 
-use super::{Store, unreadable};
+use super::{Store, state_text, unreadable};
 
 pub(super) fn with_options(command: Command) -> Command {
     command
@@ -27,8 +27,7 @@ pub(super) fn with_options(command: Command) -> Command {
             Arg::new("vhost")
                 .long("vhost")
                 .value_name("VHOST")
-                .default_value("/")
-                .help("The queue's vhost"),
+                .help("Only records of this vhost; of the queue's, / if it is not given"),
         )
         .arg(
             Arg::new("limit-bytes")
@@ -39,18 +38,18 @@ pub(super) fn with_options(command: Command) -> Command {
         )
 }
 
-/// Prints what was asked for.
-pub(super) fn run(directory: &Path, matches: &ArgMatches) -> Result<(), Failure> {
+/// Prints what was asked for; `true` if some of the journal is damaged, and not printed.
+pub(super) fn run(directory: &Path, matches: &ArgMatches) -> Result<bool, Failure> {
     let store = Store::look(directory)?;
     if let Err(fault) = &store.definitions {
         // The journal can be read without; only names are missing.
         eprintln!("Warning: {}", unreadable(fault).text);
     }
-    let only = chosen(&store.lists, matches)?;
+    let only = Chosen::of(&store.lists, matches)?;
     let limit = matches.get_one::<usize>("limit-bytes").copied();
     // What is wanted is known when everything was read once.
     let Some(report) = store.inspect(|_| ())? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut wrote = Ok(());
@@ -60,35 +59,59 @@ pub(super) fn run(directory: &Path, matches: &ArgMatches) -> Result<(), Failure>
         limit: limit.unwrap_or(usize::MAX),
     };
     store.inspect(|entry| {
-        let fits = only.is_none_or(|only| queue(entry) == Some(only));
+        let fits = only.takes(&store.lists, entry);
         if fits && wrote.is_ok() {
             wrote = writeln!(out, "{}", printer.line(entry));
         }
     })?;
     match wrote.and_then(|()| out.flush()) {
         Err(why) if why.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Code::Software, why.to_string()))
+            return Err(Failure::new(Code::Software, why.to_string()));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    for file in report.damaged() {
+        let (path, state) = (file.path.display(), state_text(file.state));
+        eprintln!("Warning: {path} is {state}; what cannot be read is not printed");
+    }
+    Ok(report.damaged().next().is_some())
 }
 
-/// The number of the queue that was named.
-fn chosen(lists: &Lists, matches: &ArgMatches) -> Result<Option<u64>, Failure> {
-    let Some(name) = matches.get_one::<String>("queue") else {
-        return Ok(None);
-    };
-    let vhost = matches.get_one::<String>("vhost").map(String::as_str);
-    let vhost = vhost.unwrap_or("/");
-    let mut known = lists.by_number.iter();
-    let found = known.find(|(_, list)| {
-        list.vhost == vhost && matches!(&list.of, Of::Queue(queue) if queue == name)
-    });
-    match found {
-        Some((number, _)) => Ok(Some(*number)),
-        None => {
-            let text = format!("no queue '{name}' in vhost '{vhost}'");
-            Err(Failure::new(Code::Unavailable, text))
+/// Whose records are printed.
+enum Chosen<'a> {
+    All,
+    VHost(&'a str),
+    Queue(u64),
+}
+
+impl<'a> Chosen<'a> {
+    fn of(lists: &Lists, matches: &'a ArgMatches) -> Result<Self, Failure> {
+        let vhost = matches.get_one::<String>("vhost").map(String::as_str);
+        let Some(name) = matches.get_one::<String>("queue") else {
+            return Ok(vhost.map_or(Self::All, Self::VHost));
+        };
+        let vhost = vhost.unwrap_or("/");
+        let mut known = lists.by_number.iter();
+        let found = known.find(|(_, list)| {
+            list.vhost == vhost && matches!(&list.of, Of::Queue(queue) if queue == name)
+        });
+        match found {
+            Some((number, _)) => Ok(Self::Queue(*number)),
+            None => {
+                let text = format!("no queue '{name}' in vhost '{vhost}'");
+                Err(Failure::new(Code::Unavailable, text))
+            }
+        }
+    }
+
+    fn takes(&self, lists: &Lists, entry: &Entry<'_>) -> bool {
+        match self {
+            Self::All => true,
+            Self::VHost(vhost) => {
+                let list = queue(entry).and_then(|number| lists.by_number.get(&number));
+                list.is_some_and(|list| list.vhost == *vhost)
+            }
+            Self::Queue(number) => queue(entry) == Some(*number),
         }
     }
 }

@@ -128,6 +128,16 @@ impl Client {
         self.turn.ring();
     }
 
+    /// Gives an open machine more bytes, and takes nothing of what it has to say.
+    pub(super) fn feed_unread(&mut self, bytes: &[u8]) {
+        let taken = self.machine.handle_input(&mut self.turn, bytes);
+        assert_eq!(taken, bytes.len());
+        while self.machine.doorbell().answer() {
+            self.machine.handle_wake(&mut self.turn);
+        }
+        self.turn.ring();
+    }
+
     fn flush(&mut self) {
         self.machine.poll_output(&mut self.output);
         if self.machine.doorbell().answer() {

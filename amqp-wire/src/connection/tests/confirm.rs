@@ -8,10 +8,13 @@ use leveret_core::definitions::{Change, Definitions, Fault, Kind, Volatile};
 use leveret_core::journal::{Appended, Body, Durability, Journal, MemoryJournal, Slot, Stretch};
 use leveret_core::message::{Message, MessageRef};
 use leveret_core::properties::BasicProperties;
+use leveret_core::time::Time;
 use leveret_core::watermark::Watermark;
 
 use super::client::*;
 use crate::method::*;
+use crate::node::Node;
+use crate::options::Options;
 
 /// A disk that syncs when it is told to.
 #[derive(Default)]
@@ -137,6 +140,33 @@ fn d3_a_failed_disk_ends_who_waits_for_definitions() {
     );
 }
 
+/// FEATURES A1, D1: no delivery mode but 2 is persistent, and none is refused or changed.
+#[test]
+fn a1_delivery_modes() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.lines();
+    select(&mut client);
+    for (number, mode) in [0, 1, 3, 255].into_iter().enumerate() {
+        client.feed(&messages(1, mode));
+        let number = number + 1;
+        assert_eq!(client.lines(), [format!("1 basic.ack {number}")], "{mode}");
+        let expected = format!("1 basic.get-ok {number} '' q left=0 mode={mode} m");
+        assert_eq!(client.get("q", true), [expected]);
+    }
+    client.feed(&messages(1, 2));
+    assert!(client.lines().is_empty());
+    disk.sync();
+    assert_eq!(client.lines(), ["1 basic.ack 5"]);
+}
+
 /// FEATURES D1: what the disk did not take is never confirmed, and its publisher is told.
 #[test]
 fn a_failed_disk_is_told_as_nack() {
@@ -252,4 +282,43 @@ fn declarations_are_answered_when_they_are_on_disk() {
     assert!(client.machine.wants_input());
     client.feed(b"");
     assert_eq!(client.lines(), ["1 basic.get-empty"]);
+}
+
+/// FEATURES A5, D1: a channel that is closed while its answer waits for the disk hears nothing but
+/// that, and another one goes on.
+#[test]
+fn a5_no_answer_follows_channel_close() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::clone(&disk) as _, Arc::new(MemoryJournal::default()));
+    let options = Options {
+        consumer_timeout_ms: 10_000,
+        ..Options::default()
+    };
+    let mut client = Client::open(&Node::new(Arc::clone(&node.broker), options));
+    client.declare("transient");
+    client.publish("", "transient", "m");
+    assert_eq!(client.get("transient", false).len(), 1);
+    client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.lines();
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    assert!(!client.machine.wants_input());
+    let lines = client.wait_until(Time(11_000));
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("1 channel.close 406"),
+        "{lines:?}"
+    );
+    assert!(client.machine.wants_input());
+    disk.sync();
+    assert!(client.lines().is_empty());
+    let get = BasicGet {
+        queue: "transient",
+        ..BasicGet::default()
+    };
+    let found = client.ask(2, ClientMethod::BasicGet(get));
+    assert_eq!(found, ["2 basic.get-ok 1 again '' transient left=0 m"]);
 }

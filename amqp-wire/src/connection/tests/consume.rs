@@ -441,3 +441,29 @@ fn bodies_are_cut_by_frame_max() {
     }
     assert_eq!(sizes[2..], [4_088, 4_088, 1_824]);
 }
+
+/// FEATURES D5: a consumer that was cancelled while it had no credit leaves nothing behind.
+#[test]
+fn d5_consumers_that_come_and_go_are_forgotten() {
+    let mut client = Client::open(&node());
+    client.declare("q");
+    for body in ["one", "two"] {
+        client.publish("", "q", body);
+    }
+    client.send(1, qos(1, true));
+    client.send(1, consume("q", "first", false));
+    client.lines();
+    for _ in 0..200 {
+        client.send(1, consume("q", "c", false));
+        let cancel = BasicCancel {
+            consumer_tag: "c",
+            no_wait: true,
+        };
+        client.send(1, ClientMethod::BasicCancel(cancel));
+        assert_eq!(client.lines(), ["1 basic.consume-ok c"]);
+    }
+    assert!(client.machine.outlet.starved() < 50);
+    // Who waited all the time is still served.
+    let found = client.ack(1, false);
+    assert_eq!(found, ["1 basic.deliver first 2 '' q two"]);
+}

@@ -1,12 +1,19 @@
 //! Opening, tuning, logins, heartbeats and the ways a connection ends.
 
+use std::sync::Arc;
+
+use leveret_core::definitions::Volatile;
 use leveret_core::login::Verdict;
 use leveret_core::peer::CloseReason;
+use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
 
 use super::client::*;
+use super::confirm::Disk;
 use crate::connection::Connection;
 use crate::method::*;
+use crate::node::Node;
+use crate::options::Options;
 
 const REFUSED: &str = "0 connection.close 403 0.0 ACCESS_REFUSED - Login was refused using \
      authentication mechanism PLAIN. For details see the broker logfile.";
@@ -177,6 +184,60 @@ fn tuning() {
         };
         let found = client.ask(0, ClientMethod::ConnectionTuneOk(method));
         assert_eq!(found.first(), expected.as_ref());
+    }
+}
+
+/// FEATURES A2: where the server has no limit, a client may have none as well, or one of its own.
+#[test]
+fn a2_limits_that_are_none() {
+    for (channel_max, frame_max) in [(0, 0), (u16::MAX, 1 << 30), (10, 8_192)] {
+        let options = Options {
+            channel_max: 0,
+            frame_max: 0,
+            ..Options::default()
+        };
+        let mut client = Client::accepted(&Node::new(Arc::clone(&node().broker), options));
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+        client.feed(&bytes);
+        assert_eq!(client.lines()[1], "0 connection.tune 0 0 60");
+        let method = ConnectionTuneOk {
+            channel_max,
+            frame_max,
+            heartbeat: 0,
+        };
+        let mut bytes = Vec::new();
+        ClientMethod::ConnectionTuneOk(method).encode(0, &mut bytes);
+        let open = ConnectionOpen {
+            virtual_host: "/",
+            ..ConnectionOpen::default()
+        };
+        ClientMethod::ConnectionOpen(open).encode(0, &mut bytes);
+        ClientMethod::ChannelOpen(ChannelOpen::default()).encode(1, &mut bytes);
+        ClientMethod::ChannelOpen(ChannelOpen::default()).encode(u16::MAX, &mut bytes);
+        client.feed(&bytes);
+        let found = client.lines();
+        let expected = [
+            "0 connection.open-ok",
+            "1 channel.open-ok",
+            "65535 channel.open-ok",
+        ];
+        assert_eq!(found, expected, "{channel_max} {frame_max}");
+        // A message in one frame, as the client has it.
+        client.declare("q");
+        let body = "x".repeat(900_000);
+        let mut bytes = Vec::new();
+        let method = BasicPublish {
+            routing_key: "q",
+            ..BasicPublish::default()
+        };
+        ClientMethod::BasicPublish(method).encode(1, &mut bytes);
+        crate::content::encode(&mut bytes, 1, &[0, 0], body.as_bytes(), frame_max);
+        client.feed(&bytes);
+        assert_eq!(
+            client.get("q", true),
+            ["1 basic.get-ok 1 '' q left=0 (900000 bytes)"]
+        );
     }
 }
 
@@ -396,4 +457,74 @@ fn listings() {
 fn machines_move_between_threads() {
     fn moves<T: Send>() {}
     moves::<Connection>();
+}
+
+/// FEATURES O2: what listings tell of channels, and when they tell it.
+#[test]
+fn o2_channels_are_listed() {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
+    let mut client = Client::open(&node);
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
+    let listed = |number: u16| {
+        let (_, peer) = node.broker.peers().remove(0);
+        let found = peer.channels().into_iter();
+        let view = found.into_iter().find(|view| view.number == number);
+        let view = view.expect("an open channel");
+        let modes = (view.confirm, view.transactional);
+        let windows = (view.prefetch, view.global_prefetch);
+        let counts = (view.unconfirmed, view.uncommitted, view.acks_uncommitted);
+        (modes, windows, counts)
+    };
+    let expected = |confirm, tx, windows: [u32; 2], counts: [u64; 3]| {
+        (
+            (Some(confirm), Some(tx)),
+            (Some(windows[0]), Some(windows[1])),
+            (Some(counts[0]), Some(counts[1]), Some(counts[2])),
+        )
+    };
+    assert_eq!(listed(1), expected(false, false, [0, 0], [0, 0, 0]));
+    client.send(1, qos(7, false));
+    client.send(1, ClientMethod::ConfirmSelect(ConfirmSelect::default()));
+    let persistent = BasicProperties {
+        delivery_mode: Some(2),
+        ..BasicProperties::default()
+    };
+    let mut bytes = Vec::new();
+    (0..3).for_each(|_| publish(&mut bytes, "", "q", &persistent, b"m"));
+    client.feed(&bytes);
+    assert_eq!(listed(1), expected(true, false, [7, 0], [3, 0, 0]));
+    disk.sync();
+    client.lines();
+    client.send(1, qos(9, true));
+    assert_eq!(listed(1), expected(true, false, [7, 9], [0, 0, 0]));
+
+    for method in [
+        ClientMethod::ChannelOpen(ChannelOpen::default()),
+        ClientMethod::TxSelect(TxSelect {}),
+        consume("q", "c", false),
+    ] {
+        client.send(2, method);
+    }
+    let ack = ClientMethod::BasicAck(BasicAck {
+        delivery_tag: 2,
+        multiple: true,
+    });
+    client.send(2, ack);
+    let method = BasicPublish {
+        routing_key: "q",
+        ..BasicPublish::default()
+    };
+    let mut bytes = Vec::new();
+    ClientMethod::BasicPublish(method).encode(2, &mut bytes);
+    crate::content::encode(&mut bytes, 2, &[0, 0], b"m", FRAME_MAX);
+    client.feed(&bytes);
+    assert_eq!(listed(2), expected(false, true, [0, 0], [0, 1, 2]));
+    client.send(2, ClientMethod::TxRollback(TxRollback {}));
+    assert_eq!(listed(2), expected(false, true, [0, 0], [0, 0, 0]));
 }

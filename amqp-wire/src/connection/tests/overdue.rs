@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use leveret_core::field::{RawTable, Table, Value};
+use leveret_core::policy::{PolicyWish, Scope};
+use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
+use leveret_core::turn::Turn;
 
 use super::client::*;
 use crate::method::*;
@@ -25,6 +28,24 @@ fn late(channel: u16, timeout_ms: u32) -> String {
          channel {channel} timed out. Timeout value used: {timeout_ms} ms. This timeout value can \
          be configured, see consumers doc guide to learn more"
     )
+}
+
+/// Declares quorum queue `q`; its answer is not looked at yet.
+fn declare_quorum(client: &mut Client, more: &[(&str, Value)]) {
+    let mut table = Table::new();
+    let kind = ("x-queue-type", Value::from("quorum"));
+    for (name, value) in more.iter().chain([&kind]) {
+        table.insert(name, value.clone()).expect("short");
+    }
+    let mut encoded = Vec::new();
+    table.encode(&mut encoded).expect("short");
+    let queue = QueueDeclare {
+        queue: "q",
+        durable: true,
+        arguments: RawTable::parse(&encoded).expect("legal"),
+        ..QueueDeclare::default()
+    };
+    client.send(1, ClientMethod::QueueDeclare(queue));
 }
 
 fn consume_for(client: &mut Client, channel: u16, tag: &str, timeout: Value) -> Vec<String> {
@@ -77,6 +98,38 @@ fn a5_a_delivery_that_waits_too_long_closes_its_channel() {
     assert_eq!(found, ["2 basic.get-ok 1 again '' q left=0 two"]);
     // What was fetched waits no longer than that either.
     assert_eq!(client.wait_until(Time(24_000)), [late(2, 10_000)]);
+}
+
+/// FEATURES A5: a client that reads nothing has no longer than others.
+#[test]
+fn a5_a_client_that_does_not_read_is_late_too() {
+    let mut client = Client::open(&impatient());
+    client.declare("q");
+    for body in ["one", "two", "three"] {
+        client.publish("", "q", body);
+    }
+    client.lines();
+    let mut bytes = Vec::new();
+    consume("q", "c", false).encode(1, &mut bytes);
+    client.feed_unread(&bytes);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(11_000)));
+    // Those of the first moment are acknowledged, and the last one comes later.
+    let (delivery_tag, multiple) = (3, true);
+    let ack = BasicAck {
+        delivery_tag,
+        multiple,
+    };
+    bytes.clear();
+    ClientMethod::BasicAck(ack).encode(1, &mut bytes);
+    publish(&mut bytes, "", "q", &BasicProperties::default(), b"four");
+    client.turn.now = Time(4_000);
+    client.feed_unread(&bytes);
+    client.turn.now = Time(11_000);
+    client.machine.handle_timeout(&mut client.turn);
+    assert_eq!(client.machine.poll_timeout(), Some(Time(14_000)));
+    client.turn.now = Time(14_000);
+    client.machine.handle_timeout(&mut client.turn);
+    assert_eq!(client.lines().last(), Some(&late(1, 10_000)));
 }
 
 /// FEATURES A5: `x-consumer-timeout` holds for its consumer alone, shorter or longer.
@@ -159,20 +212,7 @@ fn a5_a_rollback_brings_the_deadline_back() {
 fn a5_queues_have_timeouts_of_their_own() {
     for fetched in [false, true] {
         let mut client = Client::open(&impatient());
-        let mut table = Table::new();
-        let kind = Value::from("quorum");
-        table.insert("x-queue-type", kind).expect("short");
-        let timeout = Value::I32(3_000);
-        table.insert("x-consumer-timeout", timeout).expect("short");
-        let mut encoded = Vec::new();
-        table.encode(&mut encoded).expect("short");
-        let queue = QueueDeclare {
-            queue: "q",
-            durable: true,
-            arguments: RawTable::parse(&encoded).expect("legal"),
-            ..QueueDeclare::default()
-        };
-        client.send(1, ClientMethod::QueueDeclare(queue));
+        declare_quorum(&mut client, &[("x-consumer-timeout", Value::I32(3_000))]);
         client.publish("", "q", "m");
         assert_eq!(client.lines().len(), 1);
         if fetched {
@@ -185,22 +225,99 @@ fn a5_queues_have_timeouts_of_their_own() {
     }
 }
 
+/// Sets the timeout of all queues by a policy, or takes it away.
+fn set_patience(client: &Client, timeout_ms: Option<i64>) {
+    let broker = &client.node.broker;
+    let (scope, mut turn) = (Scope::Ordinary, Turn::new());
+    let done = match timeout_ms {
+        None => broker.clear_policy(&mut turn, "/", scope, "p"),
+        Some(ms) => {
+            let mut definition = Table::new();
+            let inserted = definition.insert("consumer-timeout", Value::I64(ms));
+            inserted.expect("short");
+            let wish = PolicyWish {
+                name: "p",
+                pattern: "",
+                apply_to: "queues",
+                priority: 0,
+                definition,
+            };
+            broker.set_policy(&mut turn, "/", scope, wish)
+        }
+    };
+    done.expect("a policy");
+}
+
+/// FEATURES A6: a policy's timeout holds for what was delivered before, however it was, and no
+/// longer than the policy.
+#[test]
+fn a6_timeouts_follow_policies_at_once() {
+    for way in ["consumed", "fetched", "cancelled", "rolled back"] {
+        let mut client = Client::open(&impatient());
+        declare_quorum(&mut client, &[]);
+        client.publish("", "q", "m");
+        client.lines();
+        if way == "fetched" {
+            client.get("q", false);
+        } else {
+            client.consume("q", false);
+        }
+        if way == "cancelled" {
+            let consumer_tag = "c";
+            let cancel = BasicCancel {
+                consumer_tag,
+                ..BasicCancel::default()
+            };
+            client.ask(1, ClientMethod::BasicCancel(cancel));
+        }
+        if way == "rolled back" {
+            client.ask(1, ClientMethod::TxSelect(TxSelect {}));
+            client.ack(1, false);
+        }
+        // Longer, the node's own again, and shorter.
+        for (set, expected) in [(Some(50_000), 51_000), (None, 11_000), (Some(2_000), 3_000)] {
+            set_patience(&client, set);
+            client.lines();
+            if way != "rolled back" {
+                // A heartbeat may be due before.
+                let expected = Time(expected).min(Time(31_000));
+                assert_eq!(next(&mut client), Some(expected), "{way}");
+            }
+        }
+        client.ask(1, ClientMethod::TxRollback(TxRollback {}));
+        if way == "rolled back" {
+            assert_eq!(client.wait_until(Time(3_000)), [late(1, 2_000)], "{way}");
+        }
+    }
+}
+
+/// FEATURES A6: a consumer that has said how long keeps to that; what comes later waits as long
+/// as the policy says.
+#[test]
+fn a6_consumers_with_timeouts_of_their_own_keep_them() {
+    let mut client = Client::open(&impatient());
+    declare_quorum(&mut client, &[]);
+    client.send(1, qos(1, false));
+    consume_for(&mut client, 1, "own", Value::I32(8_000));
+    client.publish("", "q", "one");
+    client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.send(2, consume("q", "common", false));
+    set_patience(&client, Some(2_000));
+    client.lines();
+    assert_eq!(next(&mut client), Some(Time(9_000)));
+    client.turn.now = Time(5_000);
+    client.publish("", "q", "two");
+    assert_eq!(client.lines(), ["2 basic.deliver common 1 '' q two"]);
+    assert_eq!(next(&mut client), Some(Time(7_000)));
+    assert_eq!(client.wait_until(Time(7_000)), [late(2, 2_000)]);
+    assert_eq!(client.wait_until(Time(9_000)), [late(1, 8_000)]);
+}
+
 /// FEATURES A4: a quorum queue tells how many deliveries of a message have failed.
 #[test]
 fn a4_failed_deliveries_are_counted_in_a_header() {
     let mut client = Client::open(&node());
-    let mut table = Table::new();
-    let kind = Value::from("quorum");
-    table.insert("x-queue-type", kind).expect("short");
-    let mut encoded = Vec::new();
-    table.encode(&mut encoded).expect("short");
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        arguments: RawTable::parse(&encoded).expect("legal"),
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    declare_quorum(&mut client, &[]);
     client.publish("", "q", "m");
     client.lines();
     assert_eq!(client.get("q", false), ["1 basic.get-ok 1 '' q left=0 m"]);

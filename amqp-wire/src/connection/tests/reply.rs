@@ -43,6 +43,20 @@ fn reply(client: &mut Client, name: &str, body: &str) -> Vec<String> {
     client.lines()
 }
 
+/// A server with a question, the client that asked it, and where the answer goes.
+fn asked() -> (Client, Client, String) {
+    let node = node();
+    let mut server = Client::open(&node);
+    server.declare("rpc");
+    server.consume("rpc", true);
+    let mut client = requester(&node);
+    request(&mut client, "rpc");
+    assert!(client.lines().is_empty());
+    assert_eq!(server.lines(), ["1 basic.deliver c 1 '' rpc question"]);
+    let name = server.reply_to.clone();
+    (server, client, name)
+}
+
 fn passive(name: &str) -> ClientMethod<'_> {
     ClientMethod::QueueDeclare(QueueDeclare {
         queue: name,
@@ -54,15 +68,8 @@ fn passive(name: &str) -> ClientMethod<'_> {
 /// FEATURES A5: a question under one name, the answer under another that only the two know.
 #[test]
 fn a5_replies_reach_the_channel_that_asked() {
-    let node = node();
-    let mut server = Client::open(&node);
-    server.declare("rpc");
-    server.consume("rpc", true);
-    let mut client = requester(&node);
-    request(&mut client, "rpc");
-    assert!(client.lines().is_empty());
-    assert_eq!(server.lines(), ["1 basic.deliver c 1 '' rpc question"]);
-    let name = server.reply_to.clone();
+    let (mut server, mut client, name) = asked();
+    let node = std::sync::Arc::clone(&server.node);
     assert!(
         name.starts_with("amq.rabbitmq.reply-to.") && name.len() > 40,
         "{name}"
@@ -197,14 +204,7 @@ fn a5_refusals_of_direct_reply_to() {
 /// FEATURES A5: no other channel gets replies that are not meant for it.
 #[test]
 fn a5_nobody_consumes_another_channels_replies() {
-    let node = node();
-    let mut server = Client::open(&node);
-    server.declare("rpc");
-    server.consume("rpc", true);
-    let mut client = requester(&node);
-    request(&mut client, "rpc");
-    server.lines();
-    let name = server.reply_to.clone();
+    let (mut server, _client, name) = asked();
     let expected = format!(
         "1 channel.close 406 60.20 PRECONDITION_FAILED - only creator channel may consume from \
          queue '{name}' in vhost '/'"

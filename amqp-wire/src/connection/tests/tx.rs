@@ -406,3 +406,83 @@ fn a8_words_on_nothing_are_not_kept() {
     assert_eq!(client.machine.channels[&1].tx_words(), 0);
     assert_eq!(client.ask(1, COMMIT), ["1 tx.commit-ok"]);
 }
+
+/// FEATURES A8: whatever a rollback finds, each delivery waits in its place again.
+#[test]
+fn a8_a_rollback_finds_every_place() {
+    let mut client = selected();
+    client.send(1, consume("q", "c", false));
+    let mut waiting = std::collections::BTreeSet::new();
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut last_tag = 0;
+    for _ in 0..40 {
+        for _ in 0..random(30) {
+            client.publish("", "q", "m");
+            last_tag += 1;
+            waiting.insert(last_tag);
+        }
+        client.send(1, COMMIT);
+        let mut left = waiting.clone();
+        for _ in 0..random(20) {
+            let some = random(left.len().max(1) as u64) as usize;
+            let Some(tag) = left.iter().nth(some).copied() else {
+                break;
+            };
+            let multiple = random(4) == 0;
+            left.retain(|held| if multiple { *held > tag } else { *held != tag });
+            client.ack(tag, multiple);
+        }
+        if random(2) == 0 {
+            client.send(1, COMMIT);
+            waiting = left;
+        } else {
+            client.send(1, ROLLBACK);
+        }
+        let lines = client.lines();
+        assert!(
+            lines.iter().all(|line| !line.contains("close")),
+            "{lines:?}"
+        );
+        assert_eq!(counts(&client).1, waiting.len() as u64);
+    }
+    for tag in waiting {
+        assert!(client.ack(tag, false).is_empty());
+    }
+    assert_eq!(client.ask(1, COMMIT), ["1 tx.commit-ok"]);
+    assert_eq!(counts(&client), (0, 0));
+}
+
+/// FEATURES A8, D5: one client's rollbacks of much leave time for others between them.
+#[test]
+fn a8_large_rollbacks_end_a_turn() {
+    let mut client = selected();
+    client.send(1, consume("q", "c", false));
+    for _ in 0..40 {
+        let mut bytes = Vec::new();
+        let none = BasicProperties::default();
+        (0..1_000).for_each(|_| publish(&mut bytes, "", "q", &none, b""));
+        client.feed(&bytes);
+        client.send(1, COMMIT);
+        client.turn.begin(Time(1_000));
+    }
+    client.lines();
+    assert_eq!(counts(&client), (0, 40_000));
+    let mut cycle = Vec::new();
+    let (delivery_tag, multiple) = (0, true);
+    ClientMethod::BasicAck(BasicAck {
+        delivery_tag,
+        multiple,
+    })
+    .encode(1, &mut cycle);
+    ROLLBACK.encode(1, &mut cycle);
+    let taken = client
+        .machine
+        .handle_input(&mut client.turn, &cycle.repeat(5));
+    assert_eq!(taken, cycle.len());
+}
