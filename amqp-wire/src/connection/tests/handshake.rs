@@ -1,11 +1,13 @@
 //! Opening, tuning, logins, heartbeats and the ways a connection ends.
 
+use leveret_core::field::Value;
 use leveret_core::login::Verdict;
 use leveret_core::peer::CloseReason;
 use leveret_core::time::Time;
 
 use super::client::*;
 use crate::connection::Connection;
+use crate::frame;
 use crate::method::*;
 
 const REFUSED: &str = "0 connection.close 403 0.0 ACCESS_REFUSED - Login was refused using \
@@ -396,4 +398,50 @@ fn listings() {
 fn machines_move_between_threads() {
     fn moves<T: Send>() {}
     moves::<Connection>();
+}
+
+/// FEATURES A2: clients decide by product, version and capabilities.
+#[test]
+fn a2_what_the_server_says_of_itself() {
+    let mut client = Client::accepted(&node());
+    client.machine.handle_input(&mut client.turn, HEADER);
+    let mut output = Vec::new();
+    client.machine.poll_output(&mut output);
+    let (frame, _) = frame::decode(&output, 0).expect("legal").expect("whole");
+    let Ok(ServerMethod::ConnectionStart(start)) = ServerMethod::decode(frame.payload) else {
+        panic!("no connection.start: {output:02x?}");
+    };
+    let properties = start.server_properties.to_table();
+    for (name, expected) in [
+        ("product", "RabbitMQ"),
+        ("version", "4.3.0"),
+        ("leveret_version", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert_eq!(
+            properties.lookup(name),
+            Some(&Value::from(expected)),
+            "{name}"
+        );
+    }
+    let Some(Value::Table(capabilities)) = properties.lookup("capabilities") else {
+        panic!("no capabilities: {properties:?}");
+    };
+    let mut able: Vec<_> = capabilities
+        .iter()
+        .filter(|(_, value)| **value == Value::Bool(true))
+        .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    able.sort();
+    let expected = [
+        "authentication_failure_close",
+        "basic.nack",
+        "connection.blocked",
+        "consumer_cancel_notify",
+        "consumer_priorities",
+        "direct_reply_to",
+        "exchange_exchange_bindings",
+        "per_consumer_qos",
+        "publisher_confirms",
+    ];
+    assert_eq!(able, expected);
 }
