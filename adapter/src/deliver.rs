@@ -38,14 +38,14 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Full;
         };
         let message = delivery.message;
-        let qos = slot.qos_of(&message);
+        let qos = slot.qos_of(message);
         if !room
             || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.terms.window))
         {
             flow.starved(key);
             return Outcome::Full;
         }
-        let flags = match wanted(flow, &message, self.publisher(), key) {
+        let flags = match wanted(flow, message, self.publisher(), key) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };
@@ -65,7 +65,7 @@ impl<C: Core> Sink for Outlet<C> {
             roomy(&mut out.buf),
             out.version,
             flow,
-            &message,
+            message,
             &sent,
             &flags,
             delivery.now,

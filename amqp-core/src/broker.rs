@@ -465,7 +465,7 @@ impl Broker {
         let retired = queue.retire(when)?;
         vhost.remove_queue(queue, &retired.losses);
         if retired.armed {
-            self.timers.lost_queue();
+            self.timers.lose();
         }
         let bindings = retired.bindings.into_all();
         let mut number = 0;

@@ -35,6 +35,14 @@ pub enum Death {
 }
 
 impl Death {
+    /// All reasons; the journal knows them by their place here.
+    pub const ALL: [Self; 4] = [
+        Self::Rejected,
+        Self::Expired,
+        Self::MaxLen,
+        Self::DeliveryLimit,
+    ];
+
     /// The word in `x-death`.
     #[must_use]
     pub fn reason(self) -> &'static str {
@@ -66,21 +74,52 @@ pub(crate) struct Letter {
     pub(crate) why: Death,
     pub(crate) exchange: Box<str>,
     pub(crate) key: Option<Box<str>>,
+    /// Who has it already.
+    pub(crate) takers: Option<Arc<Takers>>,
+    /// It was tried before.
+    pub(crate) retried: bool,
+}
+
+/// Who has taken a dead letter that others have refused.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Takers {
+    /// In order.
+    queues: Vec<u64>,
+    /// It waits at exchanges that delay.
+    waits: bool,
+}
+
+impl Takers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.is_empty() && !self.waits
+    }
+
+    /// How many queues there are.
+    pub(crate) fn len(&self) -> usize {
+        self.queues.len()
+    }
 }
 
 /// What became of a dead letter.
 enum Routed {
     /// All queues that it found have it.
     Taken,
-    /// There is no exchange, no queue, or no room in one.
-    Nowhere,
+    /// There is no exchange, no queue, or no room in one: nobody has it but these.
+    Refused(Takers),
     /// It would go round for ever, or its story is too long.
     Endless,
 }
 
 impl Turn {
     /// Publishes what queues gave up. With no lock held.
+    #[inline]
     pub fn post(&mut self) {
+        if !self.letters.is_empty() {
+            self.post_letters();
+        }
+    }
+
+    fn post_letters(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
             if let Some(vhost) = letter.queue.vhost() {
                 letter.publish(self, &vhost);
@@ -97,26 +136,32 @@ impl Letter {
         };
         let queue = Arc::clone(&self.queue);
         match routed {
-            Routed::Taken => self.kept.iter().for_each(|seq| queue.leave(*seq)),
-            Routed::Nowhere => queue.keep_undelivered(turn, self),
+            Routed::Taken => {
+                let kept = self.kept.iter();
+                kept.for_each(|seq| queue.leave(turn, *seq, self.retried));
+            }
+            Routed::Refused(takers) => queue.keep_undelivered(turn, self, takers),
             Routed::Endless => queue.lose(self.kept),
         }
     }
 
-    /// Publishes it to the queues that it finds.
+    /// Publishes it to the queues that it finds and that do not have it.
     fn route(&self, turn: &mut Turn, vhost: &VHost, composed: &Composed) -> Routed {
+        let before = self.takers.as_deref();
+        let mut takers = before.cloned().unwrap_or_default();
         let Some(exchange) = vhost.exchange(&self.exchange) else {
-            return Routed::Nowhere;
+            return Routed::Refused(takers);
         };
         let mut queues: Vec<Arc<Queue>> = Vec::new();
-        let mut waits = false;
         for key in &composed.keys {
             let message = composed.message(key, turn, &self.exchange);
             if let Ok(route) = vhost.resolve(&exchange, &message, key) {
                 queues.extend(route.found.queues.iter().cloned());
                 for stop in &route.found.stops {
-                    vhost.hold_back(stop, &message);
-                    waits = true;
+                    if before.is_none_or(|before| !before.waits) {
+                        vhost.hold_back(stop, &message);
+                    }
+                    takers.waits = true;
                 }
             }
         }
@@ -124,17 +169,30 @@ impl Letter {
         queues.dedup_by_key(|queue| queue.id());
         let found = queues.len();
         queues.retain(|queue| !composed.is_cycle(queue.name()));
-        if queues.is_empty() && found > 0 && !waits {
+        if queues.is_empty() && found > 0 && takers.is_empty() {
             return Routed::Endless;
         }
-        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
-        let mut publication = Publication::new(composed.message(key, turn, &self.exchange));
-        turn.count_offered(queues.len());
-        for queue in &queues {
-            queue.offer(turn, &mut publication);
+        if !takers.queues.is_empty() {
+            queues.retain(|queue| takers.queues.binary_search(&queue.id()).is_err());
         }
-        if queues.is_empty() && !waits || publication.rejected {
-            Routed::Nowhere
+        let key = composed.keys.first().map_or(&[][..], |key| &key[..]);
+        let message = composed.message(key, turn, &self.exchange);
+        let mut publication = Publication::new(&message);
+        turn.count_offered(queues.len());
+        let mut refused = false;
+        for queue in &queues {
+            publication.rejected = false;
+            queue.offer(turn, &mut publication);
+            if publication.rejected || queue.is_deleted() {
+                refused = true;
+            } else {
+                takers.queues.push(queue.id());
+            }
+        }
+        takers.queues.sort_unstable();
+        // As in RabbitMQ, it need not wait for who is not there any more, if others have it.
+        if refused || takers.is_empty() {
+            Routed::Refused(takers)
         } else {
             Routed::Taken
         }

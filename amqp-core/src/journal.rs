@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use crate::dead_letter::Death;
 use crate::limits::LEAD_BYTES_MAX;
 use crate::message::{Message, MessageRef};
 use crate::timers::Timers;
@@ -105,6 +106,12 @@ pub trait Journal: Send + Sync {
     /// A queue has taken a message. `body` is what the same message came to for another queue.
     fn publish(&self, slot: Slot, message: &MessageRef<'_>, body: Option<Body>) -> Appended;
 
+    /// A queue has given up a message that it has taken, and waits for others to take it: a restart
+    /// is told in [`Self::given_up`]. Says whether the message can be fetched, now or soon.
+    fn give_up(&self, _slot: Slot, _message: &MessageRef<'_>, _why: Death) -> bool {
+        false
+    }
+
     /// Messages of a queue are not wanted any more. One that is not known is no error. `surely`:
     /// somebody waits for it to be on disk; else a power cut may bring them back. Returns the
     /// number to wait for.
@@ -124,6 +131,16 @@ pub trait Journal: Send + Sync {
 
     /// The messages of a queue that were there when the journal was opened, in order; once.
     fn recovered(&self, queue: u64) -> Vec<Stretch>;
+
+    /// Whether one of those may have a time to live of its own.
+    fn may_expire(&self, _queue: u64) -> bool {
+        true
+    }
+
+    /// Those of them that were given up, in order; once.
+    fn given_up(&self, _queue: u64) -> Vec<(u64, Death)> {
+        Vec::new()
+    }
 
     /// Whether all messages of a stretch are wanted and can be fetched.
     fn has(&self, queue: u64, seqs: Range<u64>) -> bool;

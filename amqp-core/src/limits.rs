@@ -94,8 +94,16 @@ pub const TTL_MS_MAX: u64 = 315_360_000_000;
 /// Queues and reasons that one dead letter's `x-death` names: one that would have more is dropped.
 pub const DEATHS_MAX: usize = 256;
 
-/// Dead letters of one queue that wait for another to take them; more are dropped and counted.
-pub const UNDELIVERED_MAX: usize = 10_000;
+/// Dead letters of one queue that are tried again at once, so that others have room beside them in
+/// a turn. Those that wait are bounded by the queue's length, of which they are part.
+pub const RETRIED_MAX: usize = 256;
+
+/// Bytes of their bodies, if there is more than one.
+pub const RETRIED_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
+
+/// Queues that have a dead letter, remembered while another refuses it: if more have it, all of
+/// them get it again.
+pub const TAKERS_MAX: usize = 1_024;
 
 /// Dead letters that wait in a turn before a queue gives up more: it goes on a millisecond later.
 pub const LETTERS_MAX: usize = 1_024;
@@ -156,3 +164,4 @@ pub const LEAD_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
 
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(RETRIED_MAX <= LETTERS_MAX / 2);

@@ -17,6 +17,7 @@ mod policies;
 mod ready;
 mod settle;
 mod stream;
+mod undelivered;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +47,7 @@ use ready::Ready;
 pub use settle::{Settle, Unacked};
 use stream::Stream;
 pub use stream::StreamReader;
+use undelivered::Undelivered;
 
 /// What a declaration says about a queue.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,12 +74,17 @@ pub struct Queue {
     direct: bool,
     /// It keeps what it gives: see [`stream`].
     is_stream: bool,
+    /// It keeps every message, whatever its publisher asked for.
+    is_quorum: bool,
     exclusive: Option<NonZeroU64>,
     durable: bool,
     journaled: AtomicBool,
     /// Only queues of tests have none.
     door: Option<Arc<Door>>,
     record: AtomicU64,
+    /// When the timer rings that will look whether messages or the queue have expired; 0 for none.
+    /// Changed with the lock held.
+    pub(crate) armed: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -91,8 +98,6 @@ struct State {
     losses: Losses,
     unacked: u32,
     unused_since: Time,
-    /// The timer that will look whether messages or the queue have expired.
-    armed: Option<NonZeroU64>,
     consumers: Consumers,
     /// Taken from the first message on that had to wait.
     ready: Option<Box<Ready>>,
@@ -151,13 +156,6 @@ impl State {
         let ready = self.ready.as_ref().filter(|_| entry.redelivered());
         let failures = ready.and_then(|ready| ready.failures.get(&entry.seq()));
         failures.copied().unwrap_or_default()
-    }
-
-    /// When the first ready message expires, if it is in memory.
-    #[inline]
-    fn head_deadline(&self) -> Option<Time> {
-        let head = self.ready.as_ref()?.head()?;
-        Queue::deadline(self, head)
     }
 }
 
@@ -237,21 +235,22 @@ impl Queue {
         door: Option<&Arc<Door>>,
         now: Time,
     ) -> Self {
-        let is_stream = given
-            .as_ref()
-            .is_some_and(|given| given.effective.kind == QueueKind::Stream);
+        let kind = given.as_ref().map(|given| given.effective.kind);
+        let is_stream = kind == Some(QueueKind::Stream);
         Self {
             id,
             name: name.into(),
             auto_delete: properties.auto_delete,
             direct: properties.direct,
             is_stream,
+            is_quorum: kind == Some(QueueKind::Quorum),
             // The first connection has number 1.
             exclusive: properties.exclusive.and_then(NonZeroU64::new),
             durable: properties.durable,
             journaled: AtomicBool::new(properties.journaled && properties.durable),
             door: door.cloned(),
             record: AtomicU64::new(0),
+            armed: AtomicU64::new(0),
             state: Mutex::new(State {
                 unused_since: now,
                 given,
@@ -435,7 +434,7 @@ impl Queue {
     /// Whether a message is written to the journal.
     #[inline]
     fn keeps(&self, head: &Head) -> bool {
-        head.persistent && !self.direct && self.journaled()
+        (head.persistent || self.is_quorum) && !self.direct && self.journaled()
     }
 
     /// Messages that were kept are not wanted any more. With the lock held, so that none is
@@ -444,12 +443,6 @@ impl Queue {
         if let Some(door) = self.door.as_ref().filter(|_| !seqs.is_empty()) {
             door.journal.settle(self.id, seqs, None);
         }
-    }
-
-    /// A dead letter has entered other queues: this one's journal need not keep it any more.
-    pub(crate) fn leave(&self, seq: u64) {
-        let _state = self.state.lock();
-        self.forget(&[seq]);
     }
 
     /// Where it is, unless that was deleted.
@@ -464,9 +457,14 @@ impl Queue {
             return Self::restore_stream(&mut state, &messages);
         }
         state.next_seq = messages.last().map_or(0, Stretch::end);
-        if !messages.is_empty() {
+        if let Some(door) = self.door.as_ref().filter(|_| !messages.is_empty()) {
             let max = state.terms().max_priority.unwrap_or_default();
-            state.ready = Some(Box::new(Ready::restored(messages, max, self)));
+            let given_up = door.journal.given_up(self.id);
+            let (messages, undelivered) = Undelivered::restored(messages, &given_up);
+            let expires = door.journal.may_expire(self.id);
+            let mut ready = Ready::restored(messages, expires, max, self);
+            ready.undelivered = undelivered;
+            state.ready = Some(Box::new(ready));
         }
     }
 
@@ -546,7 +544,7 @@ impl Queue {
         }
         state.deleted = true;
         Some(Retired {
-            armed: state.armed.is_some(),
+            armed: self.looked_at().is_some(),
             ready: {
                 let messages = u32::try_from(state.messages()).unwrap_or(u32::MAX);
                 (state.ready, state.stream) = (None, None);
@@ -560,33 +558,43 @@ impl Queue {
 
     /// Sets the timer for when the queue expires, if nobody uses it from now on.
     pub(crate) fn arm_expiry(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.deleted || !state.consumers.is_empty() {
             return;
         }
         if let Some(expires_ms) = state.terms().expires_ms {
             let at = state.unused_since.after_ms(expires_ms);
-            self.arm(&mut state, at);
+            self.arm(&state, at);
         }
     }
 
     /// Sees to it that the queue is looked at then, if not before.
-    fn arm(self: &Arc<Self>, state: &mut State, at: Time) {
-        if state.armed.is_some_and(|armed| armed.get() <= at.0) {
+    fn arm(self: &Arc<Self>, _locked: &State, at: Time) {
+        let armed = self.looked_at();
+        if armed.is_some_and(|armed| armed <= at) {
             return;
         }
         if let Some(door) = &self.door {
-            state.armed = NonZeroU64::new(at.0);
+            self.armed.store(at.0, Ordering::Relaxed);
             let due = Due::Queue(Weak::clone(&door.vhost), Arc::downgrade(self));
             door.timers.add(at, due);
+            if armed.is_some() {
+                door.timers.lose();
+            }
         }
+    }
+
+    /// When it is to be looked at: a timer that is for any other time points to it for nothing.
+    pub(crate) fn looked_at(&self) -> Option<Time> {
+        let armed = self.armed.load(Ordering::Relaxed);
+        (armed > 0).then_some(Time(armed))
     }
 
     /// A timer has rung: messages that have expired go.
     pub(crate) fn ring(self: &Arc<Self>, turn: &mut Turn) {
         let mut state = self.state.lock();
-        if state.armed.is_some_and(|armed| armed.get() <= turn.now.0) {
-            state.armed = None;
+        if self.looked_at().is_some_and(|armed| armed <= turn.now) {
+            self.armed.store(0, Ordering::Relaxed);
         }
         if self.is_stream {
             return self.ring_stream(&mut state, turn.now);
@@ -601,11 +609,16 @@ impl Queue {
         }
     }
 
-    /// Its messages have a time to live: those that a restart found are looked at soon.
+    /// Messages that a restart found are looked at soon, if they have a time to live or are dead
+    /// letters.
     pub(crate) fn watch_restored(self: &Arc<Self>, now: Time) {
-        let mut state = self.state.lock();
-        if state.waiting() > 0 && state.terms().message_ttl_ms.is_some() {
-            self.arm(&mut state, now);
+        let state = self.state.lock();
+        let Some(ready) = &state.ready else {
+            return;
+        };
+        let by_queue = ready.len() > 0 && state.terms().message_ttl_ms.is_some();
+        if by_queue || ready.may_expire_on_disk() || ready.undelivered.is_some() {
+            self.arm(&state, now);
         }
     }
 

@@ -28,7 +28,7 @@ pub struct Delivery<'a> {
     /// The time of the turn.
     pub now: Time,
     /// The message.
-    pub message: MessageRef<'a>,
+    pub message: &'a MessageRef<'a>,
     pub(crate) held: &'a mut Option<Message>,
     pub(crate) scratch: &'a mut Vec<u8>,
 }

@@ -44,6 +44,14 @@ struct Expiry {
     queue: Weak<Queue>,
 }
 
+impl Expiry {
+    /// The queue waits for just this one.
+    fn is_wanted(&self) -> bool {
+        let queue = self.queue.upgrade();
+        queue.is_some_and(|queue| queue.looked_at() == Some(self.at))
+    }
+}
+
 impl PartialEq for Expiry {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
@@ -97,7 +105,8 @@ impl Ord for Timer {
 struct State {
     scheduled: usize,
     expiries: BinaryHeap<Expiry>,
-    /// Queues that were deleted since the list was last looked through.
+    /// Entries that have become idle since the list was last looked through: of queues that were
+    /// deleted, or that are looked at earlier.
     lost: usize,
     heap: BinaryHeap<Reverse<Timer>>,
     number: u64,
@@ -122,18 +131,22 @@ impl State {
         self.heap.push(Reverse(Timer { at, number, due }));
     }
 
-    /// Queues that were deleted go: each keeps its allocation till then. Amortised by the deletions
-    /// that led here.
+    /// Idle entries go: each keeps its queue's allocation till then. Of a queue's others one stays:
+    /// so the list is never much longer than twice the number of queues. Amortised by what led
+    /// here.
     fn sweep(&mut self) {
         if self.lost < SWEPT_FROM || self.lost < self.expiries.len() / 2 {
             return;
         }
         self.lost = 0;
-        self.expiries
-            .retain(|expiry| expiry.queue.strong_count() > 0);
-        if self.expiries.len() < self.expiries.capacity() / 4 {
-            self.expiries.shrink_to(self.expiries.len() * 2);
+        let mut all = std::mem::take(&mut self.expiries).into_vec();
+        all.retain(Expiry::is_wanted);
+        all.sort_unstable_by_key(|expiry| expiry.queue.as_ptr());
+        all.dedup_by_key(|expiry| expiry.queue.as_ptr());
+        if all.len() < all.capacity() / 4 {
+            all.shrink_to(all.len() * 2);
         }
+        self.expiries = all.into();
     }
 
     fn take(&mut self, now: Time) -> Option<Due> {
@@ -169,8 +182,8 @@ impl Timers {
         }
     }
 
-    /// A queue was deleted to which a timer still points.
-    pub(crate) fn lost_queue(&self) {
+    /// A timer points to a queue for nothing: the queue was deleted, or has an earlier one.
+    pub(crate) fn lose(&self) {
         let mut state = self.0.lock();
         state.lost += 1;
         state.sweep();
@@ -201,6 +214,12 @@ impl Timers {
         }
     }
 
+    /// How often queues are to be looked at.
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> usize {
+        self.0.lock().expiries.len()
+    }
+
     /// When something is due.
     pub(crate) fn next(&self) -> Option<Time> {
         self.0.lock().next()
@@ -214,6 +233,8 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::queue::QueueProperties;
 
@@ -247,10 +268,11 @@ mod tests {
         let count = 4 * SWEPT_FROM;
         let mut queues: Vec<_> = (0..count as u64).map(queue).collect();
         for queue in &queues {
+            queue.armed.store(9, Ordering::Relaxed);
             timers.add(Time(9), Due::Queue(Weak::new(), Arc::downgrade(queue)));
         }
         while queues.pop().is_some() {
-            timers.lost_queue();
+            timers.lose();
         }
         let state = timers.0.lock();
         assert!(state.expiries.len() < SWEPT_FROM && state.expiries.capacity() < 2 * SWEPT_FROM);

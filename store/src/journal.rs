@@ -24,7 +24,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use leveret_core::dead_letter::Death;
 use leveret_core::definitions::Fault;
 use leveret_core::journal::{Appended, Body, Condition, Durability, Journal, Slot, Stretch};
 use leveret_core::message::{Message, MessageRef, Origin};
@@ -77,6 +78,10 @@ pub struct JournalFile {
     origins: Vec<&'static dyn Origin>,
     /// Queues that nobody has asked for since the journal was opened.
     unclaimed: Mutex<HashSet<u64, RandomState>>,
+    /// Queues with messages that may have a time to live, until all have theirs.
+    expiring: Mutex<HashSet<u64, RandomState>>,
+    /// What queues have given up and still have, until all have theirs.
+    given_up: Mutex<HashMap<u64, Vec<(u64, Death)>, RandomState>>,
     last_queue: u64,
     lost: u64,
     hand: Hand,
@@ -188,6 +193,7 @@ impl JournalFile {
             tracing::error!(messages = lost, "could not be read and are lost");
         }
         let last_queue = found.last_queue;
+        let given_up = found.take_given_up();
         let last_batch = found.last.number;
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
@@ -219,6 +225,8 @@ impl JournalFile {
             shared,
             origins: origins.to_vec(),
             unclaimed: Mutex::new(queues),
+            expiring: Mutex::new(found.expiring),
+            given_up: Mutex::new(given_up),
             last_queue,
             lost,
             hand,
@@ -362,6 +370,21 @@ impl Journal for JournalFile {
         Appended { number, body: at }
     }
 
+    fn give_up(&self, slot: Slot, message: &MessageRef<'_>, why: Death) -> bool {
+        let Slot { queue, seq, .. } = slot;
+        let mut is_there = false;
+        // The record that the queue has is replaced: a copy of the message with one more fact.
+        let soon = Some(SETTLED_SOON);
+        self.shared.append(slot.after, soon, |tail, ledger| {
+            is_there = ledger.find(queue, seq).is_some();
+            if is_there {
+                let place = tail.append(|out| record::give_up(out, queue, seq, message, why));
+                ledger.publish(queue, seq, place);
+            }
+        });
+        is_there
+    }
+
     fn settle(&self, queue: u64, seqs: &[u64], surely: Option<Durability>) -> u64 {
         let soon = surely.map_or(Some(SETTLED_SOON), |surely| self.shared.soon(surely));
         let mut number = 0;
@@ -406,6 +429,14 @@ impl Journal for JournalFile {
         }
     }
 
+    fn may_expire(&self, queue: u64) -> bool {
+        self.expiring.lock().contains(&queue)
+    }
+
+    fn given_up(&self, queue: u64) -> Vec<(u64, Death)> {
+        self.given_up.lock().remove(&queue).unwrap_or_default()
+    }
+
     fn has(&self, queue: u64, seqs: Range<u64>) -> bool {
         reader::has(&self.shared, queue, seqs)
     }
@@ -441,6 +472,8 @@ impl Journal for JournalFile {
     }
 
     fn settled_in(&self) {
+        drop(std::mem::take(&mut *self.expiring.lock()));
+        drop(std::mem::take(&mut *self.given_up.lock()));
         let gone = std::mem::take(&mut *self.unclaimed.lock());
         for queue in gone {
             self.forget(queue);

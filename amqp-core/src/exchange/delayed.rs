@@ -171,7 +171,7 @@ impl VHost {
         due.append_routing_key(&mut dotted);
         match self.resolve_from(exchange, &due, &dotted, true) {
             Ok(route) => {
-                let mut publication = Publication::new(due);
+                let mut publication = Publication::new(&due);
                 turn.count_offered(route.found.queues.len());
                 for queue in route.found.queues.iter() {
                     queue.offer(turn, &mut publication);

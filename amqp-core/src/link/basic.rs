@@ -100,7 +100,7 @@ impl Link {
         let mut publication = Publication {
             body: kept.body,
             journaled: kept.number,
-            ..Publication::new(*message)
+            ..Publication::new(message)
         };
         turn.count_offered(queues.len());
         for queue in queues {

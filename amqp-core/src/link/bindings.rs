@@ -315,7 +315,7 @@ fn deliver(turn: &mut Turn, queues: &[Arc<Queue>], message: &Message) {
     if view.expired(turn.now) {
         return;
     }
-    let mut publication = Publication::new(view);
+    let mut publication = Publication::new(&view);
     turn.count_offered(queues.len());
     for queue in queues {
         queue.offer(turn, &mut publication);

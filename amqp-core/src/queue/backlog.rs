@@ -60,6 +60,8 @@ struct Rest {
     cold_messages: usize,
     cold_bytes: u64,
     fresh: VecDeque<Entry>,
+    /// Messages on disk may have a time to live of their own.
+    expires: bool,
     /// Bytes in memory from which on paging out is tried again.
     look_at: u64,
 }
@@ -124,8 +126,8 @@ fn body_bytes(entry: &Entry) -> u64 {
 }
 
 impl Backlog {
-    /// Messages that a restart found, in order.
-    pub(super) fn restored(stretches: Vec<Stretch>) -> Self {
+    /// Messages that a restart found, in order, and whether some may expire.
+    pub(super) fn restored(stretches: Vec<Stretch>, expires: bool) -> Self {
         let bytes = stretches.iter().map(|stretch| stretch.bytes).sum();
         let messages = stretches.iter().map(|stretch| stretch.count as usize).sum();
         let cold = stretches.into_iter().map(|stretch| Cold::Paged {
@@ -137,6 +139,7 @@ impl Backlog {
             cold_messages: messages,
             cold_bytes: bytes,
             fresh: VecDeque::new(),
+            expires,
             look_at: HELD_BYTES,
         };
         Self {
@@ -181,6 +184,15 @@ impl Backlog {
     /// The first message, if it is in memory.
     pub(super) fn head(&self) -> Option<&Entry> {
         self.head.front()
+    }
+
+    /// Whether the first message is on disk, and may have a time to live of its own.
+    pub(super) fn may_expire_on_disk(&self) -> bool {
+        let rest = self.rest.as_ref().filter(|_| self.head.is_empty());
+        rest.is_some_and(|rest| {
+            let is_paged = matches!(rest.cold.front(), Some(Cold::Paged { .. }));
+            rest.expires || !is_paged
+        })
     }
 
     pub(super) fn push_back(&mut self, entry: Entry) {
@@ -383,7 +395,9 @@ impl Backlog {
             if !pager.has(&stretch) {
                 break;
             }
-            rest.fresh.drain(..stretch.count as usize);
+            let mut leaving = rest.fresh.drain(..stretch.count as usize);
+            rest.expires |= leaving.any(|entry| entry.message.head().expires.is_some());
+            drop(leaving);
             rest.cold_messages += stretch.count as usize;
             rest.cold_bytes += stretch.bytes;
             paged += stretch.count as usize;

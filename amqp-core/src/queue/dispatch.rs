@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::ready::Undelivered;
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::{Death, Letter};
 use crate::journal::{Appended, Body, Slot};
-use crate::limits::{LETTERS_MAX, UNDELIVERED_AGAIN_MS, UNDELIVERED_MAX};
+use crate::limits::LETTERS_MAX;
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
 use crate::turn::Turn;
 
 /// A message being published to one or many queues: shared at most once.
 pub(crate) struct Publication<'a> {
-    pub(crate) message: MessageRef<'a>,
+    pub(crate) message: &'a MessageRef<'a>,
     pub(crate) held: Option<Message>,
     /// Where the message lies in the journal.
     pub(crate) body: Option<Body>,
@@ -27,7 +26,7 @@ pub(crate) struct Publication<'a> {
 }
 
 impl<'a> Publication<'a> {
-    pub(crate) fn new(message: MessageRef<'a>) -> Self {
+    pub(crate) fn new(message: &'a MessageRef<'a>) -> Self {
         Self {
             message,
             held: None,
@@ -39,7 +38,7 @@ impl<'a> Publication<'a> {
 
     /// The message as something to keep: made once for all who want it.
     pub(super) fn share(&mut self, turn: &mut Turn) -> Message {
-        let message = &self.message;
+        let message = self.message;
         self.held
             .get_or_insert_with(|| message.to_message(&mut turn.scratch))
             .clone()
@@ -122,10 +121,11 @@ impl Queue {
         if terms.overflow == Overflow::DropHead {
             return false;
         }
-        let bytes = state.ready_bytes() + what.message.payload.len() as u64;
-        let too_many = terms
-            .max_length
-            .is_some_and(|max| state.waiting() as u64 >= max);
+        // RabbitMQ: with the dead letters that nobody has taken yet.
+        let (waiting, waiting_bytes) = state.undelivered();
+        let messages = state.waiting() as u64 + waiting;
+        let bytes = state.ready_bytes() + waiting_bytes + what.message.payload.len() as u64;
+        let too_many = terms.max_length.is_some_and(|max| messages >= max);
         let too_much = terms.max_length_bytes.is_some_and(|max| bytes > max);
         if !too_many && !too_much {
             return false;
@@ -154,7 +154,7 @@ impl Queue {
             after: self.record(),
             durability: door.durability,
         };
-        let Appended { number, body } = door.journal.publish(slot, &what.message, what.body);
+        let Appended { number, body } = door.journal.publish(slot, what.message, what.body);
         what.body = body.or(what.body);
         what.journaled = what.journaled.max(number);
     }
@@ -228,15 +228,16 @@ impl Queue {
                 continue;
             }
             let mut held = Some(entry.message.clone());
+            let view = entry.message.view();
             let mut offer = Offer {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
                 failures: state.failures(&entry),
-                message: entry.message.view(),
+                message: &view,
                 held: &mut held,
             };
             match self.try_consumers(state, turn, &mut offer) {
-                Tried::Done => self.note(&mut gone, &entry),
+                Tried::Done => self.leave_for_good(state, &entry, &mut gone),
                 Tried::Out => {}
                 Tried::Nobody => {
                     let max = state.terms().max_priority.unwrap_or_default();
@@ -268,6 +269,17 @@ impl Queue {
         }
     }
 
+    /// The same of one that nobody acknowledges.
+    #[inline]
+    fn leave_for_good(&self, state: &mut State, entry: &Entry, gone: &mut Gone) {
+        if entry.redelivered()
+            && let Some(ready) = &mut state.ready
+        {
+            ready.forget_failures(entry.seq());
+        }
+        self.note(gone, entry);
+    }
+
     /// The consumer has credit again, or is new: it gets what is ready.
     pub fn pull(self: &Arc<Self>, turn: &mut Turn, connection: u64, key: u64) {
         if self.is_stream {
@@ -282,7 +294,19 @@ impl Queue {
     }
 
     /// Takes the first ready message that has not expired, for basic.get.
+    /// With no lock held: of many that have expired it posts some at a time.
     pub(crate) fn take_first(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
+        loop {
+            let taken = self.take_now(turn, no_ack);
+            if taken.is_some() || turn.letters.len() < LETTERS_MAX {
+                return taken;
+            }
+            turn.post();
+        }
+    }
+
+    /// Gives up looking when the turn can hold no more dead letters.
+    fn take_now(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
         let mut state = self.state.lock();
         state.unused_since = turn.now;
         let mut gone = Gone::new();
@@ -297,8 +321,9 @@ impl Queue {
                 self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
+            let failures = state.failures(&entry);
             if no_ack {
-                self.note(&mut gone, &entry);
+                self.leave_for_good(&mut state, &entry, &mut gone);
             } else {
                 state.unacked += 1;
             }
@@ -306,7 +331,7 @@ impl Queue {
             taken = Some(Taken {
                 seq: entry.seq(),
                 redelivered: entry.redelivered(),
-                failures: state.failures(&entry),
+                failures,
                 remaining: 0,
                 message: entry.message,
             });
@@ -341,13 +366,7 @@ impl Queue {
     /// does. RabbitMQ: messages expire at the head of the queue only.
     pub(super) fn watch_head(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
-        loop {
-            if state.terms().message_ttl_ms.is_some() {
-                self.bring_head(state);
-            }
-            let Some(at) = state.head_deadline() else {
-                break;
-            };
+        while let Some(at) = self.next_deadline(state) {
             if at > turn.now {
                 self.arm(state, at);
                 break;
@@ -361,6 +380,21 @@ impl Queue {
             self.give_up(state, turn, entry, Death::Expired, &mut gone);
         }
         self.forget(&gone);
+    }
+
+    /// When the first ready message expires, if it does; reads it back if it may.
+    #[inline]
+    fn next_deadline(&self, state: &mut State) -> Option<crate::time::Time> {
+        let ready = state.ready.as_ref()?;
+        if let Some(head) = ready.head() {
+            return Self::deadline(state, head);
+        }
+        if state.terms().message_ttl_ms.is_none() && !ready.may_expire_on_disk() {
+            return None;
+        }
+        self.bring_head(state);
+        let head = state.ready.as_ref()?.head()?;
+        Self::deadline(state, head)
     }
 
     /// Brings the first ready message into memory.
@@ -398,6 +432,7 @@ impl Queue {
                 self.give_up(state, turn, entry, Death::MaxLen, &mut gone);
             } else if let Some(dropped) = state.ready().drop_front(self.as_ref()) {
                 state.losses.count(Loss::Length);
+                state.ready().forget_failures(dropped.seq);
                 if dropped.kept {
                     gone.push(dropped.seq);
                 }
@@ -445,61 +480,29 @@ impl Queue {
         kept: Option<u64>,
         why: Death,
     ) {
+        let letter = self.letter(state, message, kept, why);
+        turn.letters.extend(letter);
+    }
+
+    /// A message for the queue's dead-letter exchange, if it has one.
+    pub(super) fn letter(
+        self: &Arc<Self>,
+        state: &State,
+        message: Message,
+        kept: Option<u64>,
+        why: Death,
+    ) -> Option<Letter> {
         let terms = state.terms();
-        let Some(exchange) = &terms.dead_letter_exchange else {
-            return;
-        };
-        turn.letters.push_back(Letter {
+        Some(Letter {
             queue: Arc::clone(self),
             message,
             kept,
             why,
-            exchange: exchange.clone(),
+            exchange: terms.dead_letter_exchange.clone()?,
             key: terms.dead_letter_routing_key.clone(),
-        });
-    }
-
-    /// No queue has taken a dead letter. One of a queue that is to lose none waits, and is tried
-    /// again; all others are dropped.
-    pub(crate) fn keep_undelivered(self: &Arc<Self>, turn: &Turn, letter: Letter) {
-        let mut state = self.state.lock();
-        let terms = state.terms();
-        let again = terms.at_least_once && terms.overflow != Overflow::DropHead && !state.deleted;
-        let Letter {
-            message, kept, why, ..
-        } = letter;
-        if !again || state.ready().undelivered.len() >= UNDELIVERED_MAX {
-            state.losses.count(Loss::DeadLetter);
-            self.forget(kept.as_slice());
-            return;
-        }
-        state
-            .ready()
-            .undelivered
-            .push(Undelivered { message, kept, why });
-        self.arm(&mut state, turn.now.after_ms(UNDELIVERED_AGAIN_MS));
-    }
-
-    /// A dead letter is dropped.
-    pub(crate) fn lose(&self, kept: Option<u64>) {
-        let mut state = self.state.lock();
-        state.losses.count(Loss::DeadLetter);
-        self.forget(kept.as_slice());
-    }
-
-    /// Tries again to deliver dead letters that nobody has taken.
-    pub(super) fn retry_undelivered(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
-        let Some(ready) = &mut state.ready else {
-            return;
-        };
-        let letters = std::mem::take(&mut ready.undelivered);
-        for Undelivered { message, kept, why } in letters {
-            if state.terms().dead_letter_exchange.is_some() {
-                self.bury(state, turn, message, kept, why);
-            } else {
-                self.forget(kept.as_slice());
-            }
-        }
+            takers: None,
+            retried: false,
+        })
     }
 }
 
@@ -520,7 +523,7 @@ struct Offer<'a> {
     seq: u64,
     redelivered: bool,
     failures: u32,
-    message: MessageRef<'a>,
+    message: &'a MessageRef<'a>,
     held: &'a mut Option<Message>,
 }
 

@@ -9,9 +9,9 @@ use foldhash::fast::RandomState;
 
 use super::Entry;
 use super::backlog::{Backlog, Dropped, Keep, Pager};
-use crate::dead_letter::Death;
+use super::undelivered::Undelivered;
 use crate::journal::Stretch;
-use crate::message::{Message, MessageRef};
+use crate::message::MessageRef;
 use crate::properties::BasicProperties;
 
 /// See the module.
@@ -23,16 +23,8 @@ pub(super) struct Ready {
     lanes: Vec<(u8, Backlog)>,
     /// Messages whose delivery has failed, ready or not, and how often.
     pub(super) failures: HashMap<u64, u32, RandomState>,
-    /// Dead letters that no queue has taken yet, to be tried again.
-    pub(super) undelivered: Vec<Undelivered>,
-}
-
-/// A dead letter that waits for somebody to take it.
-pub(super) struct Undelivered {
-    pub(super) message: Message,
-    /// Its number, if the journal has it.
-    pub(super) kept: Option<u64>,
-    pub(super) why: Death,
+    /// Dead letters that somebody has not taken yet.
+    pub(super) undelivered: Option<Box<Undelivered>>,
 }
 
 /// Priorities that messages of a queue may have: its `x-max-priority`, 0 for none.
@@ -51,12 +43,17 @@ fn priority(message: &MessageRef<'_>, max: MaxPriority) -> u8 {
 }
 
 impl Ready {
-    /// Messages that a restart found, in order. Where there are priorities, each is read for its
-    /// own.
-    pub(super) fn restored(stretches: Vec<Stretch>, max: MaxPriority, pager: &dyn Pager) -> Self {
+    /// Messages that a restart found, in order, and whether some may expire. Where there are
+    /// priorities, each is read for its own.
+    pub(super) fn restored(
+        stretches: Vec<Stretch>,
+        expires: bool,
+        max: MaxPriority,
+        pager: &dyn Pager,
+    ) -> Self {
         let mut ready = Self::default();
         if max == 0 {
-            ready.plain = Backlog::restored(stretches);
+            ready.plain = Backlog::restored(stretches, expires);
             return ready;
         }
         let mut found: Vec<(u8, Vec<Stretch>)> = Vec::new();
@@ -87,7 +84,7 @@ impl Ready {
             }
         }
         for (level, lane) in found {
-            *ready.lane(level) = Backlog::restored(lane);
+            *ready.lane(level) = Backlog::restored(lane, expires);
         }
         ready
     }
@@ -165,6 +162,13 @@ impl Ready {
             .and_then(Backlog::head)
     }
 
+    /// Whether the first message is on disk, and may have a time to live of its own.
+    #[inline]
+    pub(super) fn may_expire_on_disk(&self) -> bool {
+        let mut lanes = self.each().filter(|lane| lane.len() > 0);
+        lanes.next().is_some_and(Backlog::may_expire_on_disk)
+    }
+
     /// Brings the first message into memory, if it is not there.
     pub(super) fn bring_head(&mut self, max: MaxPriority, pager: &dyn Pager, lost: &mut u64) {
         if self.head().is_none()
@@ -229,7 +233,13 @@ impl Ready {
         // Those that are out for acknowledgement are not cleared.
         self.failures = std::mem::take(&mut all.failures);
         self.undelivered = std::mem::take(&mut all.undelivered);
-        all.each_mut().flat_map(|lane| lane.clear(pager)).collect()
+        if !self.failures.is_empty() {
+            let held = all.held().map(Entry::seq);
+            held.for_each(|seq| self.forget_failures(seq));
+        }
+        let kept: Vec<u64> = all.each_mut().flat_map(|lane| lane.clear(pager)).collect();
+        kept.iter().for_each(|seq| self.forget_failures(*seq));
+        kept
     }
 
     /// Puts messages back where they were, sorted by number.

@@ -134,7 +134,7 @@ impl Queue {
             after: self.record(),
             durability: door.durability,
         };
-        let appended = door.journal.publish(slot, &what.message, None);
+        let appended = door.journal.publish(slot, what.message, None);
         what.body = what.body.or(appended.body);
         what.journaled = what.journaled.max(appended.number);
         appended.number
@@ -279,7 +279,7 @@ impl Queue {
                     failures: 0,
                     offset: Some(offset),
                     now: turn.now,
-                    message: view,
+                    message: &view,
                     held: &mut Some(message.clone()),
                     scratch: &mut turn.scratch,
                 };

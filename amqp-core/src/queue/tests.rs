@@ -8,6 +8,7 @@ mod restart;
 mod rig;
 mod streams;
 mod tape;
+mod undelivered;
 
 use rig::{Rig, long, text};
 
@@ -58,6 +59,34 @@ fn a4_a_new_head_is_watched() {
     assert_eq!(rig.get("q").expect("it waits").body, "long");
     rig.pass(50);
     assert_eq!(queue.view().ready, 0);
+}
+
+/// FEATURES A4: a queue that nobody reads has its messages looked at for years to come, and its own
+/// end: few timers do for that.
+#[test]
+fn a4_timers_are_few() {
+    let mut rig = Rig::new();
+    let expires = [("x-expires", long(1_000 * 60 * 60 * 48))];
+    let queue = rig.declare("q", &expires);
+    rig.declare("p", &[]);
+    for _ in 0..10_000 {
+        rig.publish_with("", "q", b"m", |properties| {
+            properties.expiration = Some(b"5000");
+        });
+        rig.publish_with("", "p", b"in ten years", |properties| {
+            properties.expiration = Some(b"315360000000");
+        });
+        rig.get("p");
+        rig.publish_with("", "p", b"now", |properties| {
+            properties.expiration = Some(b"1");
+        });
+        rig.pass(10_000);
+    }
+    assert_eq!(queue.losses().total(), 10_000);
+    assert!(rig.broker.timers.looks() < 2_000);
+    assert!(rig.link.vhost().queue("q").is_some());
+    rig.pass(1_000 * 60 * 60 * 48);
+    assert!(rig.link.vhost().queue("q").is_none(), "it has expired");
 }
 
 /// FEATURES A4: higher priorities first, in order within one; above the maximum is the maximum.

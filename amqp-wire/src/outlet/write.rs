@@ -46,7 +46,7 @@ impl State {
             return None;
         }
         let delivery_tag = window.next_tag();
-        let message = &delivery.message;
+        let message = delivery.message;
         if !out.is_empty() && out.capacity() < OUTPUT_BYTES_FIRST {
             // Where a second delivery follows before the first is sent, more do.
             out.reserve(OUTPUT_BYTES_FIRST - out.len());

@@ -17,6 +17,7 @@
 
 use std::ops::Range;
 
+use leveret_core::dead_letter::Death;
 use leveret_core::key::Form;
 use leveret_core::message::{Head, MessageRef, Origin};
 use leveret_core::time::Time;
@@ -37,6 +38,10 @@ const SLASHED: u8 = 1;
 const RETAIN: u8 = 2;
 const TRANSIENT: u8 = 4;
 const EXPIRES: u8 = 8;
+/// Three bits: why the queue has given it up, counted from 1; 0 if it has not.
+const GIVEN_UP_SHIFT: u32 = 4;
+const GIVEN_UP: u8 = 7 << GIVEN_UP_SHIFT;
+const _: () = assert!(Death::ALL.len() <= 7);
 
 /// A record as it is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -194,6 +199,15 @@ pub(super) fn message_at(segment: &[u8], at: usize, seal: Seal) -> Option<Encode
     }
 }
 
+/// The same for one whose checksum was read already.
+pub(super) fn message_read(segment: &[u8], at: usize) -> Option<Encoded<'_>> {
+    let body = segment.get(at + HEADER_BYTES..end(segment, at)?)?;
+    match parse(body)? {
+        Record::Publish { message, .. } => Some(message),
+        _ => None,
+    }
+}
+
 fn parse(body: &[u8]) -> Option<Record<'_>> {
     let (kind, rest) = body.split_first()?;
     if *kind == BATCH {
@@ -321,6 +335,18 @@ impl<'a> Encoded<'a> {
         })
     }
 
+    /// Whether it has a time to live.
+    pub(super) fn expires(self) -> bool {
+        self.0.get(1).is_some_and(|flags| flags & EXPIRES != 0)
+    }
+
+    /// Why its queue has given it up, if that is so.
+    pub(super) fn given_up(self) -> Option<Death> {
+        let flags = self.0.get(1).copied().unwrap_or_default();
+        let number = usize::from((flags & GIVEN_UP) >> GIVEN_UP_SHIFT);
+        Death::ALL.get(number.checked_sub(1)?).copied()
+    }
+
     /// Which origin wrote its properties.
     pub(super) fn origin(self) -> u8 {
         self.0.first().copied().unwrap_or_default()
@@ -371,6 +397,23 @@ pub(super) fn seal(record: &mut [u8], seal: Seal) {
 }
 
 pub(super) fn publish(out: &mut Vec<u8>, queue: u64, seq: u64, message: &MessageRef<'_>) {
+    write(out, queue, seq, message, 0);
+}
+
+/// The queue has the message still, and has given it up.
+pub(super) fn give_up(
+    out: &mut Vec<u8>,
+    queue: u64,
+    seq: u64,
+    message: &MessageRef<'_>,
+    why: Death,
+) {
+    let place = Death::ALL.iter().position(|known| *known == why);
+    let number = place.map_or(0, |place| place as u8 + 1);
+    write(out, queue, seq, message, number << GIVEN_UP_SHIFT);
+}
+
+fn write(out: &mut Vec<u8>, queue: u64, seq: u64, message: &MessageRef<'_>, given_up: u8) {
     let head = &message.head;
     let slashed = if head.form == Form::Slashed {
         SLASHED
@@ -384,7 +427,7 @@ pub(super) fn publish(out: &mut Vec<u8>, queue: u64, seq: u64, message: &Message
         out.push(PUBLISH);
         append_varied(out, queue);
         append_varied(out, seq);
-        let flags = slashed | retain | transient | expires;
+        let flags = slashed | retain | transient | expires | given_up;
         out.extend_from_slice(&[head.origin.tag(), flags]);
         append_time(out, head.received);
         head.expires.into_iter().for_each(|at| append_time(out, at));

@@ -9,10 +9,12 @@
 //! Owns no thread; changes only what was torn. Reads every record's checksum, and keeps no message
 //! in memory: only where each lies. Inspection is the same, on a disk that is not changed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use leveret_core::dead_letter::Death;
 use leveret_core::message::Origin;
 
 use super::ledger::Ledger;
@@ -50,6 +52,10 @@ pub(super) struct Recovered {
     pub(super) torn: Option<(u64, u64)>,
     /// The highest number of a queue that a record names.
     pub(super) last_queue: u64,
+    /// Queues that have taken a message with a time to live.
+    pub(super) expiring: HashSet<u64, RandomState>,
+    /// Messages that queues have given up and still have.
+    given_up: BTreeMap<(u64, u64), Death>,
     /// Of each segment that was read.
     pub(super) records: BTreeMap<u64, u64>,
     pub(super) bytes: u64,
@@ -403,10 +409,20 @@ impl Recovered {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, why));
                 }
                 self.last_queue = self.last_queue.max(queue);
+                if message.expires() {
+                    self.expiring.insert(queue);
+                }
+                if let Some(why) = message.given_up() {
+                    self.given_up.insert((queue, seq), why);
+                }
                 self.ledger.publish(queue, seq, place);
             }
-            Record::Again { queue, seq, .. } => {
+            Record::Again { queue, seq, offset } => {
                 self.last_queue = self.last_queue.max(queue);
+                let message = record::message_read(reading.bytes, offset as usize);
+                if message.is_none_or(|message| message.expires()) {
+                    self.expiring.insert(queue);
+                }
                 self.ledger.publish(queue, seq, place);
             }
             Record::Settle { queue, seqs } => {
@@ -414,10 +430,16 @@ impl Recovered {
                 for seq in seqs.iter() {
                     self.ledger.settle(queue, seq);
                 }
+                if !self.given_up.is_empty() {
+                    for seq in seqs.iter() {
+                        self.given_up.remove(&(queue, seq));
+                    }
+                }
             }
             Record::Forget { queue } => {
                 self.last_queue = self.last_queue.max(queue);
                 self.ledger.forget(queue);
+                self.given_up.retain(|(held, _), _| *held != queue);
             }
             Record::Batch(mark) => {
                 let begins_file = u64::from(place.offset) == segment::HEADER_BYTES;
@@ -432,6 +454,17 @@ impl Recovered {
             }
         }
         Ok(())
+    }
+
+    /// By queue and in order, what queues have given up and still have.
+    pub(super) fn take_given_up(&mut self) -> HashMap<u64, Vec<(u64, Death)>, RandomState> {
+        let mut found: HashMap<u64, Vec<(u64, Death)>, RandomState> = HashMap::default();
+        for ((queue, seq), why) in std::mem::take(&mut self.given_up) {
+            if self.ledger.find(queue, seq).is_some() {
+                found.entry(queue).or_default().push((seq, why));
+            }
+        }
+        found
     }
 
     /// Writes what could be read of damaged files anew: what they settle first, then what is wanted

@@ -97,6 +97,72 @@ fn messages(journal: &JournalFile, queue: u64) -> Vec<(u64, Message)> {
         .collect()
 }
 
+/// Whoever has messages with a time to live is known, also where another queue's record has them.
+#[test]
+fn what_may_expire_is_known() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    let mut lasting = message(b"one");
+    lasting.head.expires = None;
+    for (queue, message) in [(1, lasting), (3, message(b"one"))] {
+        let first = journal.publish(slot(queue, 1), &message, None);
+        let again = journal.publish(slot(queue + 1, 1), &message, first.body);
+        assert_eq!(again.body, first.body);
+    }
+    drop(journal);
+
+    let journal = open(&disk);
+    let known = [1, 2, 3, 4].map(|queue| journal.may_expire(queue));
+    assert_eq!(known, [false, false, true, true]);
+    journal.settled_in();
+    assert!(!journal.may_expire(3), "nobody asks any more");
+}
+
+/// What queues have given up and still have is known, wherever it was copied to meanwhile.
+#[test]
+fn what_was_given_up_is_known() {
+    let disk = Arc::new(MemoryDisk::default());
+    let journal = open(&disk);
+    for seq in 1..=6 {
+        journal.publish(slot(1, seq), &message(b"again"), None);
+        journal.publish(slot(2, seq), &message(b"again"), None);
+    }
+    for seq in [2, 3, 5] {
+        assert!(journal.give_up(slot(1, seq), &message(b"again"), Death::Rejected));
+    }
+    assert!(journal.give_up(slot(1, 6), &message(b"again"), Death::DeliveryLimit));
+    assert!(journal.give_up(slot(2, 1), &message(b"again"), Death::Rejected));
+    journal.settle(1, &[3], None);
+    assert!(!journal.give_up(slot(1, 3), &message(b"again"), Death::Rejected));
+    journal.forget(2);
+    // Segment after segment, most of which nobody wants.
+    for seq in 7..200 {
+        journal.publish(slot(1, seq), &message(&[0; 4_096]), None);
+        journal.settle(1, &[seq], None);
+        wait(&journal, journal.flush());
+    }
+    drop(journal);
+
+    let journal = open(&disk);
+    let given_up = journal.given_up(1);
+    let known = [2, 5].map(|seq| (seq, Death::Rejected));
+    assert_eq!(
+        given_up,
+        [&known[..], &[(6, Death::DeliveryLimit)]].concat()
+    );
+    assert!(journal.given_up(2).is_empty());
+    let all: Vec<u64> = recovered(&journal, 1)
+        .into_iter()
+        .map(|(seq, _)| seq)
+        .collect();
+    assert_eq!(all, [1, 2, 4, 5, 6]);
+    let first = segment::name(1);
+    assert!(
+        !disk.list().expect("it has a list").contains(&first),
+        "all was copied"
+    );
+}
+
 /// FEATURES D1, D2: what was confirmed and not settled is there again, as it was.
 #[test]
 fn what_is_wanted_comes_back() {

@@ -38,7 +38,7 @@ pub(super) fn page(transcripts: &Transcripts) -> String {
     text
 }
 
-/// Whether a script only declares queues of this kind, each with one argument and a name of its own.
+/// Whether a script only declares queues of this kind, each with one argument and a new name.
 fn is_trial(name: &str, kind: &str) -> bool {
     let Some((file, name)) = name.split_once(": ") else {
         return false;

@@ -170,7 +170,7 @@ fn what_a_restart_found() {
         count,
         bytes: u64::from(count) * 30,
     };
-    let mut backlog = Backlog::restored(vec![stretch(100, 400), stretch(600, 400)]);
+    let mut backlog = Backlog::restored(vec![stretch(100, 400), stretch(600, 400)], false);
     assert_eq!((backlog.len(), backlog.paged()), (800, 800));
     let mut lost = 0;
     let mut seqs = Vec::new();

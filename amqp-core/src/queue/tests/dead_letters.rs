@@ -222,6 +222,25 @@ fn a4_dead_letters_go_some_at_a_time() {
     assert_eq!((dead.view().ready, queue.view().ready), (count, 0));
 }
 
+/// However many have expired before it, basic.get finds the first that has not.
+#[test]
+fn a4_a_fetch_finds_what_has_not_expired() {
+    let mut rig = Rig::new();
+    let dead = rig.declare("dead", &[]);
+    rig.declare("q", &to_dead(&[]));
+    let count = 2 * crate::limits::LETTERS_MAX as u64 + 10;
+    for _ in 0..count {
+        rig.publish_with("", "q", b"m", |properties| {
+            properties.expiration = Some(b"10");
+        });
+    }
+    rig.publish("", "q", b"for ever");
+    // Nobody has looked at the time yet.
+    rig.turn.now = rig.turn.now.after_ms(10);
+    assert_eq!(rig.get("q").expect("it is there").body, "for ever");
+    assert_eq!(dead.view().ready, count);
+}
+
 /// RabbitMQ asks for both when the queue is declared.
 #[test]
 fn a7_dead_letters_need_permission() {

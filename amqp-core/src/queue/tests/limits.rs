@@ -81,6 +81,47 @@ fn a4_quorum_queues_limit_failures() {
     assert_eq!(queue.view().ready, 0);
 }
 
+/// Nothing is remembered of messages that are gone, whichever way they went.
+#[test]
+fn a4_failures_are_forgotten() {
+    let mut rig = Rig::new();
+    let queue = rig.declare("q", &[("x-queue-type", text("quorum"))]);
+    let counted = || {
+        let state = queue.state.lock();
+        state.ready.as_ref().map_or(0, |ready| ready.failures.len())
+    };
+    let fail = |rig: &mut Rig, bodies: &[&[u8]]| {
+        bodies.iter().for_each(|body| {
+            rig.publish("", "q", body);
+        });
+        let reader = rig.consume("q", |_| {});
+        rig.cancel(&reader);
+        rig.settle(&reader, Settle::Failed);
+    };
+    fail(&mut rig, &[b"1", b"2"]);
+    let out = rig.consume_some("q", 1, |_| {});
+    assert_eq!(counted(), 2);
+    queue.purge();
+    assert_eq!(counted(), 1, "one is out");
+    rig.settle(&out, Settle::Ack);
+    rig.cancel(&out);
+    fail(&mut rig, &[b"3", b"4"]);
+    assert!(rig.get("q").is_some());
+    assert_eq!(counted(), 1, "it left through basic.get");
+    rig.consume("q", |consumer| consumer.no_ack = true);
+    assert_eq!(counted(), 0);
+    let mut rig = Rig::new();
+    let short = [("x-queue-type", text("quorum")), ("x-max-length", long(1))];
+    let queue = rig.declare("q", &short);
+    rig.publish("", "q", b"5");
+    let reader = rig.consume("q", |_| {});
+    rig.cancel(&reader);
+    rig.settle(&reader, Settle::Failed);
+    rig.publish("", "q", b"6");
+    let state = queue.state.lock();
+    assert!(state.ready.as_ref().expect("one waits").failures.is_empty());
+}
+
 /// What was not tried does not count (RabbitMQ 4.3: basic.nack).
 #[test]
 fn a4_quorum_queues_do_not_count_requeues() {

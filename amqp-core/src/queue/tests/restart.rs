@@ -157,3 +157,88 @@ fn a3_recent_history_is_gone_after_a_restart() {
     rig.publish("rh", "k", b"m");
     assert_eq!(history(&mut rig, b"3"), 1);
 }
+
+fn expiring(ms: &'static [u8]) -> impl Fn(&mut crate::properties::BasicProperties<'_>) {
+    move |properties| properties.expiration = Some(ms)
+}
+
+/// FEATURES A4: the same of messages that have a time of their own, in a queue that has none.
+#[test]
+fn a4_a_messages_own_time_ends_after_a_restart() {
+    let tape = Arc::new(Tape::default());
+    let to_dead = [
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text("dead")),
+    ];
+    {
+        let mut rig = Tape::rig(&tape);
+        rig.declare("q", &to_dead);
+        rig.declare("dead", &[]);
+        rig.publish_with("", "q", b"m", expiring(b"500"));
+    }
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.link.vhost().queue("q").expect("it is durable");
+    rig.pass(499);
+    assert_eq!(queue.view().ready, 1);
+    rig.pass(1);
+    assert_eq!(queue.view().ready, 0);
+    assert_eq!(rig.get("dead").expect("it is there").body, "m");
+}
+
+/// FEATURES A4: the same of messages that are on disk because they are many.
+#[test]
+fn a4_a_messages_own_time_ends_on_disk() {
+    let tape = Arc::new(Tape::default());
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.declare("q", &[]);
+    for _ in 0..1_500 {
+        rig.publish_with("", "q", b"m", expiring(b"500"));
+    }
+    rig.publish("", "q", b"for ever");
+    assert!(queue.page_out() > 0);
+    rig.pass(500);
+    assert_eq!(queue.view().ready, 1);
+    assert_eq!(rig.get("q").expect("it stays").body, "for ever");
+}
+
+/// FEATURES A4: what no message asks for, the disk is not asked for.
+#[test]
+fn a4_what_does_not_expire_is_not_read() {
+    let tape = Arc::new(Tape::default());
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.declare("q", &[("x-max-length", long(1_000))]);
+    for _ in 0..1_000 {
+        rig.publish("", "q", b"m");
+    }
+    while queue.page_out() > 0 {}
+    for _ in 0..1_000 {
+        rig.publish("", "q", b"n");
+    }
+    rig.pass(10_000);
+    let mut rig = Tape::rig(&tape);
+    rig.pass(10_000);
+    rig.publish("", "q", b"o");
+    assert!(tape.reads.lock().is_empty());
+}
+
+/// FEATURES A4: a quorum queue keeps every message, whatever its delivery mode says.
+#[test]
+fn a4_quorum_queues_keep_transient_messages() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        tape.slow_down();
+        for (name, kind) in [("q", "quorum"), ("c", "classic")] {
+            rig.declare(name, &[("x-queue-type", text(kind))]);
+            let published = rig.publish_with("", name, b"m", |properties| {
+                properties.delivery_mode = Some(1);
+            });
+            assert_eq!(published.journaled > 0, name == "q");
+        }
+    }
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.link.vhost().queue("q").expect("it is durable");
+    assert!(rig.get("c").is_none());
+    assert_eq!(rig.get("q").expect("it was confirmed").body, "m");
+    assert!(tape.kept(queue.id()).is_empty());
+}

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::rig::Rig;
+use crate::dead_letter::Death;
 use crate::definitions::{Change, Definitions, Fault, Kind};
 use crate::journal::{Appended, Body, Durability, Journal, Slot, Stretch};
 use crate::message::{Message, MessageRef};
@@ -18,6 +19,7 @@ use crate::watermark::Watermark;
 pub(super) struct Tape {
     records: Mutex<BTreeMap<(Kind, Box<[u8]>), Box<[u8]>>>,
     messages: Mutex<BTreeMap<(u64, u64), Message>>,
+    given_up: Mutex<BTreeMap<(u64, u64), Death>>,
     definitions: Arc<Watermark>,
     /// Not 0: nothing is durable before it is said.
     pub(super) slow: AtomicU64,
@@ -104,10 +106,22 @@ impl Journal for Tape {
         Appended { number, body: None }
     }
 
+    fn give_up(&self, slot: Slot, _: &MessageRef<'_>, why: Death) -> bool {
+        self.given_up.lock().insert((slot.queue, slot.seq), why);
+        true
+    }
+
+    fn given_up(&self, queue: u64) -> Vec<(u64, Death)> {
+        let given_up = self.given_up.lock();
+        let found = given_up.range((queue, 0)..=(queue, u64::MAX));
+        found.map(|((_, seq), why)| (*seq, *why)).collect()
+    }
+
     fn settle(&self, queue: u64, seqs: &[u64], _: Option<Durability>) -> u64 {
         let mut messages = self.messages.lock();
         for seq in seqs {
             messages.remove(&(queue, *seq));
+            self.given_up.lock().remove(&(queue, *seq));
             self.story.lock().push(("settle", queue));
         }
         0
@@ -142,6 +156,12 @@ impl Journal for Tape {
             });
         }
         stretches
+    }
+
+    fn may_expire(&self, queue: u64) -> bool {
+        let messages = self.messages.lock();
+        let mut held = messages.range((queue, 0)..=(queue, u64::MAX));
+        held.any(|(_, message)| message.head().expires.is_some())
     }
 
     fn has(&self, _: u64, _: Range<u64>) -> bool {
