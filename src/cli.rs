@@ -52,7 +52,7 @@ pub fn run(program: &str, args: Vec<OsString>) -> Action {
         .unwrap_or(program);
     match name {
         "rabbitmqctl" => {
-            return Action::Done(ctl::run(parse(ctl::command("rabbitmqctl"), args)));
+            return Action::Done(ctl::run(name, parse(ctl::command("rabbitmqctl"), args)));
         }
         "rabbitmq-plugins" => {
             let command = plugins::command("rabbitmq-plugins");
@@ -65,7 +65,7 @@ pub fn run(program: &str, args: Vec<OsString>) -> Action {
         Err(code) => return Action::Done(code),
     };
     match matches.subcommand() {
-        Some(("ctl", inner)) => Action::Done(ctl::run(Ok(inner.clone()))),
+        Some(("ctl", inner)) => Action::Done(ctl::run("leveret ctl", Ok(inner.clone()))),
         Some(("plugins", inner)) => Action::Done(plugins::run(Ok(inner.clone()))),
         Some(("config", inner)) => Action::Done(config::run(inner)),
         Some(("bench", inner)) => Action::Done(bench::run(inner)),

@@ -31,6 +31,7 @@ use crate::peer::{CloseReason, Peer};
 use crate::queue::{Conditions, Queue};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
+use crate::seldom::Seldom;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::turn::Turn;
@@ -63,6 +64,8 @@ pub struct Broker {
     peers: DashMap<u64, Arc<dyn Peer>>,
     pub(crate) timers: Arc<Timers>,
     alarms: Alarms,
+    /// What queues ask for and do not get.
+    pub(crate) unserved_told: Seldom,
 }
 
 impl Broker {
@@ -92,6 +95,7 @@ impl Broker {
             parameters: RwLock::default(),
             peers: DashMap::new(),
             timers: Arc::default(),
+            unserved_told: Seldom::default(),
         });
         load::load(&broker, now)?;
         if broker.vhosts.read().is_empty() && broker.users.all().is_empty() {

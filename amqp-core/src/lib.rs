@@ -39,6 +39,7 @@ pub mod reply_code;
 mod retained;
 pub mod schedule;
 pub mod seam;
+mod seldom;
 pub mod shelf;
 pub mod sink;
 pub mod time;

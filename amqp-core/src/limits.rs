@@ -114,6 +114,9 @@ pub const LETTERS_MAX: usize = 1_024;
 /// Milliseconds until a dead letter that nobody has taken is tried again.
 pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
 
+/// Milliseconds until the same is logged again that a client can cause as often as it likes.
+pub const TOLD_AGAIN_MS: u64 = 60_000;
+
 /// Policies of one vhost, and as many operator policies.
 pub const POLICIES_MAX: usize = 10_000;
 

@@ -35,7 +35,7 @@ use crate::timers::Due;
 use crate::turn::Turn;
 use crate::vhost::VHost;
 
-pub(crate) use arguments::{Alike, Given, age_ms};
+pub(crate) use arguments::{Alike, Given, RETRIES, age_ms};
 pub use arguments::{Overflow, QueueArguments, QueueKind};
 use backlog::Keep;
 use consumers::Consumers;

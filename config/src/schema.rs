@@ -322,7 +322,8 @@ const JOURNAL: &[Setting] = &[
         "",
         "The durability of a virtual host of its own.",
     )
-    .members(&[]),
+    .members(&[])
+    .example("journal.vhosts.blue", "interval"),
 ];
 
 const MQTT: &[Setting] = &[

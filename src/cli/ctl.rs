@@ -145,7 +145,8 @@ fn subcommand(spec: &Spec) -> Command {
     command
 }
 
-pub(super) fn run(parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
+/// Does what is asked for; `program` is what the user called.
+pub(super) fn run(program: &str, parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
     let matches = match parsed {
         Ok(matches) => matches,
         Err(code) => return code,
@@ -156,10 +157,10 @@ pub(super) fn run(parsed: Result<ArgMatches, ExitCode>) -> ExitCode {
     let Some(spec) = specs().find(|spec| spec.name == name) else {
         return exit::fail(&exit::bad_argument(format!("Command '{name}' not found.")));
     };
-    exit::ended(execute(spec, inner))
+    exit::ended(execute(program, spec, inner))
 }
 
-fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
+fn execute(program: &str, spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
     let style = Style::of(matches);
     let shown = shown_columns(spec, matches)?;
     let mut arguments = arguments(spec, matches)?;
@@ -200,6 +201,12 @@ fn execute(spec: &Spec, matches: &ArgMatches) -> Result<(), Failure> {
         client = target.connect()?;
     }
     let answer = client.ask(spec.name, arguments)?;
+    if let Output::Hint(text) = spec.output {
+        if style.talks() {
+            print_line(&hint(text, program))?;
+        }
+        return Ok(());
+    }
     print(&print_out(spec, &style, &shown, &answer))
 }
 
@@ -214,14 +221,18 @@ fn print_out(spec: &Spec, style: &Style, columns: &[&str], answer: &Value) -> St
         output::listing(style, columns, rows)
     };
     match &spec.output {
-        Output::Nothing => String::new(),
-        Output::Hint(_) if !style.talks() => String::new(),
-        Output::Text(text) | Output::Hint(text) => sentence(text),
+        Output::Nothing | Output::Hint(_) => String::new(),
+        Output::Text(text) => sentence(text),
         Output::Status => status::text(style, answer),
         Output::Listing(_) => listing(columns),
         Output::TextOrListing(_, columns) if answer.is_array() => listing(columns),
         Output::TextOrListing(text, _) => sentence(text),
     }
+}
+
+/// What to do next, with the name that the user calls the program by.
+fn hint(text: &str, program: &str) -> String {
+    text.replace("{program}", program)
 }
 
 /// The columns to show, checked against those that there are.

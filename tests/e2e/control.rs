@@ -3,8 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use rustix::process::Signal;
 
+use crate::amqp::{channel, try_connect};
+use crate::broker::within;
 use crate::program::{Program, code, run, stderr, stdout};
 
 /// FEATURES O2: starts, answers `ctl`, ends with 0 on SIGTERM and SIGINT.
@@ -24,6 +28,11 @@ fn o2_ctl_asks_a_running_broker() {
 
         let added = run(&["ctl", "add_user", "anna", "secret"], data_dir);
         assert_eq!(code(&added), Some(0), "{}", stderr(&added));
+        let next = stdout(&added);
+        assert!(
+            next.contains("See 'leveret ctl help set_permissions'"),
+            "{next}"
+        );
         let again = run(&["ctl", "add_user", "anna", "secret"], data_dir);
         assert_eq!(code(&again), Some(70), "{}", stderr(&again));
         let users = run(&["ctl", "list_users", "--formatter", "json"], data_dir);
@@ -136,4 +145,49 @@ fn o2_arguments_without_sense_end_with_64() {
     let version = run(&["--version"], directory.path());
     assert_eq!(code(&version), Some(0));
     assert!(stdout(&version).contains(env!("CARGO_PKG_VERSION")));
+}
+
+/// FEATURES A4, O9: what is taken and has no effect is told to who runs the broker, once for many
+/// queues, and for each policy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a4_arguments_without_effect_are_logged() {
+    let directory = tempfile::tempdir().expect("a data directory");
+    let data_dir = directory.path();
+    let log = data_dir.join("log");
+    let file = std::fs::File::create(&log).expect("is made");
+    let broker = Program::start_logging(data_dir, file);
+    let address = broker.address("AMQP 0-9-1").parse().expect("an address");
+    let connection = try_connect(address, "guest:guest", "%2f").await;
+    let channel = channel(&connection.expect("connects")).await;
+    for queue in ["first", "second"] {
+        let text = |word: &str| AMQPValue::LongString(word.into());
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        arguments.insert("x-delayed-retry-type".into(), text("all"));
+        arguments.insert("x-delayed-retry-min".into(), AMQPValue::LongLongInt(1_000));
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = channel.queue_declare(queue.into(), options, arguments);
+        within(declared).await.expect("it is taken");
+    }
+    let policy = r#"{"delayed-retry-type":"all","delayed-retry-min":1000}"#;
+    let set = run(&["ctl", "set_policy", "slowly", ".*", policy], data_dir);
+    assert_eq!(code(&set), Some(0), "{}", stderr(&set));
+    assert_eq!(broker.stop(Signal::TERM), Some(0));
+    let log = std::fs::read_to_string(&log).expect("is text");
+    let told: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("is accepted and has no effect"))
+        .collect();
+    assert_eq!(told.len(), 2, "{log}");
+    assert!(
+        told[0].contains("x-delayed-retry-type") && told[0].contains("first"),
+        "{log}"
+    );
+    assert!(
+        told[1].contains(" delayed-retry-type") && told[1].contains("slowly"),
+        "{log}"
+    );
 }

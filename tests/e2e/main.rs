@@ -20,6 +20,7 @@ mod exchanges;
 mod fixture;
 mod hostile;
 mod mqtt;
+mod packet;
 mod plugins;
 mod policies;
 mod program;

@@ -1,5 +1,6 @@
 //! The program itself, in a process of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -68,6 +69,10 @@ impl Drop for Starting {
 }
 
 fn spawn(data_dir: &Path, sets: &[&str]) -> Child {
+    server(data_dir, sets).spawn().expect("it runs")
+}
+
+fn server(data_dir: &Path, sets: &[&str]) -> Command {
     let mut command = program();
     command
         .args(["server", "--set", "listeners.tcp.default=127.0.0.1:0"])
@@ -78,7 +83,7 @@ fn spawn(data_dir: &Path, sets: &[&str]) -> Child {
     for set in sets {
         command.args(["--set", set]);
     }
-    command.spawn().expect("it runs")
+    command
 }
 
 impl Program {
@@ -89,7 +94,16 @@ impl Program {
 
     /// The same with settings, `KEY=VALUE` each.
     pub(crate) fn start_with(data_dir: &Path, sets: &[&str]) -> Self {
-        let mut child = spawn(data_dir, sets);
+        Self::ready(spawn(data_dir, sets))
+    }
+
+    /// The same with its log, from warnings on, in a file.
+    pub(crate) fn start_logging(data_dir: &Path, log: File) -> Self {
+        let mut command = server(data_dir, &[]);
+        Self::ready(command.stderr(log).spawn().expect("it runs"))
+    }
+
+    fn ready(mut child: Child) -> Self {
         let stdout = child.stdout.take().expect("it is piped");
         let mut banner = Vec::new();
         for line in BufReader::new(stdout).lines() {

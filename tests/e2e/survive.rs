@@ -23,18 +23,10 @@ use leveret_store::disk::Files;
 use leveret_store::journal::{self, JournalFile};
 use rustix::process::Signal;
 
+use crate::packet::{
+    CONNACK, CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE,
+};
 use crate::program::Program;
-
-const CONNECT: u8 = 0x10;
-const CONNACK: u8 = 0x20;
-const PUBLISH: u8 = 0x30;
-const PUBACK: u8 = 0x40;
-const PUBREC: u8 = 0x50;
-const PUBREL: u8 = 0x62;
-const PUBCOMP: u8 = 0x70;
-const SUBSCRIBE: u8 = 0x82;
-const SUBACK: u8 = 0x90;
-const DISCONNECT: u8 = 0xe0;
 
 /// A client that says byte for byte what it is told to.
 pub(crate) struct Raw(TcpStream);

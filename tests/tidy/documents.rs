@@ -1,6 +1,8 @@
-//! docs/FEATURES.md: every feature once, with a status that its tests bear out.
+//! docs/FEATURES.md: every feature once, with a status that its tests bear out. docs/deviations.md:
+//! every row with the test that keeps it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::assert_none;
 use super::repository::{read, root};
@@ -67,23 +69,150 @@ fn check(id: &str, status: &str, tests: &str, problems: &mut Vec<String>) {
             "{id}: status {status:?} is none of done, partial, open"
         ));
     }
-    // Paths stand in backticks; anything else in the cell is prose.
-    let named: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+    let named = named(tests);
     if named.is_empty() && status != "open" {
         problems.push(format!("{id}: {status} names no test"));
     }
     for test in named {
-        let (path, name) = test
-            .split_once("::")
-            .map_or((test, None), |(p, n)| (p, Some(n)));
-        if !root().join(path).is_file() {
-            problems.push(format!("{id}: there is no file {path}"));
-        } else if let Some(name) = name
-            && !defines(&read(path), name)
-        {
-            problems.push(format!("{id}: {path} has no test {name}"));
+        check_test(id, test, problems);
+    }
+}
+
+/// Paths stand in backticks; anything else in the cell is prose.
+fn named(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+fn check_test(row: &str, test: &str, problems: &mut Vec<String>) {
+    let (path, name) = test
+        .split_once("::")
+        .map_or((test, None), |(p, n)| (p, Some(n)));
+    if !root().join(path).is_file() {
+        problems.push(format!("{row}: there is no file {path}"));
+        return;
+    }
+    let text = read(path);
+    if path.ends_with(".rs") && !has_tests(&text) {
+        problems.push(format!("{row}: {path} has no test"));
+    }
+    if let Some(name) = name
+        && !defines(&text, name)
+    {
+        problems.push(format!("{row}: {path} has no test {name}"));
+    }
+}
+
+/// Whether there is a test in a Rust file, and not only modules that have some.
+fn has_tests(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    lines.any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
+}
+
+#[test]
+fn deviations_have_tests() {
+    let text = read("docs/deviations.md");
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let mut problems = Vec::new();
+    for line in rows {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let &[what, _, _, tests] = cells.as_slice() else {
+            problems.push(format!("{line}: a row has four cells"));
+            continue;
+        };
+        if what == "What" || what.starts_with('-') {
+            continue;
+        }
+        let named = named(tests);
+        if named.is_empty() {
+            problems.push(format!("{what}: names no test"));
+        }
+        for test in named {
+            check_test(what, test, &mut problems);
         }
     }
+    assert_none(&problems);
+}
+
+/// One table of deviations, or they disagree.
+#[test]
+fn deviations_stand_in_one_page() {
+    let mut problems = Vec::new();
+    for page in documents() {
+        let text = read(&page);
+        let lines = text.lines().filter(|line| line.starts_with('|'));
+        let ours = lines.filter(|line| line.contains("| Leveret |"));
+        if page != "docs/deviations.md" && ours.count() > 0 {
+            problems.push(format!("{page} has a table of deviations"));
+        }
+    }
+    assert_none(&problems);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut problems = Vec::new();
+    for page in documents() {
+        let folder = Path::new(&page).parent().unwrap_or(Path::new(""));
+        for link in links(&read(&page)) {
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match path {
+                "" => PathBuf::from(&page),
+                path => folder.join(path),
+            };
+            if !root().join(&target).exists() {
+                problems.push(format!("{page}: there is no {link}"));
+            } else if !anchor.is_empty() && !has_heading(&target, anchor) {
+                problems.push(format!("{page}: there is no heading for {link}"));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
+/// Every page is found from the first one.
+#[test]
+fn pages_are_linked_from_the_readme() {
+    let linked = links(&read("README.md"));
+    let missing: Vec<_> = documents()
+        .into_iter()
+        .filter(|page| page != "README.md" && !linked.contains(page))
+        .map(|page| format!("README.md does not lead to {page}"))
+        .collect();
+    assert_none(&missing);
+}
+
+/// The README and the pages in docs.
+fn documents() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("docs")).expect("docs is there");
+    let names = entries.map(|entry| entry.expect("can be read").file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    let pages = names.filter(|name| name.ends_with(".md"));
+    let mut pages: Vec<_> = pages.map(|name| format!("docs/{name}")).collect();
+    pages.push("README.md".to_owned());
+    pages.sort();
+    pages
+}
+
+/// Where the links of a page lead, within the repository.
+fn links(text: &str) -> Vec<String> {
+    let ends = text.split("](").skip(1);
+    let links = ends.filter_map(|rest| rest.split_once(')'));
+    let links = links.map(|(link, _)| link.to_owned());
+    links.filter(|link| !link.contains("://")).collect()
+}
+
+/// Whether a page has the heading that an anchor is made of.
+fn has_heading(page: &Path, anchor: &str) -> bool {
+    let text = std::fs::read_to_string(root().join(page)).unwrap_or_default();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .any(|heading| {
+            let kept = heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || "- _".contains(*c));
+            kept.collect::<String>().replace(' ', "-") == anchor
+        })
 }
 
 /// Whether a Rust, Python or JavaScript file defines a function, or a data file names a case.

@@ -2,7 +2,7 @@
 //!
 //! Owns nothing but the numbers: the clients and the verdict are the test's.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
@@ -24,19 +24,8 @@ pub(crate) struct Options {
 /// # Errors
 /// Something was lost, or came twice that may not.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let mut command = Command::new(leveret::cargo());
+    let mut command = leveret::test("e2e", "crash::d1_a_storm_of_kills_loses_nothing")?;
     command
-        .current_dir(leveret::root()?)
-        .args([
-            "test",
-            "--quiet",
-            "--package",
-            "leveret",
-            "--test",
-            "e2e",
-            "--",
-        ])
-        .args(["--exact", "crash::d1_a_storm_of_kills_loses_nothing"])
         .arg("--nocapture")
         .env("LEVERET_CRASH_KILLS", options.kills.to_string())
         .env("LEVERET_CRASH_SEED", options.seed.to_string());

@@ -74,19 +74,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 }
 
 fn test(name: &str, variable: &str, mount: &Mount) -> Result<()> {
-    let mut command = Command::new(leveret::cargo());
-    command
-        .current_dir(leveret::root()?)
-        .args([
-            "test",
-            "--quiet",
-            "--package",
-            "leveret",
-            "--test",
-            "faults",
-            "--",
-        ])
-        .args(["--exact", name, "--nocapture"])
-        .env(variable, mount.path());
+    let mut command = leveret::test("faults", name)?;
+    command.arg("--nocapture").env(variable, mount.path());
     process::must(&mut command)
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the file's name; what is in it is `tests/e2e/fixture.rs`'s. To be run once for each format.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
@@ -30,20 +30,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if path.exists() && !options.replace {
         bail!("{name} is there: it stays as its version wrote it");
     }
-    let mut command = Command::new(leveret::cargo());
-    command
-        .current_dir(&root)
-        .args([
-            "test",
-            "--quiet",
-            "--package",
-            "leveret",
-            "--test",
-            "e2e",
-            "--",
-        ])
-        .args(["--exact", "fixture::d2_a_fresh_store_is_as_the_kept_ones"])
-        .env("LEVERET_FIXTURE", &path);
+    let mut command = leveret::test("e2e", "fixture::d2_a_fresh_store_is_as_the_kept_ones")?;
+    command.env("LEVERET_FIXTURE", &path);
     process::must(&mut command)?;
     println!("made {name}; commit it, and name it in tests/e2e/fixture.rs");
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,6 @@
 //! root. It ends only processes that it started.
 
 mod broker;
-mod rabbitmq;
 mod redis;
 mod script;
 mod suites;
@@ -21,7 +20,7 @@ use broker::{Broker, Peer};
 use script::{SCRIPTS, Script};
 use toolbox::Toolbox;
 
-use crate::{interrupt, leveret};
+use crate::{interrupt, leveret, rabbitmq};
 
 /// What to run.
 #[derive(clap::Args)]

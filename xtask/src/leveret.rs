@@ -46,6 +46,19 @@ pub(crate) fn build(root: &Path, package: &str, binary: &str) -> Result<PathBuf>
     Ok(target(root).join("release").join(binary))
 }
 
+/// The command that runs one of our tests.
+///
+/// # Errors
+/// When the chore was built outside of the repository.
+pub(crate) fn test(suite: &str, name: &str) -> Result<Command> {
+    let mut command = Command::new(cargo());
+    command
+        .current_dir(root()?)
+        .args(["test", "--quiet", "--package", "leveret", "--test", suite])
+        .args(["--", "--exact", name]);
+    Ok(command)
+}
+
 /// The command that runs the broker on two loopback ports with its data in a directory.
 pub(crate) fn command(binary: &Path, data: &Path, mqtt_port: u16, amqp_port: u16) -> Command {
     let mut command = Command::new(binary);

@@ -14,6 +14,7 @@ mod interop;
 mod interrupt;
 mod leveret;
 mod process;
+mod rabbitmq;
 mod service;
 mod sim;
 

@@ -375,7 +375,7 @@ fn number_behind_all(broker: &Broker) -> Result<(), Fault> {
 
 fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time) -> Option<()> {
     let arguments = nested(value, "arguments");
-    let parsed = QueueArguments::parse(&arguments, name, vhost).ok()?;
+    let parsed = QueueArguments::parse_kept(&arguments)?;
     let properties = QueueProperties {
         durable: true,
         auto_delete: flag(value, "auto_delete"),

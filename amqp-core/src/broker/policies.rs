@@ -6,7 +6,7 @@ use super::Broker;
 use super::admin::no_vhost;
 use crate::definitions::Kind;
 use crate::policy::{PolicyWish, Scope};
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueArguments};
 use crate::records::{delete, put};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -37,7 +37,12 @@ impl Broker {
         if vhost.is_deleted() {
             return Err(no_vhost(vhost.name()));
         }
+        let unserved = QueueArguments::unserved(&wish.definition);
         let policy = vhost.policies.set(scope, wish)?;
+        if let Some(setting) = unserved {
+            let (policy, vhost) = (policy.name(), vhost.name());
+            tracing::warn!(policy, vhost, "{setting} is accepted and has no effect");
+        }
         let parts = [vhost.name().as_bytes(), policy.name().as_bytes()];
         self.submit(vec![put(kind_of(scope), &parts, &policy.record())]);
         self.apply_policies(turn, &vhost);

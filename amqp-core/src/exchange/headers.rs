@@ -18,6 +18,12 @@ use crate::field::Table;
 use crate::message::MessageRef;
 use crate::properties::BasicProperties;
 
+#[cfg(test)]
+thread_local! {
+    /// How many bindings were held against messages on this thread.
+    pub(super) static EXAMINED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A binding with what it asks, ready to be held against headers.
 struct Rule {
     bound: Bound,
@@ -219,6 +225,8 @@ impl Bindings {
                 continue;
             };
             slots.for_each(|slot| {
+                #[cfg(test)]
+                EXAMINED.with(|count| count.set(count.get() + 1));
                 let rule = self.rules[slot as usize].as_ref();
                 if let Some(rule) = rule.filter(|rule| rule.wanted.holds(&headers)) {
                     found(&rule.bound);

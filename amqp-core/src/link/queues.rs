@@ -87,6 +87,7 @@ impl Link {
         let parsed = QueueArguments::parse(&wish.properties.arguments, name, self.vhost.name())?;
         self.check_dead_letters(name, &parsed)?;
         self.check_kind(name, wish, &parsed)?;
+        self.tell_unserved(turn, wish, name);
         let full = self.vhost.queues_full();
         if name.len() > limits::OWN_NAME_BYTES_MAX || full.is_some() {
             let max = full.unwrap_or(limits::QUEUES_MAX as u64);
@@ -97,6 +98,15 @@ impl Link {
             )));
         }
         self.make_queue(turn, wish, name, parsed)
+    }
+
+    /// Warns of an argument that is taken and changes nothing.
+    fn tell_unserved(&self, turn: &Turn, wish: &DeclareQueue<'_>, queue: &str) {
+        let argument = QueueArguments::unserved(&wish.properties.arguments);
+        if let Some(argument) = argument.filter(|_| self.broker.unserved_told.is_due(turn.now)) {
+            let vhost = self.vhost.name();
+            tracing::warn!(queue, vhost, "{argument} is accepted and has no effect");
+        }
     }
 
     /// Makes a queue that was not there a moment ago.

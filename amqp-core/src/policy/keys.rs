@@ -3,7 +3,7 @@
 use super::Scope;
 use crate::field::{Table, Value};
 use crate::limits::TTL_MS_MAX;
-use crate::queue::{Overflow, QueueKind, age_ms};
+use crate::queue::{Overflow, QueueKind, RETRIES, age_ms};
 
 /// What a policy asks for, or two of them together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,6 +80,13 @@ pub(super) const KEYS: &[Key] = &[
         |value, out| text(value).map(|name| out.alternate_exchange = Some(name)),
     ),
     key(
+        "consumer-disconnected-timeout",
+        Both::Never,
+        QUORUM,
+        "consumer disconnected timeout",
+        |value, _| natural(value).map(drop),
+    ),
+    key(
         "consumer-timeout",
         Both::Never,
         ALL,
@@ -110,6 +117,27 @@ pub(super) const KEYS: &[Key] = &[
             out.at_least_once = Some(word == "at-least-once");
             Some(())
         },
+    ),
+    key(
+        "delayed-retry-max",
+        Both::Never,
+        QUORUM,
+        "delayed retry maximum",
+        |value, _| natural(value).map(drop),
+    ),
+    key(
+        "delayed-retry-min",
+        Both::Never,
+        QUORUM,
+        "delayed retry minimum",
+        |value, _| natural(value).map(drop),
+    ),
+    key(
+        "delayed-retry-type",
+        Both::Never,
+        QUORUM,
+        "delayed retry type",
+        |value, _| one_of(value, RETRIES).map(drop),
     ),
     key(
         "delivery-limit",

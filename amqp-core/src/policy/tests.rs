@@ -128,6 +128,28 @@ fn a6_wrong_values_are_refused() {
     );
 }
 
+/// FEATURES A6: times are bounded as those of arguments are, and what has no effect is checked too.
+#[test]
+fn a6_wrong_times_and_retries_are_refused() {
+    let years = 315_360_000_001;
+    for (definition, expected) in [
+        (
+            number("message-ttl", years),
+            "315360000001 is not a valid message TTL",
+        ),
+        (
+            number("expires", years),
+            "315360000001 is not a valid queue expiry",
+        ),
+        (
+            text("delayed-retry-type", "sometimes"),
+            "<<\"sometimes\">> is not a valid delayed retry type",
+        ),
+    ] {
+        assert_eq!(complaint(Scope::Ordinary, definition), expected);
+    }
+}
+
 /// FEATURES A6: pattern, kind of objects and name are checked as well.
 #[test]
 fn a6_wrong_policies_are_refused() {
@@ -158,6 +180,7 @@ fn a6_operator_policies_have_few_settings() {
             "dead-letter-strategy" => Value::from("at-most-once"),
             "max-age" => Value::from("1D"),
             "queue-mode" => Value::from("lazy"),
+            "delayed-retry-type" => Value::from("all"),
             "queue-leader-locator" | "queue-master-locator" => Value::from("client-local"),
             "stream-filter-size-bytes" => Value::I64(16),
             name if name.ends_with("exchange") || name.ends_with("key") => Value::from("x"),

@@ -227,6 +227,14 @@ const QUORUM: &[QueueKind] = &[QueueKind::Quorum];
 const REPLICATED: &[QueueKind] = &[QueueKind::Quorum, QueueKind::Stream];
 const STREAM: &[QueueKind] = &[QueueKind::Stream];
 
+/// Who asks for delayed retries does so with this.
+const DELAYED_RETRY: &str = "x-delayed-retry-type";
+
+/// What it may be.
+pub(crate) const RETRIES: &[&str] = &[RETRIES_OFF, "all", "failed", "returned"];
+
+const RETRIES_OFF: &str = "disabled";
+
 /// All arguments that RabbitMQ knows, in its order. Those of replication mean nothing on one node,
 /// and are checked all the same.
 const ARGUMENTS: &[Argument] = &[
@@ -354,6 +362,26 @@ const ARGUMENTS: &[Argument] = &[
         read: |value, out| natural(value).map(|ms| out.consumer_timeout_ms = Some(ms)),
     },
     Argument {
+        name: "x-consumer-disconnected-timeout",
+        kinds: QUORUM,
+        read: |value, _| natural(value).map(drop),
+    },
+    Argument {
+        name: DELAYED_RETRY,
+        kinds: QUORUM,
+        read: |value, _| one_of(value, RETRIES, "invalid_delayed_retry_type").map(drop),
+    },
+    Argument {
+        name: "x-delayed-retry-min",
+        kinds: QUORUM,
+        read: |value, _| natural(value).map(drop),
+    },
+    Argument {
+        name: "x-delayed-retry-max",
+        kinds: QUORUM,
+        read: |value, _| natural(value).map(drop),
+    },
+    Argument {
         name: "x-max-age",
         kinds: STREAM,
         read: |value, out| age(value).map(|ms| out.max_age_ms = Some(ms)),
@@ -439,6 +467,32 @@ impl QueueArguments {
             return Err(refuse("x-dead-letter-routing-key", why));
         }
         Ok(parsed)
+    }
+
+    /// Reads the arguments of a queue that is there: what another version took and this one
+    /// refuses means nothing, and is no reason to lose the queue.
+    pub(crate) fn parse_kept(arguments: &Table) -> Option<Self> {
+        let mut parsed = Self {
+            kind: Self::kind_asked(arguments)?,
+            ..Self::default()
+        };
+        for argument in ARGUMENTS {
+            let is_known = argument.kinds.contains(&parsed.kind);
+            if let Some(value) = arguments.lookup(argument.name).filter(|_| is_known) {
+                let _ = (argument.read)(value, &mut parsed);
+            }
+        }
+        Some(parsed)
+    }
+
+    /// The argument, or the setting of a policy, that is taken so that clients need not be changed,
+    /// and changes nothing.
+    pub(crate) fn unserved(asked: &Table) -> Option<&'static str> {
+        let mut names = [DELAYED_RETRY, &DELAYED_RETRY[2..]].into_iter();
+        names.find(|name| {
+            let word = asked.lookup(name).and_then(|value| text(value).ok());
+            word.is_some_and(|word| word != RETRIES_OFF)
+        })
     }
 
     /// The kind that a declaration asks for; any classic one if it does not say, or not clearly.

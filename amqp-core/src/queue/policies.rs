@@ -24,8 +24,7 @@ impl Queue {
         }
         let before = state.terms().expires_ms;
         let table = state.table();
-        // It was taken before, and means the same.
-        let Ok(asked) = QueueArguments::parse(&table, self.name(), vhost.name()) else {
+        let Some(asked) = QueueArguments::parse_kept(&table) else {
             return false;
         };
         self.give(&mut state, vhost, &table, asked);

@@ -343,9 +343,16 @@ async fn o2_topic_permissions() {
     let guest = json!({ "username": "guest", "vhost": "/" });
     let nobody = json!({ "username": "nobody", "vhost": "/" });
     let slash = json!({ "vhost": "/" });
+    let anna = json!({ "username": "anna", "password": "pw" });
+    let annas = json!({
+        "username": "anna", "vhost": "/", "exchange": "amq.topic", "write": "w", "read": "r"
+    });
+    let first = "user 'anna' has no permissions in vhost '/': set those first";
     check(
         &context,
         vec![
+            ("add_user", anna, OK),
+            ("set_topic_permissions", annas, Err((first, 69))),
             ("set_topic_permissions", topic, OK),
             (
                 "list_topic_permissions",

@@ -208,7 +208,7 @@ const VERBOSE: &[Flag] = &[Flag {
 }];
 
 const ADDED: &str = "Done. Don't forget to grant the user permissions to some virtual hosts! See \
-                     'rabbitmqctl help set_permissions' to learn more.";
+                     '{program} help set_permissions' to learn more.";
 
 const LIST_QUEUES: Spec = Spec {
     output: Output::Listing(Listing {

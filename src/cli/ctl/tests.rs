@@ -187,3 +187,16 @@ fn o2_columns_without_content_are_columns() {
         assert!(known || columns::MQTT_CONNECTION.contains(name), "{name}");
     }
 }
+
+/// FEATURES O2: what to do next is told in the words of who was called.
+#[test]
+fn o2_hints_name_the_program() {
+    let (spec, _) = parsed(&["add_user", "x", "y"]);
+    let Output::Hint(text) = spec.output else {
+        panic!("add_user says what to do next");
+    };
+    for program in ["rabbitmqctl", "leveret ctl"] {
+        let expected = format!("See '{program} help set_permissions' to learn more.");
+        assert!(hint(text, program).ends_with(&expected), "{program}");
+    }
+}

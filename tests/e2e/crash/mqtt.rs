@@ -7,16 +7,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::oracle::{Oracle, Way};
+use crate::packet::{
+    CONNACK, CONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE,
+};
 
-const CONNECT: u8 = 0x10;
-const CONNACK: u8 = 0x20;
-const PUBLISH: u8 = 0x30;
-const PUBACK: u8 = 0x40;
-const PUBREC: u8 = 0x50;
-const PUBREL: u8 = 0x62;
-const PUBCOMP: u8 = 0x70;
-const SUBSCRIBE: u8 = 0x82;
-const SUBACK: u8 = 0x90;
 const DUP: u8 = 8;
 
 /// Publishes that are under way at once.

@@ -108,7 +108,9 @@ impl Peer {
     pub(crate) fn missing_package(&self) -> Option<&'static str> {
         match self.source {
             Source::Mosquitto { .. } => mosquitto::missing_package(),
-            Source::RabbitMq => rabbitmq::missing_package(),
+            Source::RabbitMq => {
+                (!crate::rabbitmq::is_installed()).then_some(crate::rabbitmq::PACKAGE)
+            }
             Source::Leveret(_) | Source::Given(_) => None,
         }
     }
@@ -126,7 +128,7 @@ impl Peer {
             Source::RabbitMq => format!(
                 "{} {} (`mqtt.prefetch = 100`)",
                 self.name,
-                version(rabbitmq::PACKAGE)
+                version(crate::rabbitmq::PACKAGE)
             ),
             Source::Given(_) => format!("{} (as it was found)", self.name),
         }

@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::leveret;
+use crate::rabbitmq::{self, Environment, Node};
 use crate::service::{Launch, Service, free_ports};
-use crate::{debian, leveret, process};
 
-/// RabbitMQ's own scripts: those on the path change to the system's user and directories.
-const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
-const PORT_MAPPER: &str = "epmd";
-const PLUGINS: &str = "[rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,\
-                       rabbitmq_recent_history_exchange].\n";
+const PLUGINS: &[&str] = &[
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+];
 
+/// How long Leveret may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(40);
-const PORT_MAPPER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running server; ended when dropped.
 pub(super) struct Peer {
@@ -37,7 +37,7 @@ pub(super) struct Peer {
 /// How a server's command line tool is called.
 enum Control {
     Leveret { binary: PathBuf, data: PathBuf },
-    Rabbit(Vec<(String, String)>),
+    Rabbit(Environment),
 }
 
 impl Peer {
@@ -70,47 +70,23 @@ impl Peer {
     }
 
     pub(super) fn rabbitmq(root: &Path) -> Result<Self> {
-        if !Path::new(SERVER).is_file() || !process::exists(PORT_MAPPER) {
-            debian::install(&["rabbitmq-server"])?;
-        }
+        rabbitmq::install()?;
         let directory = fresh(root, "rabbitmq")?;
-        let [port, mapper, distribution] = free_ports()?;
-        let configuration = format!(
-            "listeners.tcp.1 = 127.0.0.1:{port}\nlog.console = true\n\
-             log.console.level = error\nlog.file = false\n"
-        );
-        fs::write(directory.join("rabbitmq.conf"), configuration)?;
-        fs::write(directory.join("enabled_plugins"), PLUGINS)?;
-        let launch = Launch {
-            name: PORT_MAPPER,
+        let [port] = free_ports()?;
+        let running = rabbitmq::start(&Node {
+            of: "differ",
             directory: &directory,
-            ports: &[mapper],
-            start_limit: PORT_MAPPER_LIMIT,
-            stop_limit: PORT_MAPPER_LIMIT,
-            own_group: true,
-        };
-        let mut command = Command::new(PORT_MAPPER);
-        command
-            .args(["-port", &mapper.to_string()])
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1");
-        let mapper_service = Service::start(&mut command, &launch)?;
-        let environment = environment(&directory, mapper, distribution);
-        let launch = Launch {
-            name: "rabbitmq",
             ports: &[port],
-            start_limit: START_LIMIT,
-            stop_limit: STOP_LIMIT,
-            ..launch
-        };
-        let mut command = Command::new(SERVER);
-        apply(&mut command, &environment);
-        command.current_dir(&directory);
-        let service = Service::start(&mut command, &launch)?;
+            configuration: &format!(
+                "listeners.tcp.1 = 127.0.0.1:{port}\nlog.console.level = error\n"
+            ),
+            plugins: PLUGINS,
+        })?;
         Ok(Self {
             name: "rabbitmq",
             port,
-            control: Control::Rabbit(environment),
-            services: vec![service, mapper_service],
+            control: Control::Rabbit(running.environment),
+            services: running.services,
             directory,
         })
     }
@@ -143,11 +119,7 @@ impl Peer {
                 command.arg("ctl").arg("--data-dir").arg(data);
                 command
             }
-            Control::Rabbit(environment) => {
-                let mut command = Command::new(CTL);
-                apply(&mut command, environment);
-                command
-            }
+            Control::Rabbit(environment) => environment.ctl(),
         };
         let mut source = super::text::Source::new(line);
         while !source.is_empty() {
@@ -204,44 +176,4 @@ fn fresh(root: &Path, name: &str) -> Result<PathBuf> {
     }
     fs::create_dir_all(&directory)?;
     Ok(directory)
-}
-
-fn environment(directory: &Path, mapper: u16, distribution: u16) -> Vec<(String, String)> {
-    let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
-    let variables = [
-        ("HOME", directory.to_string_lossy().into_owned()),
-        (
-            "RABBITMQ_NODENAME",
-            format!("differ-{distribution}@localhost"),
-        ),
-        ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
-        ("RABBITMQ_CONFIG_FILE", path("rabbitmq")),
-        ("RABBITMQ_MNESIA_BASE", path("mnesia")),
-        ("RABBITMQ_LOG_BASE", path("log")),
-        ("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins")),
-        ("RABBITMQ_DIST_PORT", distribution.to_string()),
-        (
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "-kernel inet_dist_use_interface {127,0,0,1}".to_owned(),
-        ),
-        ("ERL_EPMD_PORT", mapper.to_string()),
-        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
-    ];
-    let variables = variables.into_iter();
-    variables
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
-/// Sets an environment in which nothing steers the system's node.
-fn apply(command: &mut Command, environment: &[(String, String)]) {
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("RABBITMQ_") || name.starts_with("ERL_") || name == "NOTIFY_SOCKET" {
-            command.env_remove(name);
-        }
-    }
-    for (name, value) in environment {
-        command.env(name, value);
-    }
 }

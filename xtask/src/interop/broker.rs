@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::rabbitmq;
 use crate::leveret;
+use crate::rabbitmq::{self, Node};
 use crate::service::{Launch, Service, free_ports};
 
 /// How long Leveret's listeners may take.
@@ -64,7 +64,7 @@ impl Broker {
         let [mqtt_port, amqp_port] = free_ports()?;
         let services = match peer {
             Peer::Leveret(binary) => vec![start_leveret(&directory, binary, mqtt_port, amqp_port)?],
-            Peer::RabbitMq => rabbitmq::start(&directory, mqtt_port, amqp_port)?,
+            Peer::RabbitMq => start_rabbitmq(&directory, mqtt_port, amqp_port)?,
         };
         println!(
             "{} listens on {mqtt_port} (MQTT) and {amqp_port} (AMQP)",
@@ -137,6 +137,21 @@ impl Broker {
         self.stop()?;
         fs::remove_dir_all(&directory).context("removing the broker's directory")
     }
+}
+
+fn start_rabbitmq(directory: &Path, mqtt: u16, amqp: u16) -> Result<Vec<Service>> {
+    let running = rabbitmq::start(&Node {
+        of: "interop",
+        directory,
+        ports: &[mqtt, amqp],
+        configuration: &format!(
+            "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
+             mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt}\n\
+             log.console.level = warning\n"
+        ),
+        plugins: &["rabbitmq_mqtt"],
+    })?;
+    Ok(running.services)
 }
 
 fn start_leveret(directory: &Path, binary: &Path, mqtt: u16, amqp: u16) -> Result<Service> {

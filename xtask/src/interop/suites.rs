@@ -24,8 +24,7 @@ use results::{Counts, Outcome, Results};
 use suite::{SUITES, Suite};
 
 use super::broker::{Broker, Peer};
-use super::rabbitmq;
-use crate::{interrupt, leveret};
+use crate::{interrupt, leveret, rabbitmq};
 
 /// What came of a suite on both brokers.
 struct Pair {

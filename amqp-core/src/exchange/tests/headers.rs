@@ -1,6 +1,7 @@
 //! The headers exchange: what fits what, and what that costs among many bindings.
 
 use super::{Dice, Publisher, declare, link, properties_of, table, wish};
+use crate::exchange::headers::EXAMINED;
 use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::link::{BindQueue, Link};
@@ -189,8 +190,7 @@ fn a3_an_index_finds_what_a_plain_reading_finds() {
     assert!(!exchange.in_use());
 }
 
-/// A message is held against the bindings that share a value with it, not against all: so often
-/// that a walk over all of them would never end.
+/// A message is held against the bindings that share a value with it, not against all.
 #[test]
 fn a3_ten_thousand_header_bindings_cost_what_a_few_do() {
     let link = link();
@@ -201,9 +201,10 @@ fn a3_ten_thousand_header_bindings_cost_what_a_few_do() {
     }
     let mut publisher = Publisher::default();
     let properties = properties_of(&[("type", Value::from("order")), ("id", Value::I32(5_000))]);
-    for _ in 0..20_000 {
-        let to = ("", Form::Dotted);
-        let routed = publisher.publish(&link, "amq.headers", to, &properties);
-        assert_eq!(routed, Ok(1));
-    }
+    let before = EXAMINED.get();
+    let to = ("", Form::Dotted);
+    let routed = publisher.publish(&link, "amq.headers", to, &properties);
+    assert_eq!(routed, Ok(1));
+    let examined = EXAMINED.get() - before;
+    assert!((1..=10).contains(&examined), "{examined} were looked at");
 }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Publisher, bind, declare, declare_with, link, properties_of, table, unbind, wish};
+use super::{
+    Publisher, bind, declare, declare_with, link, message, properties_of, table, unbind, wish,
+};
 use crate::exchange::kind::ALTERNATE;
 use crate::field::{Table, Value};
 use crate::key::Form;
-use crate::limits::HASHED_BINDINGS_MAX;
+use crate::limits::{HASHED_BINDINGS_MAX, HISTORY_BYTES_MAX};
 use crate::link::{BindQueue, Link};
+use crate::message::MessageRef;
 use crate::properties::BasicProperties;
 use crate::queue::Queue;
 
@@ -371,4 +374,44 @@ fn a3_an_exchange_that_hashes_has_so_many_bindings() {
     // The heaviest of them counts, once.
     let mut publisher = Publisher::default();
     assert_eq!(publisher.routed(&link, "ch", "k", Form::Dotted), 1);
+}
+
+/// FEATURES A3: what is kept is bounded in bytes as well as in messages; the oldest goes.
+#[test]
+fn a3_recent_history_is_bounded_in_bytes_too() {
+    let link = link();
+    let arguments = table(&[("x-recent-history-length", Value::I32(100_000))]);
+    declare_with(&link, "rh", "x-recent-history", arguments).expect("declared");
+    declare(&link, "q");
+    let mut publisher = Publisher::default();
+    // Not quite: its exchange, key and properties count as well.
+    let quarter = vec![0; HISTORY_BYTES_MAX / 4 - 100];
+    let mut kept = |body: &[u8], key: &str| {
+        let message = MessageRef {
+            payload: body,
+            ..message("rh", (key, Form::Dotted), &[0, 0])
+        };
+        let published = link.publish(&mut publisher.turn, &mut publisher.memo, &message);
+        published.expect("it can be published");
+        let made = link.queue_bind(&wish("q", "rh", key, Form::Dotted));
+        let history = made.expect("can be bound").history;
+        let keys = history
+            .iter()
+            .map(|noted| noted.message.view().key.to_vec());
+        let keys = keys.map(|key| String::from_utf8(key).expect("text"));
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    for (key, expected) in [
+        ("1", "1"),
+        ("2", "1 2"),
+        ("3", "1 2 3"),
+        ("4", "1 2 3 4"),
+        ("5", "2 3 4 5"),
+    ] {
+        assert_eq!(kept(&quarter, key), expected);
+    }
+    // One that alone is too large pushes nothing out.
+    let whole = vec![0; HISTORY_BYTES_MAX + 1];
+    assert_eq!(kept(&whole, "6"), "2 3 4 5");
+    assert_eq!(kept(b"small", "7"), "2 3 4 5 7");
 }

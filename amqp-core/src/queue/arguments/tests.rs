@@ -104,4 +104,73 @@ fn a4_arguments_of_other_kinds_are_refused() {
                     rabbit_quorum_queue";
     assert_eq!(refused, Err(expected.to_owned()));
     assert!(parse("x-delivery-limit", Value::I32(5)).is_err());
+    assert!(parse("x-delayed-retry-type", "all".into()).is_err());
+    assert!(parse("x-consumer-disconnected-timeout", Value::I32(5)).is_err());
+}
+
+/// Delayed retries are no behaviour of ours: clients that ask for them get their queue, and who
+/// runs the broker is told.
+#[test]
+fn a4_arguments_without_effect_are_taken_and_told() {
+    let quorum =
+        |name, value: Value| parse_all(&[("x-queue-type", "quorum".into()), (name, value)]);
+    for word in ["disabled", "all", "failed", "returned"] {
+        assert!(
+            quorum("x-delayed-retry-type", word.into()).is_ok(),
+            "{word}"
+        );
+    }
+    let expected = "invalid arg 'x-delayed-retry-type' for queue 'q' in vhost '/': \
+                    invalid_delayed_retry_type";
+    let refused = quorum("x-delayed-retry-type", "odd".into());
+    assert_eq!(refused, Err(expected.to_owned()));
+    for name in [
+        "x-delayed-retry-min",
+        "x-delayed-retry-max",
+        "x-consumer-disconnected-timeout",
+    ] {
+        assert!(quorum(name, Value::I64(0)).is_ok(), "{name}");
+        assert!(quorum(name, Value::I64(-1)).is_err(), "{name}");
+    }
+    let told = |name, value: Value| {
+        let mut table = Table::new();
+        table.insert(name, value).expect("a short name");
+        QueueArguments::unserved(&table)
+    };
+    let retries = "x-delayed-retry-type";
+    assert_eq!(told(retries, "all".into()), Some(retries));
+    assert_eq!(told(retries, "disabled".into()), None);
+    assert_eq!(told("x-consumer-disconnected-timeout", Value::I64(5)), None);
+}
+
+/// RabbitMQ 4.3 refuses version 1; clients of older ones ask for it.
+#[test]
+fn a4_versions_and_modes_of_older_clients_are_taken() {
+    for (name, value) in [
+        ("x-queue-version", Value::I32(1)),
+        ("x-queue-version", Value::I32(2)),
+        ("x-queue-mode", "lazy".into()),
+        ("x-queue-mode", "default".into()),
+    ] {
+        assert_eq!(parse(name, value), Ok(QueueArguments::default()), "{name}");
+    }
+}
+
+/// A queue that was declared when more was taken is a queue still.
+#[test]
+fn a4_arguments_of_a_queue_that_is_there_are_read_leniently() {
+    let mut table = Table::new();
+    for (name, value) in [
+        ("x-max-length", Value::I64(5)),
+        ("x-delayed-retry-type", "all".into()),
+        ("x-overflow", "drop-tail".into()),
+    ] {
+        table.insert(name, value).expect("a short name");
+    }
+    assert!(QueueArguments::parse(&table, "q", "/").is_err());
+    let kept = QueueArguments::parse_kept(&table).expect("its kind is known");
+    assert_eq!(
+        (kept.max_length, kept.overflow),
+        (Some(5), Overflow::DropHead)
+    );
 }

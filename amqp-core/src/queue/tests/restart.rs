@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Barrier};
 
-use super::rig::{long, text};
+use super::rig::{Reader, Rig, long, text};
 use super::tape::Tape;
 use crate::definitions::Kind;
 use crate::exchange::Memo;
@@ -71,6 +71,97 @@ fn a4_messages_expire_after_a_restart() {
     rig.pass(1);
     assert_eq!(queue.view().ready, 0);
     assert!(tape.kept(queue.id()).is_empty());
+}
+
+/// FEATURES A4: the journal keeps messages, not how often they have failed.
+#[test]
+fn a4_failures_are_counted_anew_after_a_restart() {
+    let tape = Arc::new(Tape::default());
+    let arguments = [
+        ("x-queue-type", text("quorum")),
+        ("x-delivery-limit", long(1)),
+    ];
+    let last = |reader: &Reader| {
+        let got = reader.got().pop();
+        got.map(|got| (got.failures, got.redelivered))
+    };
+    {
+        let mut rig = Tape::rig(&tape);
+        rig.declare("q", &arguments);
+        rig.publish("", "q", b"m");
+        let reader = rig.consume("q", |_| {});
+        rig.settle(&reader, Settle::Failed);
+        assert_eq!(last(&reader), Some((1, true)));
+    }
+    // Once more would have been too often.
+    let mut rig = Tape::rig(&tape);
+    let reader = rig.consume("q", |_| {});
+    for failures in 0..2 {
+        assert_eq!(last(&reader), Some((failures, true)));
+        rig.settle(&reader, Settle::Failed);
+    }
+    assert_eq!(last(&reader), None, "it was given up");
+}
+
+/// FEATURES A4, D1: what another version took is no reason to lose a queue and what is in it.
+#[test]
+fn d1_a_queue_with_arguments_that_are_refused_now_is_kept() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        rig.declare(
+            "q",
+            &[("x-unknown", text("all")), ("x-max-length", long(5))],
+        );
+        rig.publish("", "q", b"m");
+    }
+    // As a version that did not know it would have written it.
+    tape.rename_argument(b"x-unknown", b"x-max-age");
+    let mut rig = Tape::rig(&tape);
+    let got = rig.get("q").expect("queue and message are there");
+    assert_eq!(got.body, "m");
+    let queue = rig.link.vhost().queue("q").expect("it is durable");
+    assert_eq!(
+        queue.properties().arguments.lookup("x-max-age"),
+        Some(&text("all"))
+    );
+}
+
+/// FEATURES A3: the exchange survives a restart, what it has kept does not.
+#[test]
+fn a3_recent_history_is_gone_after_a_restart() {
+    let tape = Arc::new(Tape::default());
+    let history = |rig: &mut Rig, key: &[u8]| {
+        rig.declare("q", &[]);
+        let wish = BindQueue {
+            queue: "q",
+            exchange: "rh",
+            key,
+            form: Form::Dotted,
+            arguments: Table::new(),
+        };
+        let made = rig.link.queue_bind(&wish).expect("both are there");
+        made.history.len()
+    };
+    {
+        let mut rig = Tape::rig(&tape);
+        let wish = DeclareExchange {
+            name: "rh",
+            kind: "x-recent-history",
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: Table::new(),
+        };
+        rig.link.exchange_declare(&wish).expect("declared");
+        rig.publish("rh", "k", b"m");
+        assert_eq!(history(&mut rig, b"1"), 1);
+    }
+    let mut rig = Tape::rig(&tape);
+    assert_eq!(history(&mut rig, b"2"), 0);
+    rig.publish("rh", "k", b"m");
+    assert_eq!(history(&mut rig, b"3"), 1);
 }
 
 fn expiring(ms: &'static [u8]) -> impl Fn(&mut BasicProperties<'_>) {

@@ -58,6 +58,17 @@ impl Tape {
         self.mark.raise(self.slow.load(Ordering::Relaxed));
     }
 
+    /// Gives an argument of every queue another name, as long as the old one.
+    pub(super) fn rename_argument(&self, old: &[u8], new: &[u8]) {
+        assert_eq!(old.len(), new.len());
+        for ((kind, _), value) in self.records.lock().iter_mut() {
+            let at = value.windows(old.len()).position(|window| window == old);
+            if let Some(at) = at.filter(|_| *kind == Kind::Queue) {
+                value[at..at + new.len()].copy_from_slice(new);
+            }
+        }
+    }
+
     /// Nobody can read a message any more.
     pub(super) fn lose(&self, queue: u64, seq: u64) {
         self.messages.lock().remove(&(queue, seq));

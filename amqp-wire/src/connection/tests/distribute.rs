@@ -163,3 +163,45 @@ fn a5_the_keys_of_one_message_are_bounded() {
         assert_eq!(!found.is_empty(), refused, "{count} {found:?}");
     }
 }
+
+/// FEATURES A3, A5: a key that fits nothing goes to the alternate exchange, whatever the others do;
+/// a queue gets a message once all the same.
+#[test]
+fn a5_each_copy_has_its_alternate() {
+    let mut client = Client::open(&node());
+    let mut arguments = Table::new();
+    let spare = Value::from("amq.fanout");
+    arguments
+        .insert("alternate-exchange", spare)
+        .expect("short");
+    let mut encoded = Vec::new();
+    arguments.encode(&mut encoded).expect("short");
+    let exchange = ExchangeDeclare {
+        exchange: "main",
+        type_: "direct",
+        arguments: RawTable::parse(&encoded).expect("legal"),
+        ..ExchangeDeclare::default()
+    };
+    let made = client.ask(1, ClientMethod::ExchangeDeclare(exchange));
+    assert_eq!(made, ["1 exchange.declare-ok"]);
+    client.declare("q");
+    client.declare("spare");
+    client.bind("q", "main", "a");
+    client.bind("spare", "amq.fanout", "");
+    let counts = |client: &mut Client| {
+        ["q", "spare"].map(|queue| {
+            let vhost = client.node.broker.vhost("/").expect("it");
+            vhost.queue(queue).expect("declared").counts().0
+        })
+    };
+    for (key, copies, expected) in [
+        ("a", &["a"][..], [1, 0]),
+        ("a", &["x"], [2, 1]),
+        ("x", &["a"], [3, 2]),
+        ("x", &["y"], [3, 3]),
+    ] {
+        let headers = [("CC", keys(copies))];
+        assert!(publish_with(&mut client, "main", key, &headers).is_empty());
+        assert_eq!(counts(&mut client), expected, "{key} and {copies:?}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use leveret_core::definitions::Volatile;
+use leveret_core::field::Value;
 use leveret_core::login::Verdict;
 use leveret_core::peer::CloseReason;
 use leveret_core::properties::BasicProperties;
@@ -11,6 +12,7 @@ use leveret_core::time::Time;
 use super::client::*;
 use super::confirm::Disk;
 use crate::connection::Connection;
+use crate::frame;
 use crate::method::*;
 use crate::node::Node;
 use crate::options::Options;
@@ -527,4 +529,50 @@ fn o2_channels_are_listed() {
     assert_eq!(listed(2), expected(false, true, [0, 0], [0, 1, 2]));
     client.send(2, ClientMethod::TxRollback(TxRollback {}));
     assert_eq!(listed(2), expected(false, true, [0, 0], [0, 0, 0]));
+}
+
+/// FEATURES A2: clients decide by product, version and capabilities.
+#[test]
+fn a2_what_the_server_says_of_itself() {
+    let mut client = Client::accepted(&node());
+    client.machine.handle_input(&mut client.turn, HEADER);
+    let mut output = Vec::new();
+    client.machine.poll_output(&mut output);
+    let (frame, _) = frame::decode(&output, 0).expect("legal").expect("whole");
+    let Ok(ServerMethod::ConnectionStart(start)) = ServerMethod::decode(frame.payload) else {
+        panic!("no connection.start: {output:02x?}");
+    };
+    let properties = start.server_properties.to_table();
+    for (name, expected) in [
+        ("product", "RabbitMQ"),
+        ("version", "4.3.0"),
+        ("leveret_version", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert_eq!(
+            properties.lookup(name),
+            Some(&Value::from(expected)),
+            "{name}"
+        );
+    }
+    let Some(Value::Table(capabilities)) = properties.lookup("capabilities") else {
+        panic!("no capabilities: {properties:?}");
+    };
+    let mut able: Vec<_> = capabilities
+        .iter()
+        .filter(|(_, value)| **value == Value::Bool(true))
+        .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    able.sort();
+    let expected = [
+        "authentication_failure_close",
+        "basic.nack",
+        "connection.blocked",
+        "consumer_cancel_notify",
+        "consumer_priorities",
+        "direct_reply_to",
+        "exchange_exchange_bindings",
+        "per_consumer_qos",
+        "publisher_confirms",
+    ];
+    assert_eq!(able, expected);
 }

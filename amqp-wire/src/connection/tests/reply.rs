@@ -3,6 +3,7 @@
 use leveret_core::properties::BasicProperties;
 
 use super::client::*;
+use crate::limits::REPLY_DELIVERY_BYTES_MAX;
 use crate::method::*;
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -210,4 +211,32 @@ fn a5_nobody_consumes_another_channels_replies() {
          queue '{name}' in vhost '/'"
     );
     assert_eq!(server.ask(1, consume(&name, "d", true)), [expected]);
+}
+
+/// FEATURES A5, D5: what waits for a requester that does not read is bounded; what comes after it
+/// has read arrives.
+#[test]
+fn a5_replies_that_nobody_reads_are_bounded() {
+    let node = node();
+    let mut server = Client::open(&node);
+    server.declare("rpc");
+    server.consume("rpc", true);
+    let mut client = requester(&node);
+    request(&mut client, "rpc");
+    server.lines();
+    let name = server.reply_to.clone();
+    // As large as a message may be.
+    let large = "x".repeat(1_000_000);
+    for _ in 0..20 {
+        assert!(reply(&mut server, &name, &large).is_empty(), "it is routed");
+    }
+    let found = client.lines();
+    // The last one begins below the limit.
+    let fit = REPLY_DELIVERY_BYTES_MAX / large.len() + 1;
+    assert_eq!(found.len(), fit);
+    let last = format!("1 basic.deliver c {fit} '' {name} (1000000 bytes)");
+    assert_eq!(found.last(), Some(&last));
+    assert!(reply(&mut server, &name, "again").is_empty());
+    let next = format!("1 basic.deliver c {} '' {name} again", fit + 1);
+    assert_eq!(client.lines(), [next]);
 }
