@@ -344,19 +344,34 @@ impl Consumers {
         self.drop_empty(ring);
         let single = self.single();
         if single != Some((connection, key)) {
-            // Without its rival the active one goes on.
-            let more = self.0.as_mut().and_then(|first| first.more.as_mut());
-            let gone =
-                more.and_then(|more| more.rival.take_if(|rival| *rival == (connection, key)));
-            return (true, gone.and(single));
+            return (true, self.drop_rival((connection, key)).and(single));
         }
-        let next = self.rings().find(|ring| !ring.list.is_empty());
-        let next = next.and_then(|ring| ring.list.iter().min_by_key(|held| held.joined));
-        let next = next.map(|held| (held.connection, held.key));
-        if let Some(more) = self.0.as_mut().and_then(|first| first.more.as_mut()) {
+        let next = self.highest().map(|(_, next)| next);
+        if let Some(more) = self.more_mut() {
             (more.single, more.rival) = (next, None);
         }
         (true, next)
+    }
+
+    fn more_mut(&mut self) -> Option<&mut More> {
+        self.0.as_mut()?.more.as_deref_mut()
+    }
+
+    /// The highest priority, and who came first of those that have it.
+    fn highest(&self) -> Option<(i32, (u64, u64))> {
+        let ring = self.rings().find(|ring| !ring.list.is_empty())?;
+        let first = ring.list.iter().min_by_key(|held| held.joined)?;
+        Some((ring.priority(), (first.connection, first.key)))
+    }
+
+    /// A consumer is gone. If it waited for the single active one's place, another one does, or the
+    /// active one goes on: says whether it does.
+    fn drop_rival(&mut self, gone: (u64, u64)) -> Option<()> {
+        self.more_mut()?.rival.take_if(|rival| *rival == gone)?;
+        let own = self.priority_of(self.single()?);
+        let next = self.highest().filter(|(priority, _)| Some(*priority) > own);
+        self.more_mut()?.rival = next.map(|(_, next)| next);
+        next.is_none().then_some(())
     }
 
     /// A ring without consumers goes.
@@ -441,7 +456,7 @@ impl Consumers {
         if self.priority_of(challenger) <= highest {
             return false;
         }
-        if let Some(more) = self.0.as_mut().and_then(|first| first.more.as_mut()) {
+        if let Some(more) = self.more_mut() {
             more.rival = Some(challenger);
         }
         for ring in 0..self.priorities() {
@@ -456,8 +471,7 @@ impl Consumers {
 
     /// Nothing is out: who waits for the single active consumer's place has it, and credit.
     pub(super) fn take_over(&mut self) {
-        let more = self.0.as_mut().and_then(|first| first.more.as_mut());
-        if let Some(more) = more
+        if let Some(more) = self.more_mut()
             && let Some(rival) = more.rival.take()
         {
             more.single = Some(rival);

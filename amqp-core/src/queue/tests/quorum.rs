@@ -140,6 +140,21 @@ fn a4_the_active_one_goes_on_when_the_higher_one_leaves() {
     assert_eq!((active(&rig), higher.bodies().len()), (2, 1));
 }
 
+/// Who was to take over leaves: of the others the highest does.
+#[test]
+fn a4_the_next_higher_one_takes_over() {
+    let mut rig = Rig::new();
+    single(&mut rig, "quorum");
+    let low = join(&mut rig, 0);
+    rig.publish("", "q", b"one");
+    let [middle, high] = [1, 2].map(|priority| join(&mut rig, priority));
+    rig.cancel(&high);
+    rig.publish("", "q", b"two");
+    assert_eq!((active(&rig), low.bodies().len()), (0, 1));
+    rig.settle(&low, Settle::Ack);
+    assert_eq!((active(&rig), middle.bodies()), (1, vec!["two".into()]));
+}
+
 /// A classic queue has its first consumer until that leaves.
 #[test]
 fn a4_nobody_takes_over_in_classic_queues() {
