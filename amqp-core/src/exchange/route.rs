@@ -81,6 +81,33 @@ pub(crate) struct Note {
 }
 
 impl Exchange {
+    /// Adds the queues that a message matches and gives the exchanges to `go_on`; says whether
+    /// there is any of them.
+    fn each_destination(
+        &self,
+        message: &MessageRef<'_>,
+        search: &Search<'_>,
+        queues: &mut Vec<Arc<Queue>>,
+        go_on: &mut impl FnMut(Arc<Self>),
+    ) -> bool {
+        let mut matched = false;
+        self.each_match(message, search, &mut |bound| match bound.destination() {
+            Destination::Queue(queue) => {
+                if let Some(queue) = queue.upgrade() {
+                    matched = true;
+                    queues.push(queue);
+                }
+            }
+            Destination::Exchange(next) => {
+                if let Some(next) = next.upgrade() {
+                    matched = true;
+                    go_on(next);
+                }
+            }
+        });
+        matched
+    }
+
     /// Resolves a message to its queues, each once, and to where it is to wait, each once: with
     /// all its keys at a time.
     ///
@@ -116,26 +143,12 @@ impl Exchange {
                 continue;
             }
             watch.exchange(exchange.rules.matching, exchange.id, search.dotted);
-            let mut matched = false;
             let mut go_on = |next: Arc<Self>| {
                 if next.id != self.id && seen.insert(next.id) {
                     exchanges.push(next);
                 }
             };
-            exchange.each_match(message, search, &mut |bound| match bound.destination() {
-                Destination::Queue(queue) => {
-                    if let Some(queue) = queue.upgrade() {
-                        matched = true;
-                        queues.push(queue);
-                    }
-                }
-                Destination::Exchange(next) => {
-                    if let Some(next) = next.upgrade() {
-                        matched = true;
-                        go_on(next);
-                    }
-                }
-            });
+            let matched = exchange.each_destination(message, search, &mut queues, &mut go_on);
             if !matched && let Some(name) = exchange.alternate() {
                 // It may come and go: such a route is not remembered.
                 cacheable = false;
