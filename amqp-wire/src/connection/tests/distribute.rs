@@ -164,10 +164,9 @@ fn a5_the_keys_of_one_message_are_bounded() {
     }
 }
 
-/// FEATURES A3, A5: a key that fits nothing goes to the alternate exchange, whatever the others do;
-/// a queue gets a message once all the same.
+/// FEATURES A3, A5: the alternate exchange gets what fits under none of its keys.
 #[test]
-fn a5_each_copy_has_its_alternate() {
+fn a5_copies_have_one_alternate() {
     let mut client = Client::open(&node());
     let mut arguments = Table::new();
     let spare = Value::from("amq.fanout");
@@ -196,9 +195,9 @@ fn a5_each_copy_has_its_alternate() {
     };
     for (key, copies, expected) in [
         ("a", &["a"][..], [1, 0]),
-        ("a", &["x"], [2, 1]),
-        ("x", &["a"], [3, 2]),
-        ("x", &["y"], [3, 3]),
+        ("a", &["x"], [2, 0]),
+        ("x", &["a"], [3, 0]),
+        ("x", &["y"], [3, 1]),
     ] {
         let headers = [("CC", keys(copies))];
         assert!(publish_with(&mut client, "main", key, &headers).is_empty());
