@@ -146,9 +146,9 @@ fn check(rows: Vec<Row>) {
     }
 }
 
-/// FEATURES A7: what is done to queues needs all of these permissions and no others.
+/// FEATURES A7: declaring a queue needs all of these permissions and no others.
 #[test]
-fn a7_queues() {
+fn a7_declarations_of_queues() {
     let named = QueueDeclare {
         queue: "new",
         ..QueueDeclare::default()
@@ -157,26 +157,6 @@ fn a7_queues() {
         arguments: with("x-dead-letter-exchange", exchange),
         ..named
     };
-    let (queue, exchange) = ("q", "x");
-    let bind = QueueBind {
-        queue,
-        exchange,
-        ..QueueBind::default()
-    };
-    let unbind = QueueUnbind {
-        queue,
-        exchange,
-        ..QueueUnbind::default()
-    };
-    let purge = QueuePurge {
-        queue,
-        ..QueuePurge::default()
-    };
-    let delete = QueueDelete {
-        queue,
-        ..QueueDelete::default()
-    };
-    const ENDS: &[Need] = &[(Write, "queue", "q"), (Read, "exchange", "x")];
     use ClientMethod as M;
     check(vec![
         row(
@@ -202,6 +182,34 @@ fn a7_queues() {
             ],
             "1 queue.declare-ok new ",
         ),
+    ]);
+}
+
+/// FEATURES A7: and what is done with them.
+#[test]
+fn a7_uses_of_queues() {
+    let (queue, exchange) = ("q", "x");
+    let bind = QueueBind {
+        queue,
+        exchange,
+        ..QueueBind::default()
+    };
+    let unbind = QueueUnbind {
+        queue,
+        exchange,
+        ..QueueUnbind::default()
+    };
+    let purge = QueuePurge {
+        queue,
+        ..QueuePurge::default()
+    };
+    let delete = QueueDelete {
+        queue,
+        ..QueueDelete::default()
+    };
+    const ENDS: &[Need] = &[(Write, "queue", "q"), (Read, "exchange", "x")];
+    use ClientMethod as M;
+    check(vec![
         row(M::QueueBind(bind), ENDS, "1 queue.bind-ok"),
         row(M::QueueUnbind(unbind), ENDS, "1 queue.unbind-ok"),
         row(
