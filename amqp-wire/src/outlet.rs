@@ -300,7 +300,7 @@ impl Outlet {
     /// Changes what listings tell of a channel.
     pub(crate) fn tell_of(&self, channel: u16, change: impl FnOnce(&mut Listed)) {
         if let Some(window) = self.state.lock().windows.get_mut(&channel) {
-            change(&mut window.listed);
+            change(window.listed.get_or_insert_default());
         }
     }
 
@@ -581,7 +581,7 @@ impl Peer for Outlet {
                 .consumers
                 .values()
                 .filter(|held| held.channel == *number);
-            let listed = window.listed;
+            let listed = window.listed.as_deref().copied().unwrap_or_default();
             ChannelView {
                 number: *number,
                 consumers: of_channel.count() as u64,

@@ -130,7 +130,8 @@ pub(crate) struct Window {
     pub(crate) starved: Vec<u64>,
     /// Kept only where consumers have timeouts of their own: else the first slot is due first.
     deadlines: Option<Box<Deadlines>>,
-    pub(crate) listed: Listed,
+    /// Only channels with anything to tell pay for it.
+    pub(crate) listed: Option<Box<Listed>>,
 }
 
 impl Window {
@@ -361,4 +362,4 @@ const EMPTY_SLOTS_KEPT: usize = 32;
 const SLOTS_KEPT: usize = 1_024;
 
 /// An idle channel has one.
-const _: () = assert!(size_of::<Window>() <= 104);
+const _: () = assert!(size_of::<Window>() <= 96);

@@ -174,8 +174,8 @@ fn environment_and_arguments_are_checked_too() {
     let expected = [
         "--set: expected KEY=VALUE, found no '=' after 'heartbeat'",
         "env LEVERET_MQTT__EXCHNAGE: unknown key 'mqtt.exchnage'; did you mean 'mqtt.exchange'?",
-        "--set: 'frame_max' cannot be '1'; allowed: a whole number of bytes from 8192 to \
-         16777216, or 0",
+        "--set: 'frame_max' cannot be '1'; allowed: a whole number of bytes from 8192 to 16777216, \
+         or 0",
     ];
     assert_eq!(found, expected);
 }

@@ -88,7 +88,14 @@ fn o2_banners_are_rabbitmqs() {
 #[test]
 fn o2_arguments_are_the_nodes() {
     let table: &[(&[&str], Value)] = &[
-        (&["list_queues", "-p", "v", "name"], json!({ "vhost": "v" })),
+        (
+            &["list_queues", "-p", "v", "name"],
+            json!({ "offline": false, "vhost": "v" }),
+        ),
+        (
+            &["list_queues", "--offline", "--local"],
+            json!({ "offline": true, "vhost": "/" }),
+        ),
         (
             &["set_user_tags", "u", "a", "b"],
             json!({ "username": "u", "tags": ["a", "b"] }),

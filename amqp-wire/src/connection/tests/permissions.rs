@@ -146,9 +146,9 @@ fn check(rows: Vec<Row>) {
     }
 }
 
-/// FEATURES A7: what is done to queues needs all of these permissions and no others.
+/// FEATURES A7: declaring a queue needs all of these permissions and no others.
 #[test]
-fn a7_queue_declare() {
+fn a7_declarations_of_queues() {
     let named = QueueDeclare {
         queue: "new",
         ..QueueDeclare::default()
@@ -185,9 +185,9 @@ fn a7_queue_declare() {
     ]);
 }
 
-/// FEATURES A7: and what is done with queues.
+/// FEATURES A7: and what is done with them.
 #[test]
-fn a7_queues() {
+fn a7_uses_of_queues() {
     let (queue, exchange) = ("q", "x");
     let bind = QueueBind {
         queue,
