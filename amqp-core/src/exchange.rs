@@ -45,7 +45,7 @@ pub(crate) use cache::{Found, Known, Route, RouteCache};
 pub(crate) use delayed::{Delayed, Waiting};
 pub(crate) use history::Noted;
 pub use kind::ExchangeKind;
-pub(crate) use route::{NoWay, Search, Stop, borrowed};
+pub(crate) use route::{NoWay, Search, Stop, borrowed, each_once};
 pub(crate) use set::{Attached, BindingSet, shrink};
 
 /// What a declaration says about an exchange.

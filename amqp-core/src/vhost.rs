@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::claims::Claims;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
 use crate::exchange::{
-    Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route, Search,
+    Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route, Search, each_once,
 };
 use crate::field::Table;
 use crate::journal::Door;
@@ -265,8 +265,7 @@ impl VHost {
             .keys()
             .filter_map(|key| self.addressee(key))
             .collect();
-        queues.sort_unstable_by_key(|queue| queue.id());
-        queues.dedup_by_key(|queue| queue.id());
+        each_once(&mut queues);
         Ok(Route::new(queues.into(), None))
     }
 

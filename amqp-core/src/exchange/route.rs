@@ -80,32 +80,34 @@ pub(crate) struct Note {
     pub(crate) more: MoreKeys,
 }
 
+/// Leaves each queue once.
+pub(crate) fn each_once(queues: &mut Vec<Arc<Queue>>) {
+    if queues.len() > 1 {
+        queues.sort_unstable_by_key(|queue| queue.id());
+        queues.dedup_by_key(|queue| queue.id());
+    }
+}
+
 impl Exchange {
-    /// Adds the queues that a message matches and gives the exchanges to `go_on`; says whether
-    /// there is any of them.
-    fn each_destination(
-        &self,
-        message: &MessageRef<'_>,
-        search: &Search<'_>,
-        queues: &mut Vec<Arc<Queue>>,
-        go_on: &mut impl FnMut(Arc<Self>),
-    ) -> bool {
-        let mut matched = false;
-        self.each_match(message, search, &mut |bound| match bound.destination() {
-            Destination::Queue(queue) => {
-                if let Some(queue) = queue.upgrade() {
-                    matched = true;
-                    queues.push(queue);
-                }
-            }
-            Destination::Exchange(next) => {
-                if let Some(next) = next.upgrade() {
-                    matched = true;
-                    go_on(next);
-                }
-            }
-        });
-        matched
+    /// What a message is to wait for here.
+    fn stop(self: &Arc<Self>, message: &MessageRef<'_>, search: &Search<'_>) -> Option<Stop> {
+        if self.properties.kind != ExchangeKind::Delayed {
+            return None;
+        }
+        Some(Stop {
+            exchange: Arc::clone(self),
+            ms: delay_ms(message)?,
+            more: search.own_more(),
+        })
+    }
+
+    /// What is to be noted here of a message that is kept back.
+    fn later_note(self: &Arc<Self>, search: &Search<'_>) -> Option<Note> {
+        let noted = search.kept_back && self.rules.matching == ExchangeKind::RecentHistory;
+        noted.then(|| Note {
+            exchange: Arc::clone(self),
+            more: search.own_more(),
+        })
     }
 
     /// Resolves a message to its queues, each once, and to where it is to wait, each once: with
@@ -134,35 +136,39 @@ impl Exchange {
             let waited = search.released && visited == 0;
             visited += 1;
             cacheable &= exchange.is_cacheable();
-            if exchange.properties.kind == ExchangeKind::Delayed
-                && !waited
-                && let Some(ms) = delay_ms(message)
-            {
-                let more = search.own_more();
-                stops.push(Stop { exchange, ms, more });
+            if let Some(stop) = exchange.stop(message, search).filter(|_| !waited) {
+                stops.push(stop);
                 continue;
             }
             watch.exchange(exchange.rules.matching, exchange.id, search.dotted);
+            let mut matched = false;
             let mut go_on = |next: Arc<Self>| {
                 if next.id != self.id && seen.insert(next.id) {
                     exchanges.push(next);
                 }
             };
-            let matched = exchange.each_destination(message, search, &mut queues, &mut go_on);
+            exchange.each_match(message, search, &mut |bound| match bound.destination() {
+                Destination::Queue(queue) => {
+                    if let Some(queue) = queue.upgrade() {
+                        matched = true;
+                        queues.push(queue);
+                    }
+                }
+                Destination::Exchange(next) => {
+                    if let Some(next) = next.upgrade() {
+                        matched = true;
+                        go_on(next);
+                    }
+                }
+            });
             if !matched && let Some(name) = exchange.alternate() {
                 // It may come and go: such a route is not remembered.
                 cacheable = false;
                 vhost.exchange(&name).into_iter().for_each(go_on);
             }
-            if search.kept_back && exchange.rules.matching == ExchangeKind::RecentHistory {
-                let more = search.own_more();
-                notes.push(Note { exchange, more });
-            }
+            notes.extend(exchange.later_note(search));
         }
-        if queues.len() > 1 {
-            queues.sort_unstable_by_key(|queue| queue.id());
-            queues.dedup_by_key(|queue| queue.id());
-        }
+        each_once(&mut queues);
         if !stops.is_empty() && vhost.door().timers.scheduled() >= limits::SCHEDULED_MAX {
             return Err(NoWay::TooManyDelayed);
         }

@@ -440,13 +440,9 @@ impl QueueArguments {
                 "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {why}"
             ))
         };
-        let mut parsed = Self::default();
-        if let Some(value) = arguments.lookup("x-queue-type") {
-            parsed.kind = kind(value).map_err(|why| refuse("x-queue-type", &why))?;
-        }
-        if parsed.kind == QueueKind::Quorum {
-            parsed.max_priority = Some(Levels::QUORUM);
-        }
+        let asked = arguments.lookup("x-queue-type").map(kind);
+        let asked = asked.unwrap_or(Ok(QueueKind::default()));
+        let mut parsed = Self::of_kind(asked.map_err(|why| refuse("x-queue-type", &why))?);
         // In RabbitMQ's order: what the kind does not have, then what is no value.
         let known = |argument: &&Argument| argument.kinds.contains(&parsed.kind);
         let is_given = |argument: &&Argument| arguments.lookup(argument.name).is_some();
@@ -469,13 +465,19 @@ impl QueueArguments {
         Ok(parsed)
     }
 
+    /// What a queue of this kind has that asks for nothing else.
+    fn of_kind(kind: QueueKind) -> Self {
+        Self {
+            kind,
+            max_priority: (kind == QueueKind::Quorum).then_some(Levels::QUORUM),
+            ..Self::default()
+        }
+    }
+
     /// Reads the arguments of a queue that is there: what another version took and this one
     /// refuses means nothing, and is no reason to lose the queue.
     pub(crate) fn parse_kept(arguments: &Table) -> Option<Self> {
-        let mut parsed = Self {
-            kind: Self::kind_asked(arguments)?,
-            ..Self::default()
-        };
+        let mut parsed = Self::of_kind(Self::kind_asked(arguments)?);
         for argument in ARGUMENTS {
             let is_known = argument.kinds.contains(&parsed.kind);
             if let Some(value) = arguments.lookup(argument.name).filter(|_| is_known) {
