@@ -63,9 +63,9 @@ pub struct Broker {
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
     pub(crate) timers: Arc<Timers>,
-    alarms: Alarms,
     /// What queues ask for and do not get.
     pub(crate) unserved_told: Seldom,
+    alarms: Arc<Alarms>,
 }
 
 impl Broker {
@@ -80,8 +80,10 @@ impl Broker {
         now: Time,
         default_password_hash: impl FnOnce() -> String,
     ) -> Result<Arc<Self>, Fault> {
+        let alarms = Arc::new(Alarms::new(&options));
         let broker = Arc::new(Self {
-            alarms: Alarms::new(&options),
+            timers: Arc::new(Timers::new(Arc::clone(&alarms))),
+            alarms,
             options,
             definitions,
             next_queue: AtomicU64::new(journal.last_queue() + 1),
@@ -94,7 +96,6 @@ impl Broker {
             users: Users::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
-            timers: Arc::default(),
             unserved_told: Seldom::default(),
         });
         load::load(&broker, now)?;
@@ -391,9 +392,14 @@ impl Broker {
         self.timers.next()
     }
 
-    /// Does what is due at the turn's time.
+    /// Does what is due at the turn's time, in a turn of its own; what is left when that is spent
+    /// stays due.
     pub fn handle_timeout(self: &Arc<Self>, turn: &mut Turn) {
+        turn.begin(turn.now);
         for _ in 0..DUE_PER_TURN_MAX {
+            if turn.is_spent() {
+                return;
+            }
             let Some(due) = self.timers.take(turn.now) else {
                 return;
             };
@@ -409,6 +415,7 @@ impl Broker {
                         vhost.let_go(turn, number);
                     }
                 }
+                Due::Letters => self.timers.post_held(turn),
                 Due::Recall(vhost, client_id) => {
                     if let Some(vhost) = vhost.upgrade() {
                         vhost.shelves.forget_client(&client_id);
@@ -422,6 +429,7 @@ impl Broker {
                     }
                 }
             }
+            turn.check_time();
         }
     }
 

@@ -4,9 +4,15 @@
 //! afterwards. A message leaves the journal of its first queue after it has entered those that
 //! take it: a crash in between repeats it, none loses it.
 //!
+//! A dead letter may go to many queues, and each of them may give it up again. So a turn publishes
+//! only some ([`LETTERS_MAX`](crate::limits::LETTERS_MAX)); what else it has is [`Held`] for the
+//! core's own turns, and what has expired stays where it is meanwhile.
+//!
 //! | Deviation from RabbitMQ | Why | Test |
 //! |---|---|---|
 //! | at most [`DEATHS_MAX`] entries in `x-death`, else dropped | bounds | `a4_deaths_are_bounded` |
+
+mod held;
 
 use std::sync::Arc;
 
@@ -19,8 +25,11 @@ use crate::properties::BasicProperties;
 use crate::queue::{Publication, Queue};
 use crate::records;
 use crate::sink::Loss;
+use crate::timers::Timers;
 use crate::turn::Turn;
 use crate::vhost::VHost;
+
+pub(crate) use held::Held;
 
 /// Why a queue gave a message up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,7 +121,7 @@ enum Routed {
 }
 
 impl Turn {
-    /// Publishes what queues gave up. With no lock held.
+    /// Publishes what queues gave up, as much as a turn may. With no lock held.
     #[inline]
     pub fn post(&mut self) {
         if !self.letters.is_empty() {
@@ -122,14 +131,29 @@ impl Turn {
 
     fn post_letters(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
-            if let Some(vhost) = letter.queue.vhost() {
-                letter.publish(self, &vhost);
+            let queue = Arc::clone(&letter.queue);
+            if let Some(timers) = queue.timers() {
+                let may_post = self.may_post() && timers.may_post(self.now, queue.id());
+                match may_post {
+                    true => letter.post(self, timers),
+                    false => timers.hold(self.now, letter),
+                }
+                self.count_letter(may_post);
             }
         }
     }
 }
 
 impl Letter {
+    /// Publishes it, if its vhost is still there.
+    fn post(self, turn: &mut Turn, timers: &Timers) {
+        let before = turn.offered();
+        if let Some(vhost) = self.queue.vhost() {
+            self.publish(turn, &vhost);
+        }
+        timers.note_copies(turn.now, turn.offered() - before);
+    }
+
     fn publish(self, turn: &mut Turn, vhost: &VHost) {
         let routed = match self.compose(turn) {
             Some(composed) => self.route(turn, vhost, &composed),

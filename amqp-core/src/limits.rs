@@ -108,8 +108,21 @@ pub const RETRIED_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
 /// them get it again.
 pub const TAKERS_MAX: usize = 1_024;
 
-/// Dead letters that wait in a turn before a queue gives up more: it goes on a millisecond later.
+/// Dead letters that are published in a turn, and those that wait in it before a queue gives up
+/// more. Messages that have expired or are too many stay in their queue for another turn; those
+/// that were rejected wait in a list, which is no longer than what consumers had.
 pub const LETTERS_MAX: usize = 1_024;
+
+/// Dead letters in that list from which on `basic.get` adds none to find a message behind those
+/// that have expired: it finds nothing.
+pub const LETTERS_HELD_MAX: usize = 16 * LETTERS_MAX;
+
+/// While an alarm is set, messages that dead letters add to those that there are, as they go to
+/// more than one queue: then all dead letters rest for [`LETTERS_REST_MS`].
+pub const LETTERS_ADDED_MAX: usize = 16;
+
+/// See [`LETTERS_ADDED_MAX`]; in milliseconds.
+pub const LETTERS_REST_MS: u64 = 500;
 
 /// Milliseconds until a dead letter that nobody has taken is tried again.
 pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;

@@ -9,7 +9,9 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::alarms::Alarms;
 use crate::claims::Leftover;
+use crate::dead_letter::Held;
 use crate::queue::Queue;
 use crate::schedule::Scheduled;
 use crate::time::Time;
@@ -28,6 +30,8 @@ pub(crate) enum Due {
     Recall(Weak<VHost>, Box<str>),
     /// What an absent client left is no longer worth keeping.
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
+    /// Dead letters wait to be published.
+    Letters,
 }
 
 impl Due {
@@ -166,13 +170,26 @@ const SWEPT_FROM: usize = 1_024;
 
 /// The list of what is due when.
 #[derive(Default)]
-pub(crate) struct Timers(Mutex<State>);
+pub(crate) struct Timers {
+    state: Mutex<State>,
+    /// Dead letters for which there was no time in the turns in which they were given up.
+    pub(crate) held: Held,
+    /// While one is set, dead letters multiply slowly.
+    pub(crate) alarms: Arc<Alarms>,
+}
 
 impl Timers {
+    pub(crate) fn new(alarms: Arc<Alarms>) -> Self {
+        Self {
+            alarms,
+            ..Self::default()
+        }
+    }
+
     /// Adds something; wakes the driver if it has become the first.
     pub(crate) fn add(&self, at: Time, due: Due) {
         let driver = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             let first = state.next().is_none_or(|head| at < head);
             state.add(at, due);
             first.then(|| state.driver.clone()).flatten()
@@ -184,25 +201,26 @@ impl Timers {
 
     /// A timer points to a queue for nothing: the queue was deleted, or has an earlier one.
     pub(crate) fn lose(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.lost += 1;
         state.sweep();
     }
 
     /// Takes the next thing that is due at `now`.
     pub(crate) fn take(&self, now: Time) -> Option<Due> {
-        self.0.lock().take(now)
+        self.state.lock().take(now)
     }
 
     /// Messages that are scheduled, cancelled ones included until their time.
     pub(crate) fn scheduled(&self) -> usize {
-        self.0.lock().scheduled
+        self.state.lock().scheduled
     }
 
     /// Forgets everything; publications are let go of, since others hold them too.
     pub(crate) fn clear(&self) {
+        self.held.clear();
         let dropped = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             state.scheduled = 0;
             (state.expiries, state.lost) = (BinaryHeap::new(), 0);
             std::mem::take(&mut state.heap)
@@ -217,17 +235,17 @@ impl Timers {
     /// How often queues are to be looked at.
     #[cfg(test)]
     pub(crate) fn looks(&self) -> usize {
-        self.0.lock().expiries.len()
+        self.state.lock().expiries.len()
     }
 
     /// When something is due.
     pub(crate) fn next(&self) -> Option<Time> {
-        self.0.lock().next()
+        self.state.lock().next()
     }
 
     /// Who is told when the first deadline has moved forward.
     pub(crate) fn drive(&self, driver: Arc<dyn Wake>) {
-        self.0.lock().driver = Some(driver);
+        self.state.lock().driver = Some(driver);
     }
 }
 
@@ -274,7 +292,7 @@ mod tests {
         while queues.pop().is_some() {
             timers.lose();
         }
-        let state = timers.0.lock();
+        let state = timers.state.lock();
         assert!(state.expiries.len() < SWEPT_FROM && state.expiries.capacity() < 2 * SWEPT_FROM);
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::dead_letter::Letter;
 use crate::exchange::RouteCache;
+use crate::limits::LETTERS_MAX;
 use crate::sink::Sink;
 use crate::time::Time;
 
@@ -27,11 +28,21 @@ pub struct Turn {
     offered: usize,
     /// Bindings changed and not asked about yet.
     rebound: usize,
+    /// Dead letters published since the turn began.
+    posted: usize,
+    /// It has lasted longer than [`TURN_MS_MAX`].
+    late: bool,
+    /// What time it is meanwhile; without one no turn is ever late.
+    clock: Option<Box<dyn Fn() -> Time + Send>>,
 }
 
 /// Deliveries of one connection's messages that a turn may offer before others have theirs; the
 /// message that reaches the bound is finished. Some ten milliseconds.
 pub const DELIVERIES_PER_TURN_MAX: usize = 32 * 1024;
+
+/// What a turn may last before others have theirs, in milliseconds; the frame that reaches the
+/// bound is finished.
+pub const TURN_MS_MAX: u64 = 5;
 
 /// Scratch space above this is given back after a turn, so that one large message does not stay for
 /// ever.
@@ -44,11 +55,51 @@ impl Turn {
         Self::default()
     }
 
+    /// Gives the turn a clock, so that it sees when what is slow has taken too long.
+    pub fn set_clock(&mut self, clock: impl Fn() -> Time + Send + 'static) {
+        self.clock = Some(Box::new(clock));
+    }
+
     /// The turn of another connection begins.
     pub fn begin(&mut self, now: Time) {
         self.now = now;
         self.offered = 0;
         self.rebound = 0;
+        self.posted = 0;
+        self.late = false;
+    }
+
+    /// Something was done that may have taken long, as little does: the clock is looked at.
+    pub(crate) fn check_time(&mut self) {
+        if let Some(clock) = &self.clock {
+            self.late |= clock().since_ms(self.now) >= TURN_MS_MAX;
+        }
+    }
+
+    /// The turn has lasted too long already: others should come at once.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// A dead letter was published, or has to wait for a later turn.
+    pub(crate) fn count_letter(&mut self, is_posted: bool) {
+        if is_posted {
+            self.posted += 1;
+            self.check_time();
+        } else {
+            self.posted = self.posted.max(LETTERS_MAX);
+        }
+    }
+
+    /// Whether one more dead letter may be published in this turn.
+    pub(crate) fn may_post(&self) -> bool {
+        self.posted < LETTERS_MAX && !self.late
+    }
+
+    /// The same, behind those that are in the turn already.
+    pub(crate) fn has_room_for_letters(&self) -> bool {
+        self.posted + self.letters.len() < LETTERS_MAX && !self.late
     }
 
     /// Deliveries are offered, or taken back by who has them.
@@ -59,6 +110,7 @@ impl Turn {
     /// Bindings are made or removed, or tried to be.
     pub fn count_rebound(&mut self, bindings: usize) {
         self.rebound += bindings;
+        self.check_time();
     }
 
     /// What was counted since the turn began or this was last asked.
@@ -75,7 +127,7 @@ impl Turn {
     /// Whether this turn has done enough: the rest of the input waits for the next one.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.offered >= DELIVERIES_PER_TURN_MAX
+        self.offered >= DELIVERIES_PER_TURN_MAX || self.posted >= LETTERS_MAX || self.late
     }
 
     pub(crate) fn owe(&mut self, sink: &Arc<dyn Sink>) {

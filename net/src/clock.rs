@@ -9,7 +9,7 @@ use leveret_core::time::Time;
 use tokio::time::Instant;
 
 /// A clock that started at some moment of wall time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Clock {
     started: Instant,
     /// Wall time at `started`, milliseconds since the Unix epoch.

@@ -20,7 +20,7 @@ mod tests;
 use std::future::Future;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -28,6 +28,7 @@ use leveret_core::login::Reply;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::clock::Clock;
@@ -254,7 +255,11 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Driver<M, S> {
             }
         }
         // There is more, but others come first.
-        cx.waker().wake_by_ref();
+        if worker.turn.is_late() {
+            come_back_after_events(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
         self.arm(cx, worker.turn.now);
         Poll::Pending
     }
@@ -617,12 +622,12 @@ impl<M: Machine, S: AsyncRead + AsyncWrite + Unpin> Future for Driver<M, S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let mut worker = Worker::take();
-        worker.turn.begin(this.surroundings.clock.now());
+        worker.begin(this.surroundings.clock);
         let advanced = panic::catch_unwind(AssertUnwindSafe(|| this.advance(cx, &mut worker)));
         let polled = advanced.unwrap_or_else(|_| {
             this.bury(&mut worker.turn);
             worker.turn.ring();
-            worker.turn = Turn::new();
+            worker.forget_turn();
             Poll::Ready(())
         });
         let Worker { turn, ration, .. } = &mut *worker;
@@ -655,6 +660,13 @@ impl<M: Machine, S> std::fmt::Debug for Driver<M, S> {
             .field("peer", &self.machine.peer())
             .finish_non_exhaustive()
     }
+}
+
+/// Has the task polled again when the thread has looked for events: those who wait longest are not
+/// known to it yet.
+fn come_back_after_events(cx: &mut Context<'_>) {
+    // What it does when it is polled is all of it.
+    let _ = pin!(yield_now()).poll(cx);
 }
 
 const NEVER: Time = Time(u64::MAX);

@@ -17,7 +17,12 @@ use crate::clock::Clock;
 pub async fn drive(broker: Arc<Broker>, clock: Clock) {
     let earlier = Arc::new(Earlier(Notify::new()));
     broker.drive(Arc::clone(&earlier) as Arc<dyn Wake>);
-    let mut turn = Turn::new();
+    let new_turn = || {
+        let mut turn = Turn::new();
+        turn.set_clock(move || clock.now());
+        turn
+    };
+    let mut turn = new_turn();
     loop {
         turn.now = clock.now();
         match broker.poll_timeout() {
@@ -33,7 +38,7 @@ pub async fn drive(broker: Arc<Broker>, clock: Clock) {
                 turn.ring();
                 if done.is_err() {
                     tracing::error!("a timer of the core panicked; the others go on");
-                    turn = Turn::new();
+                    turn = new_turn();
                 }
                 // The core may have had much to do: others come first now.
                 tokio::task::yield_now().await;

@@ -11,6 +11,8 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
 use smallvec::SmallVec;
 
+#[cfg(test)]
+pub(super) use self::condition::COMPARED;
 use self::condition::{Headers, Wanted};
 use super::Bound;
 use super::set::{shrink, spread};
@@ -199,7 +201,7 @@ impl Bindings {
             .for_each(|rule| visit(&rule.bound));
     }
 
-    /// Calls `found` for every binding that fits, for some of them more than once.
+    /// Calls `found` once for every binding that fits.
     pub(super) fn each_match(&self, message: &MessageRef<'_>, found: &mut dyn FnMut(&Bound)) {
         if self.identities.is_empty() {
             return;
@@ -220,6 +222,8 @@ impl Bindings {
             return;
         };
         let headers = Headers::of(table);
+        // Only what stands under many conditions is met more than once.
+        let mut seen: HashSet<u32, RandomState> = HashSet::default();
         for hash in headers.hashes(&self.hasher) {
             let Some(slots) = self.shelf(hash) else {
                 continue;
@@ -227,8 +231,11 @@ impl Bindings {
             slots.for_each(|slot| {
                 #[cfg(test)]
                 EXAMINED.with(|count| count.set(count.get() + 1));
-                let rule = self.rules[slot as usize].as_ref();
-                if let Some(rule) = rule.filter(|rule| rule.wanted.holds(&headers)) {
+                let Some(rule) = &self.rules[slot as usize] else {
+                    return;
+                };
+                let is_new = !rule.stands_often() || seen.insert(slot);
+                if is_new && rule.wanted.holds(&headers) {
                     found(&rule.bound);
                 }
             });
@@ -240,6 +247,11 @@ impl Rule {
     /// It asks for all of nothing.
     fn is_open(&self) -> bool {
         !self.wanted.any && self.wanted.conditions.is_empty()
+    }
+
+    /// It stands under more than one condition.
+    fn stands_often(&self) -> bool {
+        self.place.is_none() && self.wanted.conditions.len() > 1
     }
 
     /// Where it stands in the index.

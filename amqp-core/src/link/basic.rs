@@ -150,6 +150,9 @@ impl Link {
             }),
         };
         turn.dotted = dotted;
+        if !known {
+            turn.check_time();
+        }
         let route = route?;
         if exchange.is_deleted() {
             // Since it was found. Asked after the stamp was taken: a memo that is made now meets
@@ -389,7 +392,10 @@ impl Link {
         how: Settle,
     ) {
         queue.settle(turn, unacked, how);
-        turn.post();
+        if how != Settle::Ack {
+            turn.check_time();
+            turn.post();
+        }
     }
 
     /// A QoS 2 publish with this identifier was routed: it is not to be routed again before it is

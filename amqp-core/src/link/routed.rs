@@ -86,7 +86,9 @@ impl Link {
         search
             .keys()
             .try_for_each(|key| self.check_publish(&exchange, key))?;
-        let route = self.resolve(&exchange, message, &search)?;
+        let route = self.resolve(&exchange, message, &search);
+        turn.check_time();
+        let route = route?;
         if exchange.is_deleted() {
             return Err(self.no_exchange(message.exchange));
         }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::{Death, Letter};
 use crate::journal::{Appended, Body, Slot};
-use crate::limits::LETTERS_MAX;
+use crate::limits::{LETTERS_HELD_MAX, LETTERS_MAX};
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
 use crate::turn::Turn;
@@ -294,11 +294,12 @@ impl Queue {
     }
 
     /// Takes the first ready message that has not expired, for basic.get.
-    /// With no lock held: of many that have expired it posts some at a time.
+    /// With no lock held: of many that have expired it hands on some at a time, and finds nothing
+    /// behind those for which there is no room.
     pub(crate) fn take_first(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
         loop {
             let taken = self.take_now(turn, no_ack);
-            if taken.is_some() || turn.letters.len() < LETTERS_MAX {
+            if taken.is_some() || !self.is_full_of_letters(turn) || !self.may_fetch_on() {
                 return taken;
             }
             turn.post();
@@ -313,7 +314,7 @@ impl Queue {
         let mut taken = None;
         while let Some(entry) = self.next_ready(&mut state) {
             if self.has_expired(&state, &entry, turn) {
-                if self.put_off(&mut state, turn) {
+                if self.is_full_of_letters(turn) || !self.may_fetch_on() {
                     let max = state.terms().max_priority.unwrap_or_default();
                     state.ready().push_front(entry, max);
                     break;
@@ -441,14 +442,25 @@ impl Queue {
         self.forget(&gone);
     }
 
-    /// So many dead letters wait to be published that no more are taken up now: what is left to do
-    /// is done when the timer rings.
-    fn put_off(self: &Arc<Self>, state: &mut State, turn: &Turn) -> bool {
-        let full = turn.letters.len() >= LETTERS_MAX;
-        if full {
-            self.arm(state, turn.now.after_ms(1));
+    /// The turn has published so many dead letters, or this queue has others that wait, that no
+    /// more are taken up now: what is left to do is done when the timer rings.
+    pub(super) fn put_off(self: &Arc<Self>, state: &State, turn: &Turn) -> bool {
+        let until = self
+            .timers()
+            .and_then(|timers| timers.letters_wait(turn, self.id));
+        if let Some(at) = until {
+            self.arm(state, at);
         }
-        full
+        until.is_some()
+    }
+
+    fn is_full_of_letters(&self, turn: &Turn) -> bool {
+        turn.letters.len() >= LETTERS_MAX
+    }
+
+    fn may_fetch_on(&self) -> bool {
+        self.timers()
+            .is_none_or(|timers| timers.held.len() < LETTERS_HELD_MAX)
     }
 
     /// A message of this queue is given up: dropped and counted, or dead-lettered.

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod dead_letters;
+mod letters;
 mod limits;
 mod policies;
 mod quorum;

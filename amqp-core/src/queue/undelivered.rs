@@ -220,8 +220,13 @@ impl Queue {
             return self.forget(&seqs.collect::<Vec<_>>());
         }
         if undelivered.retry_at.is_some_and(|at| at <= turn.now) {
-            undelivered.retry_at = None;
-            self.retry_some(state, turn, &mut undelivered);
+            let wait = self
+                .timers()
+                .and_then(|timers| timers.letters_wait(turn, self.id));
+            undelivered.retry_at = wait;
+            if wait.is_none() {
+                self.retry_some(state, turn, &mut undelivered);
+            }
         }
         if let Some(at) = undelivered.retry(turn.now.after_ms(UNDELIVERED_AGAIN_MS)) {
             self.arm(state, at);

@@ -61,6 +61,11 @@ impl Scripted {
                 self.out.extend_from_slice(b"brim");
                 self.brimful = true;
             }
+            "slow" => {
+                // It is later than it was, whenever that was.
+                turn.set_clock(|| Time(u64::MAX));
+                turn.count_rebound(0);
+            }
             "bind" => turn.count_rebound(100),
             "calm" => self.deadline = None,
             "alarm" => self.deadline = Some(turn.now.after_ms(60_000)),
@@ -93,6 +98,9 @@ impl Machine for Scripted {
             self.note(&word);
             self.obey(turn, &word);
             used += 1 + length;
+            if turn.is_spent() {
+                break;
+            }
         }
         used
     }
@@ -318,6 +326,22 @@ async fn input_that_is_there_comes_before_the_deadline() {
     tokio::time::advance(Duration::from_secs(61)).await;
     assert!(poll(&mut driver).is_pending());
     assert_eq!(*seen.calls.lock(), ["alarm", "calm"]);
+}
+
+/// Input that takes long is handled in turns, between those of others, and all of it.
+#[tokio::test(start_paused = true)]
+async fn input_that_takes_long_leaves_time_for_others() {
+    let (seen, mut client, mut driver) = driver();
+    let input = frames(&["slow", "slow", "rest"]);
+    client.write_all(&input).await.expect("room");
+    for done in [&["slow"][..], &["slow", "slow"], &["slow", "slow", "rest"]] {
+        assert!(poll(&mut driver).is_pending());
+        assert_eq!(*seen.calls.lock(), done);
+    }
+    // It needs nobody to wake it.
+    let (_, mut client, _) = spawned();
+    client.write_all(&input).await.expect("room");
+    expect(&mut client, b"rest").await;
 }
 
 /// Whoever makes many bindings on a thread that is busy with deliveries is read again later, and

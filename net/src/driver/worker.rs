@@ -7,6 +7,7 @@ use std::cell::Cell;
 use leveret_core::turn::Turn;
 
 use super::ration::Ration;
+use crate::clock::Clock;
 
 /// The most that is read at once.
 pub(super) const BUFFER_BYTES: usize = 64 * 1_024;
@@ -16,6 +17,8 @@ pub(super) struct Worker {
     pub(super) turn: Turn,
     pub(super) buffer: Vec<u8>,
     pub(super) ration: Ration,
+    /// What the turn has been given.
+    clock: Option<Clock>,
 }
 
 thread_local! {
@@ -31,8 +34,24 @@ impl Worker {
                 turn: Turn::new(),
                 buffer: vec![0; BUFFER_BYTES],
                 ration: Ration::default(),
+                clock: None,
             })
         })
+    }
+
+    /// The turn of one of its connections begins.
+    pub(super) fn begin(&mut self, clock: Clock) {
+        if self.clock != Some(clock) {
+            self.turn.set_clock(move || clock.now());
+            self.clock = Some(clock);
+        }
+        self.turn.begin(clock.now());
+    }
+
+    /// Nothing is known of the turn any more: the next one begins with a new one.
+    pub(super) fn forget_turn(&mut self) {
+        self.turn = Turn::new();
+        self.clock = None;
     }
 
     /// Gives it back to the thread.

@@ -70,7 +70,12 @@ impl Wanted {
     }
 
     pub(super) fn holds(&self, headers: &Headers<'_>) -> bool {
-        let mut fits = self.conditions.iter().map(|wanted| wanted.holds(headers));
+        // Both are in the order of their names: each is sought behind the one before it.
+        let mut left = &headers.0[..];
+        let mut fits = self.conditions.iter().map(|wanted| {
+            left = &left[left.partition_point(|(name, _)| *name < &wanted.name[..])..];
+            wanted.is_met_by(left.first())
+        });
         if self.any {
             fits.any(|fits| fits)
         } else {
@@ -85,9 +90,12 @@ impl Condition {
         hash(hasher, &self.name, self.value.as_deref())
     }
 
-    fn holds(&self, headers: &Headers<'_>) -> bool {
-        let held = headers.0.iter().find(|(name, _)| *name == &self.name[..]);
-        held.is_some_and(|(_, held)| self.value.as_deref().is_none_or(|value| value == &held[..]))
+    fn is_met_by(&self, header: Option<&(&[u8], Form)>) -> bool {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
+        header.is_some_and(|(name, held)| {
+            *name == &self.name[..] && self.value.as_deref().is_none_or(|value| value == &held[..])
+        })
     }
 }
 
@@ -105,7 +113,13 @@ fn hash(hasher: &RandomState, name: &[u8], value: Option<&[u8]>) -> u64 {
     state.finish()
 }
 
-/// The headers of a message. Of a name that is there twice the last one counts.
+#[cfg(test)]
+thread_local! {
+    /// Conditions that matching has held against a header.
+    pub(in crate::exchange) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// The headers of a message by name, each once: of a name that is there twice the last one counts.
 pub(super) struct Headers<'a>(SmallVec<[(&'a [u8], Form); 8]>);
 
 impl<'a> Headers<'a> {
@@ -115,6 +129,8 @@ impl<'a> Headers<'a> {
             .map(|(name, value)| (name, form(value)))
             .collect();
         headers.reverse();
+        headers.sort_by_key(|(name, _)| *name);
+        headers.dedup_by_key(|(name, _)| *name);
         Self(headers)
     }
 

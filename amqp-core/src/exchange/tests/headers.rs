@@ -1,10 +1,15 @@
 //! The headers exchange: what fits what, and what that costs among many bindings.
 
-use super::{Dice, Publisher, declare, link, properties_of, table, wish};
-use crate::exchange::headers::EXAMINED;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Dice, Publisher, bind, declare, link, properties_of, table, wish};
+use crate::exchange::headers::{COMPARED, EXAMINED};
 use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::link::{BindQueue, Link};
+use crate::time::Time;
+use crate::turn::TURN_MS_MAX;
 
 fn bind_with(link: &Link, queue: &str, arguments: Table) {
     let wish = BindQueue {
@@ -207,4 +212,64 @@ fn a3_ten_thousand_header_bindings_cost_what_a_few_do() {
     assert_eq!(routed, Ok(1));
     let examined = EXAMINED.get() - before;
     assert!((1..=10).contains(&examined), "{examined} were looked at");
+}
+
+/// However many conditions a binding shares with a message, each is looked at once, and the binding
+/// is found once.
+#[test]
+fn a3_many_headers_are_compared_once() {
+    let link = link();
+    declare(&link, "q");
+    let names: Vec<_> = (0..100).map(|number| format!("h{number}")).collect();
+    let common = |last: usize| -> Vec<(&str, Value)> {
+        let value = |number| if number < 99 { number } else { last as i32 };
+        let each = names.iter().zip(0..);
+        each.map(|(name, number)| (&**name, Value::I32(value(number))))
+            .collect()
+    };
+    for number in 0..100 {
+        let mode = if number % 2 == 0 { "any" } else { "all" };
+        let mut arguments = common(1_000 + number);
+        arguments.push(("x-match", Value::from(mode)));
+        bind_with(&link, "q", table(&arguments));
+    }
+    let properties = properties_of(&common(1_001));
+    COMPARED.set(0);
+    let to = ("", Form::Dotted);
+    let routed = Publisher::default().publish(&link, "amq.headers", to, &properties);
+    assert_eq!(routed, Ok(1));
+    assert_eq!(
+        COMPARED.get(),
+        50 + 100,
+        "one of each any, all of the one that fits"
+    );
+}
+
+/// What is slow ends the turn when it has taken too long; what is remembered never asks the time.
+#[test]
+fn a3_a_turn_sees_what_slow_routes_cost() {
+    let link = link();
+    declare(&link, "q");
+    bind_with(&link, "q", table(&[("a", Value::I32(1))]));
+    bind(&link, "q", "amq.direct", "k", Form::Dotted);
+    let looks = Arc::new(AtomicU64::new(0));
+    let mut publisher = Publisher::default();
+    let clock = Arc::clone(&looks);
+    publisher
+        .turn
+        .set_clock(move || Time(2 * clock.fetch_add(1, Ordering::Relaxed)));
+    publisher.turn.begin(Time(0));
+    for _ in 0..100 {
+        publisher.routed(&link, "amq.direct", "k", Form::Dotted);
+    }
+    assert_eq!(looks.load(Ordering::Relaxed), 1, "none but for the first");
+    assert!(!publisher.turn.is_spent());
+    let mut published = 0;
+    while !publisher.turn.is_spent() {
+        publisher.routed(&link, "amq.headers", "", Form::Dotted);
+        published += 1;
+    }
+    assert_eq!(published, TURN_MS_MAX.div_ceil(2));
+    publisher.turn.begin(Time(1_000));
+    assert!(!publisher.turn.is_spent());
 }

@@ -238,6 +238,7 @@ fn a4_a_fetch_finds_what_has_not_expired() {
     // Nobody has looked at the time yet.
     rig.turn.now = rig.turn.now.after_ms(10);
     assert_eq!(rig.get("q").expect("it is there").body, "for ever");
+    rig.pass(5);
     assert_eq!(dead.view().ready, count);
 }
 
