@@ -85,8 +85,13 @@ pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 /// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
-/// Publications that may be scheduled (delayed wills, messages that exchanges delay).
+/// Publications that may be scheduled (delayed wills, messages that exchanges delay). A vhost has no
+/// more of them than are left free, so that none takes all: one alone has half.
 pub const SCHEDULED_MAX: usize = 1_000_000;
+
+/// Messages that waited at a deleted exchange and are dropped at a time; the others have theirs a
+/// millisecond later.
+pub const DELAYED_DROPPED_AT_ONCE: usize = 4_096;
 
 /// Longest expiry or message TTL: ten years, as RabbitMQ has it, in milliseconds.
 pub const TTL_MS_MAX: u64 = 315_360_000_000;
