@@ -32,7 +32,8 @@ pub(crate) struct Session {
     pub(crate) consumer_timeout_ms: u32,
     /// How far it is ahead of the disk.
     pub(crate) lead: Lead,
-    /// It has published while an alarm is set: nothing more is read until none is.
+    /// It has published, or bound to what publishes by that, while an alarm is set: nothing more is
+    /// read until none is.
     pub(crate) met_alarm: bool,
     /// Bytes of answers since the last flush.
     pub(crate) replied_bytes: usize,
@@ -96,6 +97,11 @@ impl Session {
             confirming: Vec::new(),
             pulls: Vec::new(),
         }
+    }
+
+    /// Whether an alarm is set.
+    pub(crate) fn has_alarm(&self) -> bool {
+        self.link.broker().alarms().is_set()
     }
 
     /// So much that was published is not on disk yet that nothing more is read.
