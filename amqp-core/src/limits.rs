@@ -138,8 +138,10 @@ pub const STREAM_PIECE_MESSAGES_MAX: u64 = 512;
 /// Bytes of them, if there is more than one.
 pub const STREAM_PIECE_BYTES_MAX: u64 = 256 * 1024;
 
-/// Pieces that one reader gets in a row; then it is others' turn.
-pub const STREAM_PIECES_PER_PULL: u32 = 16;
+/// What all readers of a turn may cost together; then others have theirs. One for a message that is
+/// read from the journal, for each 256 bytes of it, and for one that a filter leaves out: 1 MiB or
+/// 2,048 messages, some milliseconds.
+pub const STREAM_SCAN_PER_TURN: u64 = 4_096;
 
 /// Segments that a stream counts its messages in; of a stream that would have more they are
 /// larger: 160 KiB of memory.

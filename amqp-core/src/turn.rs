@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::dead_letter::Letter;
 use crate::exchange::RouteCache;
+use crate::limits::STREAM_SCAN_PER_TURN;
 use crate::sink::Sink;
 use crate::time::Time;
 
@@ -27,6 +28,8 @@ pub struct Turn {
     offered: usize,
     /// Bindings changed and not asked about yet.
     rebound: usize,
+    /// What readers of streams were looked through for, see [`STREAM_SCAN_PER_TURN`].
+    scanned: u64,
 }
 
 /// Deliveries of one connection's messages that a turn may offer before others have theirs; the
@@ -49,6 +52,7 @@ impl Turn {
         self.now = now;
         self.offered = 0;
         self.rebound = 0;
+        self.scanned = 0;
     }
 
     pub(crate) fn count_offered(&mut self, deliveries: usize) {
@@ -77,6 +81,17 @@ impl Turn {
         self.offered >= DELIVERIES_PER_TURN_MAX
     }
 
+    /// Messages of a stream are read, or looked at and left out.
+    pub(crate) fn count_scanned(&mut self, units: u64) {
+        self.scanned += units;
+    }
+
+    /// Whether the readers of streams were served enough in this turn: they go on in a later one.
+    #[must_use]
+    pub fn has_scanned(&self) -> bool {
+        self.scanned >= STREAM_SCAN_PER_TURN
+    }
+
     pub(crate) fn owe(&mut self, sink: &Arc<dyn Sink>) {
         self.wakes.push(Arc::clone(sink));
     }
@@ -84,6 +99,7 @@ impl Turn {
     /// Wakes everybody who got something. Call it once, at the end of a read batch.
     pub fn ring(&mut self) {
         self.post();
+        self.scanned = 0;
         self.wakes_rung += self.wakes.len() as u64;
         for sink in self.wakes.drain(..) {
             sink.wake();

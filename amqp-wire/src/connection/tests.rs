@@ -14,5 +14,6 @@ mod refused;
 mod reply;
 mod secret;
 mod states;
+mod streams;
 mod tutorials;
 mod tx;
