@@ -180,8 +180,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// [`FieldError::NestingTooDeep`] beyond [`KEPT_NESTING_MAX`] levels; [`FieldError::TooLong`] for
-    /// a value whose length does not fit its prefix.
+    /// [`FieldError::NestingTooDeep`] beyond [`KEPT_NESTING_MAX`] levels; [`FieldError::TooLong`]
+    /// for a value whose length does not fit its prefix.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FieldError> {
         encode::table(self, out)
     }

@@ -85,8 +85,8 @@ pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 /// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
-/// Publications that may be scheduled (delayed wills, messages that exchanges delay). A vhost has no
-/// more of them than are left free, so that none takes all: one alone has half.
+/// Publications that may be scheduled (delayed wills, messages that exchanges delay). A vhost has
+/// no more of them than are left free, so that none takes all: one alone has half.
 pub const SCHEDULED_MAX: usize = 1_000_000;
 
 /// Messages that waited at a deleted exchange and are dropped at a time; the others have theirs a

@@ -214,7 +214,7 @@ impl VHost {
         self.clear_delayed();
     }
 
-    /// Whether so many more publications may be scheduled here: not more than are left free for all.
+    /// Whether so many more publications may be scheduled here: not more than are left free.
     pub(crate) fn may_schedule(&self, more: usize) -> bool {
         let taken = self.door.timers.scheduled().count() + self.scheduled.count();
         taken + more <= limits::SCHEDULED_MAX

@@ -22,7 +22,7 @@ pub(crate) enum NoWay {
     TooFar,
     /// The vhost has as much scheduled as [`limits::SCHEDULED_MAX`] leaves it.
     #[error(
-        "too many messages are delayed: of {} for the node, a vhost has no more than it leaves free",
+        "too many messages are delayed: of {} for the node, a vhost has no more than are free",
         limits::SCHEDULED_MAX
     )]
     TooManyDelayed,

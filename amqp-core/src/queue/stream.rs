@@ -288,32 +288,18 @@ impl Queue {
             if skipped && turn.has_scanned() {
                 return Served::Spent;
             }
-            let offset;
-            let message = if let Some(recent) = log.recent(reader.next) {
-                offset = reader.next;
-                recent
-            } else {
-                while reader
-                    .piece
-                    .front()
-                    .is_some_and(|(at, _)| *at < reader.next)
-                {
-                    reader.piece.pop_front();
-                }
-                match reader.piece.front() {
-                    Some((at, message)) => {
-                        offset = *at;
-                        message
-                    }
+            let (offset, message) = match log.recent(reader.next) {
+                Some(recent) => (reader.next, recent.clone()),
+                None => match reader.read_ahead() {
+                    Some(found) => found,
                     // The rest of it cannot be read.
                     None if reader.next < reader.read_to => {
                         reader.next = reader.read_to;
                         continue;
                     }
                     None => return Served::Behind,
-                }
+                },
             };
-            let message = message.clone();
             let view = message.view();
             if reader.wants(&view) {
                 let mut delivery = Delivery {

@@ -199,8 +199,8 @@ fn a3_no_vhost_takes_all_that_may_be_delayed() {
         (refused.code.number(), &*refused.text),
         (
             506,
-            "too many messages are delayed: of 1000000 for the node, a vhost has no more than it \
-             leaves free"
+            "too many messages are delayed: of 1000000 for the node, a vhost has no more than are \
+             free"
         )
     );
     assert_eq!(try_publish(&other), Ok(1), "others still have room");

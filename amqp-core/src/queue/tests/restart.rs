@@ -249,8 +249,8 @@ fn a3_more_keys_of_a_delayed_message_survive_a_restart() {
     assert_eq!(bodies, [Some("m".to_owned()), Some("m".to_owned())]);
 }
 
-/// FEATURES O2: whatever is said about a vhost while it is deleted, a restart does not bring it back;
-/// and one that was made anew stays.
+/// FEATURES O2: whatever is said about a vhost while it is deleted, a restart does not bring it
+/// back; and one that was made anew stays.
 #[test]
 fn o2_deleted_vhosts_stay_deleted() {
     let tape = Arc::new(Tape::default());
