@@ -382,7 +382,7 @@ impl Broker {
         self.timers.clear();
         for vhost in self.vhosts() {
             vhost.claims.clear();
-            vhost.delayed.clear();
+            vhost.clear_delayed();
         }
     }
 
@@ -410,9 +410,14 @@ impl Broker {
                     }
                 }
                 Due::Publish(scheduled) => scheduled.publish(turn),
-                Due::Delayed(vhost, number) => {
+                Due::Delayed(vhost, exchange, number) => {
+                    if let (Some(vhost), Some(exchange)) = (vhost.upgrade(), exchange.upgrade()) {
+                        vhost.let_go(turn, &exchange, number);
+                    }
+                }
+                Due::DropDelayed(vhost) => {
                     if let Some(vhost) = vhost.upgrade() {
-                        vhost.let_go(turn, number);
+                        vhost.drop_some_delayed(turn.now);
                     }
                 }
                 Due::Letters => self.timers.post_held(turn),
@@ -517,6 +522,7 @@ impl Broker {
                 number = number.max(self.submit(changes));
             }
             drop(recording);
+            vhost.drop_delayed(&exchange);
             own.iter().for_each(Bound::leave_destination);
             todo.extend(vhost.detach_all(&incoming));
         }

@@ -170,17 +170,18 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// Whatever [`validate`] finds wrong.
+    /// Whatever [`validate`] finds wrong, but that [`KEPT_NESTING_MAX`] levels are none.
     pub fn decode(bytes: &[u8]) -> Result<Self, FieldError> {
-        Ok(RawTable::parse(bytes)?.to_table())
+        raw::validate_to::<KEPT_NESTING_MAX>(bytes)?;
+        Ok(RawTable(bytes).to_table())
     }
 
     /// Appends the entries to `out`, without a length prefix. On an error `out` is as it was.
     ///
     /// # Errors
     ///
-    /// [`FieldError::NestingTooDeep`] beyond [`NESTING_MAX`] levels; [`FieldError::TooLong`] for
-    /// a value whose length does not fit its prefix.
+    /// [`FieldError::NestingTooDeep`] beyond [`KEPT_NESTING_MAX`] levels; [`FieldError::TooLong`]
+    /// for a value whose length does not fit its prefix.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), FieldError> {
         encode::table(self, out)
     }
@@ -280,6 +281,9 @@ pub enum FieldError {
 /// Clients use two or three (`x-death` is an array of tables in the headers: three); recursion
 /// over a checked value is bounded by it, in the checker itself by a stack of this size.
 pub const NESTING_MAX: usize = 32;
+
+/// The same in what the broker keeps: its records have what came off the wire one level deeper.
+pub const KEPT_NESTING_MAX: usize = NESTING_MAX + 1;
 
 /// The longest name of a field in bytes: its length is one octet.
 pub const NAME_BYTES_MAX: usize = 255;

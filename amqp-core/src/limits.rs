@@ -88,8 +88,13 @@ pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 /// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
-/// Publications that may be scheduled (delayed wills, messages that exchanges delay).
+/// Publications that may be scheduled (delayed wills, messages that exchanges delay). A vhost has
+/// no more of them than are left free, so that none takes all: one alone has half.
 pub const SCHEDULED_MAX: usize = 1_000_000;
+
+/// Messages that waited at a deleted exchange and are dropped at a time; the others have theirs a
+/// millisecond later.
+pub const DELAYED_DROPPED_AT_ONCE: usize = 4_096;
 
 /// Longest expiry or message TTL: ten years, as RabbitMQ has it, in milliseconds.
 pub const TTL_MS_MAX: u64 = 315_360_000_000;
@@ -152,8 +157,10 @@ pub const STREAM_PIECE_MESSAGES_MAX: u64 = 512;
 /// Bytes of them, if there is more than one.
 pub const STREAM_PIECE_BYTES_MAX: u64 = 256 * 1024;
 
-/// Pieces that one reader gets in a row; then it is others' turn.
-pub const STREAM_PIECES_PER_PULL: u32 = 16;
+/// What all readers of a turn may cost together; then others have theirs. One for a message that is
+/// read from the journal, for each 256 bytes of it, and for one that a filter leaves out: 1 MiB or
+/// 2,048 messages, some milliseconds.
+pub const STREAM_SCAN_PER_TURN: u64 = 4_096;
 
 /// Segments that a stream counts its messages in; of a stream that would have more they are
 /// larger: 160 KiB of memory.

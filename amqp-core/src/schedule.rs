@@ -32,18 +32,25 @@ impl Scheduled {
         self.waits.lock().take()
     }
 
+    /// Whether it is still to be published.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.lock().is_some()
+    }
+
     /// It will not be published. `false` if it has been already.
     pub fn cancel(&self) -> bool {
         let taken = self.take();
         if let Some((link, _)) = &taken {
             self.done(link);
+            link.vhost().door().timers.call_off(1);
         }
         taken.is_some()
     }
 
     /// It is published, or never will be: a restart need not find it.
     pub(crate) fn done(&self, link: &Link) {
-        link.vhost().shelves.unschedule(self.place);
+        link.vhost().shelves.unschedule(&[self.place]);
+        link.vhost().release_scheduled(1);
     }
 
     /// Publishes it now, if nobody has.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::journal::{Appended, Body, Door, Slot};
 use crate::key::Form;
@@ -75,6 +76,12 @@ impl Shelf {
     /// Takes one away; a power cut may bring it back.
     pub(crate) fn drop(&self, place: Place) {
         self.door.journal.settle(self.number, &[place.0], None);
+    }
+
+    /// The same for many.
+    fn drop_all(&self, places: &[Place]) {
+        let seqs: SmallVec<[u64; 1]> = places.iter().map(|place| place.0).collect();
+        self.door.journal.settle(self.number, &seqs, None);
     }
 
     /// What lay there when the broker started, in order; once.
@@ -250,9 +257,9 @@ impl Shelves {
         self.scheduled.put(message, None)
     }
 
-    /// It is published, or called off.
-    pub(crate) fn unschedule(&self, place: Place) {
-        self.scheduled.drop(place);
+    /// They are published, or called off.
+    pub(crate) fn unschedule(&self, places: &[Place]) {
+        self.scheduled.drop_all(places);
     }
 
     /// Notes since when a queue is unused, if that is news for its time to live.

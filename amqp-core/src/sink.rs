@@ -34,7 +34,8 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// The message as something to keep until it is settled. Made once for all who want it.
+    /// The message as something to keep until it is settled. Made once for all who want it. Nothing
+    /// goes back to a stream: what is kept of its messages has nothing in it.
     pub fn share(&mut self) -> Message {
         self.held
             .get_or_insert_with(|| self.message.to_message(self.scratch))

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -12,8 +13,9 @@ use parking_lot::Mutex;
 use crate::alarms::Alarms;
 use crate::claims::Leftover;
 use crate::dead_letter::Held;
+use crate::exchange::Exchange;
 use crate::queue::Queue;
-use crate::schedule::Scheduled;
+use crate::schedule;
 use crate::time::Time;
 use crate::vhost::VHost;
 use crate::watermark::Wake;
@@ -23,9 +25,11 @@ pub(crate) enum Due {
     /// A queue is to be looked at: a message may have expired, or the queue itself.
     Queue(Weak<VHost>, Weak<Queue>),
     /// A publication was scheduled for now.
-    Publish(Arc<Scheduled>),
+    Publish(Arc<schedule::Scheduled>),
     /// A message has waited long enough at an exchange that delays.
-    Delayed(Weak<VHost>, u64),
+    Delayed(Weak<VHost>, Weak<Exchange>, u64),
+    /// What waited at exchanges that are gone is to be let go of.
+    DropDelayed(Weak<VHost>),
     /// A client that left packet identifiers before the restart has not come back.
     Recall(Weak<VHost>, Box<str>),
     /// What an absent client left is no longer worth keeping.
@@ -35,9 +39,16 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    /// Whether a message waits for it.
-    fn is_scheduled(&self) -> bool {
-        matches!(self, Self::Publish(_) | Self::Delayed(..))
+    /// Whether anybody still waits for it.
+    fn is_wanted(&self) -> bool {
+        match self {
+            Self::Publish(scheduled) => scheduled.waits(),
+            Self::Delayed(_, exchange, _) => {
+                let exchange = exchange.upgrade();
+                exchange.is_some_and(|exchange| !exchange.is_deleted())
+            }
+            _ => true,
+        }
     }
 }
 
@@ -107,12 +118,13 @@ impl Ord for Timer {
 
 #[derive(Default)]
 struct State {
-    scheduled: usize,
     expiries: BinaryHeap<Expiry>,
     /// Entries that have become idle since the list was last looked through: of queues that were
     /// deleted, or that are looked at earlier.
     lost: usize,
     heap: BinaryHeap<Reverse<Timer>>,
+    /// Publications that nobody waits for any more since that list was last looked through.
+    called_off: usize,
     number: u64,
     driver: Option<Arc<dyn Wake>>,
 }
@@ -130,7 +142,6 @@ impl State {
             return;
         }
         self.number += 1;
-        self.scheduled += usize::from(due.is_scheduled());
         let number = self.number;
         self.heap.push(Reverse(Timer { at, number, due }));
     }
@@ -153,6 +164,18 @@ impl State {
         self.expiries = all.into();
     }
 
+    /// Publications that were called off go. Amortised by what led here.
+    fn sweep_heap(&mut self) {
+        if self.called_off < SWEPT_FROM || self.called_off < self.heap.len() / 2 {
+            return;
+        }
+        self.called_off = 0;
+        self.heap.retain(|Reverse(timer)| timer.due.is_wanted());
+        if self.heap.len() < self.heap.capacity() / 4 {
+            self.heap.shrink_to(self.heap.len() * 2);
+        }
+    }
+
     fn take(&mut self, now: Time) -> Option<Due> {
         let next = self.next().filter(|at| *at <= now)?;
         if self.heap.peek().is_none_or(|Reverse(head)| head.at > next) {
@@ -160,12 +183,11 @@ impl State {
             return Some(Due::Queue(vhost, queue));
         }
         let Reverse(Timer { due, .. }) = self.heap.pop()?;
-        self.scheduled -= usize::from(due.is_scheduled());
         Some(due)
     }
 }
 
-/// So many deleted queues at least are worth a look through the list.
+/// So many deleted queues, or publications called off, are worth a look through the list.
 const SWEPT_FROM: usize = 1_024;
 
 /// The list of what is due when.
@@ -176,6 +198,29 @@ pub(crate) struct Timers {
     pub(crate) held: Held,
     /// While one is set, dead letters multiply slowly.
     pub(crate) alarms: Arc<Alarms>,
+    scheduled: Scheduled,
+}
+
+/// How many publications wait on the node, or in one vhost.
+#[derive(Default)]
+pub(crate) struct Scheduled(AtomicUsize);
+
+impl Scheduled {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, more: usize) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self, gone: usize) {
+        // What the broker's end has dropped may end a second time.
+        let left = |count: usize| Some(count.saturating_sub(gone));
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+    }
 }
 
 impl Timers {
@@ -211,9 +256,16 @@ impl Timers {
         self.state.lock().take(now)
     }
 
-    /// Messages that are scheduled, cancelled ones included until their time.
-    pub(crate) fn scheduled(&self) -> usize {
-        self.state.lock().scheduled
+    /// Publications that wait.
+    pub(crate) fn scheduled(&self) -> &Scheduled {
+        &self.scheduled
+    }
+
+    /// Timers are idle: their publications were called off.
+    pub(crate) fn call_off(&self, publications: usize) {
+        let mut state = self.state.lock();
+        state.called_off += publications;
+        state.sweep_heap();
     }
 
     /// Forgets everything; publications are let go of, since others hold them too.
@@ -221,8 +273,8 @@ impl Timers {
         self.held.clear();
         let dropped = {
             let mut state = self.state.lock();
-            state.scheduled = 0;
             (state.expiries, state.lost) = (BinaryHeap::new(), 0);
+            state.called_off = 0;
             std::mem::take(&mut state.heap)
         };
         for Reverse(timer) in dropped {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::dead_letter::Letter;
 use crate::exchange::RouteCache;
-use crate::limits::LETTERS_MAX;
+use crate::limits::{LETTERS_MAX, STREAM_SCAN_PER_TURN};
 use crate::sink::Sink;
 use crate::time::Time;
 
@@ -34,6 +34,8 @@ pub struct Turn {
     late: bool,
     /// What time it is meanwhile; without one no turn is ever late.
     clock: Option<Box<dyn Fn() -> Time + Send>>,
+    /// What readers of streams were looked through for, see [`STREAM_SCAN_PER_TURN`].
+    scanned: u64,
 }
 
 /// Deliveries of one connection's messages that a turn may offer before others have theirs; the
@@ -67,6 +69,7 @@ impl Turn {
         self.rebound = 0;
         self.posted = 0;
         self.late = false;
+        self.scanned = 0;
     }
 
     /// Something was done that may have taken long, as little does: the clock is looked at.
@@ -130,6 +133,17 @@ impl Turn {
         self.offered >= DELIVERIES_PER_TURN_MAX || self.posted >= LETTERS_MAX || self.late
     }
 
+    /// Messages of a stream are read, or looked at and left out.
+    pub(crate) fn count_scanned(&mut self, units: u64) {
+        self.scanned += units;
+    }
+
+    /// Whether the readers of streams were served enough in this turn: they go on in a later one.
+    #[must_use]
+    pub fn has_scanned(&self) -> bool {
+        self.scanned >= STREAM_SCAN_PER_TURN
+    }
+
     pub(crate) fn owe(&mut self, sink: &Arc<dyn Sink>) {
         self.wakes.push(Arc::clone(sink));
     }
@@ -137,6 +151,7 @@ impl Turn {
     /// Wakes everybody who got something. Call it once, at the end of a read batch.
     pub fn ring(&mut self) {
         self.post();
+        self.scanned = 0;
         self.wakes_rung += self.wakes.len() as u64;
         for sink in self.wakes.drain(..) {
             sink.wake();

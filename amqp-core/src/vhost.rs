@@ -27,6 +27,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
+use crate::timers::Scheduled;
 use crate::watermark::Watermark;
 
 /// The exchanges that every vhost has.
@@ -80,6 +81,8 @@ pub struct VHost {
     pub(crate) recording: Mutex<()>,
     pub(crate) claims: Claims,
     pub(crate) delayed: Delayed,
+    /// Wills and delayed messages.
+    pub(crate) scheduled: Scheduled,
     pub(crate) retained: Retained,
     pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
@@ -122,6 +125,7 @@ impl VHost {
                 recording: Mutex::default(),
                 claims: Claims::default(),
                 delayed: Delayed::default(),
+                scheduled: Scheduled::default(),
                 retained: Retained::default(),
                 replies: Replies::default(),
                 losses: Mutex::default(),
@@ -207,7 +211,25 @@ impl VHost {
         let recording = self.recording.lock();
         self.deleted.store(true, Ordering::Release);
         drop((recording, changing));
-        self.delayed.clear();
+        self.clear_delayed();
+    }
+
+    /// Whether so many more publications may be scheduled here: not more than are left free.
+    pub(crate) fn may_schedule(&self, more: usize) -> bool {
+        let taken = self.door.timers.scheduled().count() + self.scheduled.count();
+        taken + more <= limits::SCHEDULED_MAX
+    }
+
+    /// More are scheduled.
+    pub(crate) fn hold_scheduled(&self, more: usize) {
+        self.scheduled.add(more);
+        self.door.timers.scheduled().add(more);
+    }
+
+    /// They are published, or called off.
+    pub(crate) fn release_scheduled(&self, gone: usize) {
+        self.scheduled.remove(gone);
+        self.door.timers.scheduled().remove(gone);
     }
 
     /// To be held while something durable is changed and its record submitted; `None` if the vhost

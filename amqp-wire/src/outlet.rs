@@ -223,6 +223,12 @@ impl Outlet {
             .sum()
     }
 
+    /// Some consumers are still to be pulled for: others come first.
+    pub(crate) fn look_again(&self) {
+        self.state.lock().seen.room = true;
+        self.doorbell.press_and_ring();
+    }
+
     /// Changes what listings tell.
     pub(crate) fn tell(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.state.lock().facts);

@@ -32,7 +32,8 @@ pub(crate) struct Session {
     pub(crate) consumer_timeout_ms: u32,
     /// How far it is ahead of the disk.
     pub(crate) lead: Lead,
-    /// It has published while an alarm is set: nothing more is read until none is.
+    /// It has published, or bound to what publishes by that, while an alarm is set: nothing more is
+    /// read until none is.
     pub(crate) met_alarm: bool,
     /// Bytes of answers since the last flush.
     pub(crate) replied_bytes: usize,
@@ -49,7 +50,7 @@ pub(crate) struct Session {
     returned: Vec<u16>,
     /// Channels that have confirms to send.
     pub(crate) confirming: Vec<u16>,
-    /// Kept empty, for its memory.
+    /// Consumers to pull for: all at once, but for readers of streams that had to wait.
     pulls: Vec<(Arc<Queue>, u64)>,
 }
 
@@ -98,6 +99,11 @@ impl Session {
             confirming: Vec::new(),
             pulls: Vec::new(),
         }
+    }
+
+    /// Whether an alarm is set.
+    pub(crate) fn has_alarm(&self) -> bool {
+        self.link.broker().alarms().is_set()
     }
 
     /// So much that was published is not on disk yet that nothing more is read.
@@ -217,25 +223,34 @@ impl Session {
 
     /// Gives consumers that have credit again what is ready for them.
     pub(crate) fn pull_returned(&mut self, turn: &mut Turn) {
-        let mut pulls = std::mem::take(&mut self.pulls);
-        for channel in self.returned.drain(..) {
-            self.outlet.take_starved(Some(channel), &mut pulls);
+        if self.returned.is_empty() {
+            return;
         }
-        self.pull(turn, &mut pulls);
-        self.pulls = pulls;
+        for channel in self.returned.drain(..) {
+            self.outlet.take_starved(Some(channel), &mut self.pulls);
+        }
+        self.pull(turn);
     }
 
     /// The same for all consumers, after the out-buffer was flushed.
     pub(crate) fn pull_all(&mut self, turn: &mut Turn) {
-        let mut pulls = std::mem::take(&mut self.pulls);
-        self.outlet.take_starved(None, &mut pulls);
-        self.pull(turn, &mut pulls);
-        self.pulls = pulls;
+        self.outlet.take_starved(None, &mut self.pulls);
+        self.pull(turn);
     }
 
-    fn pull(&self, turn: &mut Turn, pulls: &mut Vec<(Arc<Queue>, u64)>) {
-        for (queue, key) in pulls.drain(..) {
-            queue.pull(turn, self.link.connection(), key);
+    /// Readers of streams for whom the turn has no time left stay in front of those who have had
+    /// some.
+    fn pull(&mut self, turn: &mut Turn) {
+        let connection = self.link.connection();
+        self.pulls.retain(|(queue, key)| {
+            let waits = queue.is_stream() && turn.has_scanned();
+            if !waits {
+                queue.pull(turn, connection, *key);
+            }
+            waits
+        });
+        if !self.pulls.is_empty() {
+            self.outlet.look_again();
         }
     }
 }

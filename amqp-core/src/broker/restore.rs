@@ -25,7 +25,7 @@ pub(super) fn begin(broker: &Arc<Broker>, vhost: &Arc<VHost>, now: Time) {
         .restore(&vhost.shelves.retained, retained, now);
     for (place, message) in scheduled {
         if schedule(broker, vhost, place, &message, now).is_none() {
-            vhost.shelves.unschedule(place);
+            vhost.shelves.unschedule(&[place]);
         }
     }
     for (client_id, session_ms) in sessions {
@@ -56,14 +56,13 @@ fn schedule(
     let later = Later::decode(view.payload)?;
     if let Some(exchange) = later.exchange() {
         let payload = later.payload;
+        let exchange = vhost.exchange(exchange)?;
         let waiting = Waiting {
-            exchange: exchange.into(),
             message: MessageRef { payload, ..view }.to_message(&mut Vec::new()),
             more: later.more.iter().map(|key| Box::from(*key)).collect(),
             place,
         };
-        vhost.wait(later.at.max(now), waiting);
-        return Some(());
+        return vhost.wait(later.at.max(now), &exchange, waiting);
     }
     let Later {
         at,
@@ -83,6 +82,7 @@ fn schedule(
     let will = MessageRef { payload, ..view };
     let message = will.to_message(&mut Vec::new());
     let scheduled = Arc::new(Scheduled::new(link, message, place));
+    vhost.hold_scheduled(1);
     let mut testaments = vhost.shelves.testaments.lock();
     let earlier = testaments.insert((&*client_id).into(), Arc::clone(&scheduled));
     drop(testaments);

@@ -1,14 +1,16 @@
 //! The delaying exchange: what says `x-delay` waits, in memory and on a shelf, and then goes on as
 //! the kind behind it has it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::collections::{HashMap, VecDeque, hash_map};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
+use super::Exchange;
 use super::route::{MoreKeys, Search, Stop, borrowed};
 use crate::field::{RawTable, Value, ValueRef};
+use crate::limits::DELAYED_DROPPED_AT_ONCE;
 use crate::message::{AmqpOrigin, Head, Message, MessageRef};
 use crate::properties::BasicProperties;
 use crate::queue::Publication;
@@ -31,12 +33,17 @@ pub(crate) struct Delayed(Mutex<State>);
 #[derive(Default)]
 struct State {
     number: u64,
-    waiting: HashMap<u64, Waiting, RandomState>,
+    /// By the number of their exchange.
+    lots: HashMap<u64, Lot, RandomState>,
+    /// Those of deleted exchanges, which are dropped a part at a time.
+    dropped: VecDeque<hash_map::IntoValues<u64, Waiting>>,
 }
 
-/// A message, where it waits, and where it lies for a restart to find.
+/// What waits at one exchange.
+type Lot = HashMap<u64, Waiting, RandomState>;
+
+/// A message that waits at an exchange, and where it lies for a restart to find.
 pub(crate) struct Waiting {
-    pub(crate) exchange: Box<str>,
     pub(crate) message: Message,
     /// The routing keys that it has besides its own.
     pub(crate) more: MoreKeys,
@@ -44,21 +51,61 @@ pub(crate) struct Waiting {
 }
 
 impl Delayed {
-    fn add(&self, waiting: Waiting) -> u64 {
+    /// `Err` if the exchange is gone: asked with the lock held, so that nothing is left at it.
+    fn add(&self, exchange: &Exchange, waiting: Waiting) -> Result<u64, Waiting> {
         let mut state = self.0.lock();
+        if exchange.is_deleted() {
+            return Err(waiting);
+        }
         state.number += 1;
         let number = state.number;
-        state.waiting.insert(number, waiting);
-        number
+        let lot = state.lots.entry(exchange.id).or_default();
+        lot.insert(number, waiting);
+        Ok(number)
     }
 
-    fn take(&self, number: u64) -> Option<Waiting> {
-        self.0.lock().waiting.remove(&number)
+    fn take(&self, exchange: &Exchange, number: u64) -> Option<Waiting> {
+        let mut state = self.0.lock();
+        let lot = state.lots.get_mut(&exchange.id)?;
+        let waiting = lot.remove(&number);
+        if lot.is_empty() {
+            state.lots.remove(&exchange.id);
+        }
+        waiting
     }
 
-    /// The process ends, or the vhost is gone: nothing goes on any more.
-    pub(crate) fn clear(&self) {
-        self.0.lock().waiting = HashMap::default();
+    /// An exchange is gone: what waits at it is to be dropped. Says how much that is.
+    fn give_up(&self, exchange: &Exchange) -> usize {
+        let mut state = self.0.lock();
+        let Some(lot) = state.lots.remove(&exchange.id) else {
+            return 0;
+        };
+        let count = lot.len();
+        state.dropped.push_back(lot.into_values());
+        count
+    }
+
+    /// Takes some of what is to be dropped.
+    fn take_dropped(&self, most: usize) -> Vec<Waiting> {
+        let mut state = self.0.lock();
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(lot) = state.dropped.front_mut()
+        {
+            taken.extend(lot.by_ref().take(most - taken.len()));
+            if lot.len() == 0 {
+                state.dropped.pop_front();
+            }
+        }
+        taken
+    }
+
+    /// Drops all; says how many messages that were.
+    fn clear(&self) -> usize {
+        let state = std::mem::take(&mut *self.0.lock());
+        let waiting: usize = state.lots.values().map(HashMap::len).sum();
+        let dropped: usize = state.dropped.iter().map(ExactSizeIterator::len).sum();
+        waiting + dropped
     }
 }
 
@@ -120,40 +167,72 @@ impl VHost {
             payload: &later,
             ..*message
         });
-        self.wait(
-            at,
-            Waiting {
-                exchange: exchange.into(),
-                message: message.to_message(&mut Vec::new()),
-                more: stop.more.clone(),
-                place,
-            },
-        );
+        let waiting = Waiting {
+            message: message.to_message(&mut Vec::new()),
+            more: stop.more.clone(),
+            place,
+        };
+        if self.wait(at, &stop.exchange, waiting).is_none() {
+            self.shelves.unschedule(&[place]);
+        }
         appended.number
     }
 
-    /// A message waits until then.
-    pub(crate) fn wait(&self, at: Time, waiting: Waiting) {
+    /// A message waits until then; `None` if its exchange is gone.
+    pub(crate) fn wait(&self, at: Time, exchange: &Arc<Exchange>, waiting: Waiting) -> Option<()> {
         let door = self.door();
-        let number = self.delayed.add(waiting);
-        let due = Due::Delayed(Weak::clone(&door.vhost), number);
+        // Before it can be taken.
+        self.hold_scheduled(1);
+        let Ok(number) = self.delayed.add(exchange, waiting) else {
+            self.release_scheduled(1);
+            return None;
+        };
+        let due = Due::Delayed(door.vhost.clone(), Arc::downgrade(exchange), number);
         door.timers.add(at, due);
+        Some(())
     }
 
     /// A message has waited long enough. It is taken off the shelf after the queues have it: a
     /// crash in between repeats it, none loses it.
-    pub(crate) fn let_go(&self, turn: &mut Turn, number: u64) {
-        let Some(waiting) = self.delayed.take(number) else {
+    pub(crate) fn let_go(&self, turn: &mut Turn, exchange: &Arc<Exchange>, number: u64) {
+        let Some(waiting) = self.delayed.take(exchange, number) else {
             return;
         };
-        let exchange = self.exchange(&waiting.exchange);
-        if let Some(exchange) = exchange.filter(|_| !self.is_deleted()) {
-            self.go_on(turn, &exchange, &waiting);
+        self.release_scheduled(1);
+        if !self.is_deleted() && !exchange.is_deleted() {
+            self.go_on(turn, exchange, &waiting);
         }
-        self.shelves.unschedule(waiting.place);
+        self.shelves.unschedule(&[waiting.place]);
     }
 
-    fn go_on(&self, turn: &mut Turn, exchange: &Arc<super::Exchange>, waiting: &Waiting) {
+    /// An exchange is gone, and what waits at it goes too: many a part at a time.
+    pub(crate) fn drop_delayed(&self, exchange: &Exchange) {
+        let count = self.delayed.give_up(exchange);
+        if count > 0 {
+            self.door().timers.call_off(count);
+            self.drop_some_delayed(Time(0));
+        }
+    }
+
+    /// Drops some of what is to be dropped; a timer goes on.
+    pub(crate) fn drop_some_delayed(&self, now: Time) {
+        let dropped = self.delayed.take_dropped(DELAYED_DROPPED_AT_ONCE);
+        let places: Vec<Place> = dropped.iter().map(|waiting| waiting.place).collect();
+        self.shelves.unschedule(&places);
+        self.release_scheduled(dropped.len());
+        if dropped.len() == DELAYED_DROPPED_AT_ONCE {
+            let door = self.door();
+            let due = Due::DropDelayed(door.vhost.clone());
+            door.timers.add(now.after_ms(1), due);
+        }
+    }
+
+    /// The process ends, or the vhost is gone: nothing goes on any more.
+    pub(crate) fn clear_delayed(&self) {
+        self.release_scheduled(self.delayed.clear());
+    }
+
+    fn go_on(&self, turn: &mut Turn, exchange: &Arc<Exchange>, waiting: &Waiting) {
         let message = waiting.message.view();
         let Some(properties) = released(&message) else {
             return;

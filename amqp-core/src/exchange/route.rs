@@ -20,8 +20,11 @@ pub(crate) enum NoWay {
     /// It would pass more exchanges than [`limits::EXCHANGE_HOPS_MAX`].
     #[error("more than {} exchanges lie on the way", limits::EXCHANGE_HOPS_MAX)]
     TooFar,
-    /// More is scheduled than [`limits::SCHEDULED_MAX`].
-    #[error("more than {} messages are delayed", limits::SCHEDULED_MAX)]
+    /// The vhost has as much scheduled as [`limits::SCHEDULED_MAX`] leaves it.
+    #[error(
+        "too many messages are delayed: of {} for the node, a vhost has no more than are free",
+        limits::SCHEDULED_MAX
+    )]
     TooManyDelayed,
 }
 
@@ -169,7 +172,7 @@ impl Exchange {
             notes.extend(exchange.later_note(search));
         }
         each_once(&mut queues);
-        if !stops.is_empty() && vhost.door().timers.scheduled() >= limits::SCHEDULED_MAX {
+        if !stops.is_empty() && !vhost.may_schedule(stops.len()) {
             return Err(NoWay::TooManyDelayed);
         }
         let queues = queues.into();

@@ -3,7 +3,9 @@
 //! Owns the writing of entries and values; never leaves half an entry behind on an error.
 //! AMQP 0-9-1 §4.2.5.5.
 
-use super::{FieldError, NAME_BYTES_MAX, NESTING_MAX, RawArray, RawTable, Table, Value, ValueRef};
+use super::{
+    FieldError, KEPT_NESTING_MAX, NAME_BYTES_MAX, RawArray, RawTable, Table, Value, ValueRef,
+};
 
 /// Appends one entry, name and value, to the table body in `out`. For tables that are written
 /// piece by piece; the caller writes the length prefix and answers for the nesting, which is one
@@ -82,7 +84,7 @@ fn put_nested(
     level: usize,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), FieldError>,
 ) -> Result<(), FieldError> {
-    if level == NESTING_MAX {
+    if level == KEPT_NESTING_MAX {
         return Err(FieldError::NestingTooDeep);
     }
     out.push(letter);

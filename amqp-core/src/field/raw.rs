@@ -7,7 +7,7 @@ use super::{FieldError, NESTING_MAX, Table, Value};
 
 /// The bytes of a field table without its length prefix, known to be legal throughout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RawTable<'a>(&'a [u8]);
+pub struct RawTable<'a>(pub(super) &'a [u8]);
 
 impl<'a> RawTable<'a> {
     /// Checks `bytes`, a table without its length prefix.
@@ -117,7 +117,8 @@ pub enum ValueRef<'a> {
 }
 
 impl ValueRef<'_> {
-    /// The owned form. Recursion is bounded by [`NESTING_MAX`]: what is borrowed was checked.
+    /// The owned form. Recursion is bounded by [`super::KEPT_NESTING_MAX`]: what is borrowed was
+    /// checked.
     pub fn to_value(self) -> Value {
         match self {
             Self::Bool(value) => Value::Bool(value),
@@ -188,10 +189,15 @@ impl<'a> Iterator for Values<'a> {
 /// [`FieldError::UnknownType`] for an unknown letter, [`FieldError::NestingTooDeep`] as soon as
 /// more than [`NESTING_MAX`] levels are open.
 pub fn validate(bytes: &[u8]) -> Result<(), FieldError> {
+    validate_to::<NESTING_MAX>(bytes)
+}
+
+/// The same with another number of levels.
+pub(super) fn validate_to<const LEVELS: usize>(bytes: &[u8]) -> Result<(), FieldError> {
     let mut open = [Level {
         rest: &[],
         named: true,
-    }; NESTING_MAX];
+    }; LEVELS];
     open[0].rest = bytes;
     let mut depth = 0;
     loop {

@@ -193,7 +193,14 @@ fn nested(levels: usize, letter: u8) -> Vec<u8> {
 #[test]
 fn nesting() {
     for letter in [b'F', b'A'] {
-        for (levels, legal) in [(1, true), (NESTING_MAX, true), (NESTING_MAX + 1, false)] {
+        let cases = [(1, true), (NESTING_MAX, true), (NESTING_MAX + 1, false)];
+        for (levels, legal) in cases {
+            let bytes = nested(levels, letter);
+            assert_eq!(validate(&bytes).is_ok(), legal, "{levels}");
+            assert_eq!(RawTable::parse(&bytes).is_ok(), legal, "{levels}");
+        }
+        // What a client may send, records have one level deeper.
+        for (levels, legal) in cases.map(|(levels, legal)| (levels + 1, legal)) {
             let bytes = nested(levels, letter);
             let table = Table::decode(&bytes);
             assert_eq!(table.is_ok(), legal, "{levels}");
@@ -212,7 +219,7 @@ fn nesting() {
 #[test]
 fn nesting_on_the_way_out() {
     let mut value = Value::Void;
-    for _ in 0..NESTING_MAX {
+    for _ in 0..KEPT_NESTING_MAX {
         value = Value::Array(vec![value]);
     }
     let mut table = Table::new();

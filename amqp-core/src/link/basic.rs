@@ -263,15 +263,15 @@ impl Link {
         found
     }
 
-    /// Publishes a message at `at` unless it is cancelled before. `None`: the node has
-    /// [`limits::SCHEDULED_MAX`] already.
+    /// Publishes a message at `at` unless it is cancelled before. `None`: the vhost has as many as
+    /// [`crate::limits::SCHEDULED_MAX`] leaves it.
     pub fn schedule(
         self: &Arc<Self>,
         turn: &mut Turn,
         at: Time,
         message: &MessageRef<'_>,
     ) -> Option<Arc<Scheduled>> {
-        if self.broker.timers.scheduled() >= limits::SCHEDULED_MAX {
+        if !self.vhost.may_schedule(1) {
             return None;
         }
         let later = Later {
@@ -288,6 +288,7 @@ impl Link {
         });
         let message = message.to_message(&mut turn.scratch);
         let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message, place));
+        self.vhost.hold_scheduled(1);
         self.broker
             .timers
             .add(at, Due::Publish(Arc::clone(&scheduled)));

@@ -41,11 +41,27 @@ pub struct BindingMade {
     pub(crate) history: Vec<Noted>,
 }
 
+impl BindingMade {
+    /// Messages come with it: it is a publication as well.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        !self.history.is_empty()
+    }
+}
+
 /// What a bind of exchanges found.
 #[derive(Debug)]
 pub struct ExchangesBound {
     to: Arc<Exchange>,
     history: Vec<Noted>,
+}
+
+impl ExchangesBound {
+    /// Messages come with it: it is a publication as well.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        !self.history.is_empty()
+    }
 }
 
 impl Link {
@@ -320,7 +336,11 @@ fn deliver(turn: &mut Turn, queues: &[Arc<Queue>], message: &Message) {
     if view.expired(turn.now) {
         return;
     }
-    let mut publication = Publication::new(&view);
+    // Queues share what is kept: a replay costs them a place for each message.
+    let mut publication = Publication {
+        held: Some(message.clone()),
+        ..Publication::new(&view)
+    };
     turn.count_offered(queues.len());
     for queue in queues {
         queue.offer(turn, &mut publication);

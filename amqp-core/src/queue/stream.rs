@@ -25,10 +25,12 @@ use segments::Retention;
 use super::dispatch::Publication;
 use super::{Consumer, Queue, State};
 use crate::journal::{Slot, Stretch};
+use crate::key::Form;
 use crate::limits::{
-    STREAM_PIECE_BYTES_MAX, STREAM_PIECE_MESSAGES_MAX, STREAM_PIECES_PER_PULL,
-    STREAM_SEGMENT_BYTES, STREAM_SWEPT_AT_ONCE, STREAM_SWEPT_LATER, STREAM_TAIL_BYTES,
+    STREAM_PIECE_BYTES_MAX, STREAM_PIECE_MESSAGES_MAX, STREAM_SEGMENT_BYTES, STREAM_SWEPT_AT_ONCE,
+    STREAM_SWEPT_LATER, STREAM_TAIL_BYTES,
 };
+use crate::message::{AmqpOrigin, Head, Message, MessageRef};
 use crate::refusal::Refusal;
 use crate::sink::{Delivery, Outcome, Sink};
 use crate::time::Time;
@@ -43,6 +45,32 @@ pub(super) struct Stream {
     served: u64,
     /// The journal will say when the next message is committed.
     awaits: bool,
+    blank: Blank,
+}
+
+/// A message without anything in it: what a delivery holds until it is settled. Nothing goes back
+/// to a stream, so nobody needs the message itself by then.
+struct Blank(Message);
+
+impl Default for Blank {
+    fn default() -> Self {
+        let nothing = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Dotted,
+                persistent: false,
+                retain: false,
+                publisher: 0,
+                received: Time(0),
+                expires: None,
+            },
+            exchange: "",
+            key: &[],
+            properties: &[],
+            payload: &[],
+        };
+        Self(nothing.to_message(&mut Vec::new()))
+    }
 }
 
 impl Stream {
@@ -70,6 +98,8 @@ enum Served {
     Full,
     /// What follows is on disk.
     Behind,
+    /// It has left out so much that others come first.
+    Spent,
 }
 
 /// Tells a stream that something is committed.
@@ -140,7 +170,7 @@ impl Queue {
         appended.number
     }
 
-    fn fetch_one(&self, offset: u64) -> Option<crate::message::Message> {
+    fn fetch_one(&self, offset: u64) -> Option<Message> {
         let journal = &self.door.as_ref()?.journal;
         let (_, message) = journal.fetch(self.id, offset..offset + 1).pop()?;
         Some(message)
@@ -216,10 +246,20 @@ impl Queue {
             if reach >= committed {
                 continue;
             }
-            match self.serve(&stream.log, committed, consumer, turn, delivered) {
+            // One by one they would never have left out much.
+            let skips = consumer
+                .stream
+                .as_ref()
+                .is_some_and(|reader| reader.skips());
+            let served = if skips && turn.has_scanned() {
+                Served::Spent
+            } else {
+                self.serve(stream, committed, consumer, turn, delivered)
+            };
+            match served {
                 Served::AtEnd => continue,
                 Served::Full => {}
-                Served::Behind => consumer.sink.again(consumer.key),
+                Served::Behind | Served::Spent => consumer.sink.again(consumer.key),
             }
             consumers.block(place);
         }
@@ -229,7 +269,7 @@ impl Queue {
     /// Gives a reader what is in memory for it, as far as it has credit.
     fn serve(
         self: &Arc<Self>,
-        log: &Log,
+        stream: &Stream,
         committed: u64,
         consumer: &mut Consumer,
         turn: &mut Turn,
@@ -238,37 +278,28 @@ impl Queue {
         let Some(reader) = &mut consumer.stream else {
             return Served::Full;
         };
+        let log = &stream.log;
+        let mut skipped = false;
         loop {
             reader.next = reader.next.max(log.first());
             if reader.next >= committed {
                 return Served::AtEnd;
             }
-            let offset;
-            let message = if let Some(recent) = log.recent(reader.next) {
-                offset = reader.next;
-                recent
-            } else {
-                while reader
-                    .piece
-                    .front()
-                    .is_some_and(|(at, _)| *at < reader.next)
-                {
-                    reader.piece.pop_front();
-                }
-                match reader.piece.front() {
-                    Some((at, message)) => {
-                        offset = *at;
-                        message
-                    }
+            if skipped && turn.has_scanned() {
+                return Served::Spent;
+            }
+            let (offset, message) = match log.recent(reader.next) {
+                Some(recent) => (reader.next, recent.clone()),
+                None => match reader.read_ahead() {
+                    Some(found) => found,
                     // The rest of it cannot be read.
                     None if reader.next < reader.read_to => {
                         reader.next = reader.read_to;
                         continue;
                     }
                     None => return Served::Behind,
-                }
+                },
             };
-            let message = message.clone();
             let view = message.view();
             if reader.wants(&view) {
                 let mut delivery = Delivery {
@@ -280,7 +311,7 @@ impl Queue {
                     offset: Some(offset),
                     now: turn.now,
                     message: &view,
-                    held: &mut Some(message.clone()),
+                    held: &mut Some(stream.blank.0.clone()),
                     scratch: &mut turn.scratch,
                 };
                 match consumer.sink.deliver(&mut delivery) {
@@ -293,15 +324,17 @@ impl Queue {
                         }
                     }
                 }
+            } else {
+                skipped = true;
+                turn.count_scanned(1);
             }
             reader.next = offset + 1;
         }
     }
 
     /// The reader has credit again, or is new, or has more to read: it gets what there is. What is
-    /// on disk is read without the lock.
+    /// on disk is read without the lock, a bounded part of it in each turn of its connection.
     pub(super) fn pull_reader(self: &Arc<Self>, turn: &mut Turn, connection: u64, key: u64) {
-        let mut pieces = 0;
         let mut state = self.state.lock();
         let awaited = loop {
             state.consumers.hold(connection, key);
@@ -319,19 +352,18 @@ impl Queue {
                 break None;
             };
             let committed = self.committed(&stream.log);
-            match self.serve(&stream.log, committed, consumer, turn, delivered) {
+            match self.serve(stream, committed, consumer, turn, delivered) {
                 Served::Full => break None,
                 Served::AtEnd => {
                     consumers.unblock(connection, key);
                     break self.await_commit(&mut state, committed);
                 }
-                Served::Behind if pieces == STREAM_PIECES_PER_PULL => {
+                Served::Behind if !turn.has_scanned() => {}
+                Served::Behind | Served::Spent => {
                     consumer.sink.again(key);
                     break None;
                 }
-                Served::Behind => {}
             }
-            pieces += 1;
             let (Some(reader), Some(door)) = (&consumer.stream, &self.door) else {
                 break None;
             };
@@ -347,6 +379,7 @@ impl Queue {
             let (found, end) = door
                 .journal
                 .fetch_some(self.id, wanted, STREAM_PIECE_BYTES_MAX);
+            turn.count_scanned(cost(&found));
             state = self.state.lock();
             let consumer = state.consumers.find_mut(connection, key);
             if let Some(reader) = consumer.and_then(|consumer| consumer.stream.as_mut())
@@ -419,6 +452,15 @@ impl Queue {
         self.wait_for(awaited);
     }
 }
+
+/// What reading a piece takes of a turn.
+fn cost(piece: &[(u64, Message)]) -> u64 {
+    let units = |(_, message): &(u64, Message)| 1 + log::bytes(message) / SCANNED_BYTES;
+    piece.iter().map(units).sum::<u64>().max(1)
+}
+
+/// Bytes of a message that cost as much as another message.
+const SCANNED_BYTES: u64 = 256;
 
 impl Queue {
     /// Whether a consumer may read this stream, in RabbitMQ's order and words.

@@ -73,6 +73,7 @@ impl Channel {
             method.arguments.to_table(),
         )?;
         session.link.replay_through(turn, &made);
+        session.met_alarm |= made.has_history() && session.has_alarm();
         let answer = ServerMethod::ExchangeBindOk(ExchangeBindOk {});
         self.done(session, method.no_wait, answer);
         Ok(())
@@ -147,6 +148,7 @@ impl Channel {
             arguments: method.arguments.to_table(),
         })?;
         session.link.replay(turn, &made);
+        session.met_alarm |= made.has_history() && session.has_alarm();
         self.done(
             session,
             method.no_wait,

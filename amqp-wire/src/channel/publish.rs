@@ -108,7 +108,7 @@ impl Channel {
             payload: publication.body,
         };
         // RabbitMQ: the message that meets an alarm is taken; then its publisher waits.
-        session.met_alarm |= session.link.broker().alarms().is_set();
+        session.met_alarm |= session.has_alarm();
         if self.tx.is_some() || rewrite::asks_for_more(&properties) {
             return self.publish_routed(session, turn, publication, &properties, message);
         }

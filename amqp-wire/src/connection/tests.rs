@@ -15,5 +15,6 @@ mod refused;
 mod reply;
 mod secret;
 mod states;
+mod streams;
 mod tutorials;
 mod tx;

@@ -29,7 +29,7 @@ pub(crate) struct Held {
     pub(crate) queue: Arc<Queue>,
     /// Its number there.
     pub(crate) seq: u64,
-    /// The message, should it go back.
+    /// The message, should it go back; of a stream nothing does.
     pub(crate) message: Message,
     /// Its consumer's number on the connection; [`FETCHED`] for `basic.get`.
     pub(crate) consumer: u32,

@@ -4,6 +4,7 @@ use super::{Publisher, bind, declare, declare_with, link, properties_of, table};
 use crate::exchange::kind::ALTERNATE;
 use crate::field::{Table, Value, ValueRef};
 use crate::key::Form;
+use crate::limits;
 use crate::link::{DeclareQueue, Link};
 use crate::properties::BasicProperties;
 use crate::time::Time;
@@ -136,6 +137,76 @@ fn a3_a_delayed_message_matches_when_its_time_has_come() {
     link.exchange_delete("later", false).expect("deleted");
     at(&mut publisher, &link, 31);
     assert_eq!(got(), [1, 1]);
+}
+
+/// What waits at an exchange goes with it: from memory, from the journal, and out of the count.
+#[test]
+fn a3_what_waits_goes_with_its_exchange() {
+    let link = link();
+    let mut publisher = Publisher::default();
+    let queue = declare(&link, "q");
+    for name in ["gone", "stays"] {
+        delaying(&link, name, "fanout");
+        assert!(bind(&link, "q", name, "", Form::Dotted));
+    }
+    let year = || Value::I64(4_000_000_000);
+    for _ in 0..10_000 {
+        publish(&mut publisher, &link, "gone", year());
+    }
+    publish(&mut publisher, &link, "stays", Value::I32(1_000));
+    let vhost = link.broker().vhost("/").expect("the default");
+    let counts = || {
+        let all = link.broker().timers.scheduled().count();
+        (vhost.scheduled.count(), all)
+    };
+    assert_eq!(counts(), (10_001, 10_001));
+    link.exchange_delete("gone", false).expect("deleted");
+    assert_eq!(counts(), (5_905, 5_905), "a part at a time");
+    for ms in 2..10 {
+        at(&mut publisher, &link, ms);
+    }
+    assert_eq!(counts(), (1, 1));
+    assert_eq!(link.broker().poll_timeout(), Some(Time(1_001)));
+    // One of the same name has nothing of it.
+    delaying(&link, "gone", "fanout");
+    assert!(bind(&link, "q", "gone", "", Form::Dotted));
+    at(&mut publisher, &link, u64::MAX);
+    assert_eq!((queue.losses().total(), counts()), (1, (0, 0)));
+    assert_eq!(link.broker().poll_timeout(), None);
+}
+
+/// A vhost leaves room for others, however much it delays.
+#[test]
+fn a3_no_vhost_takes_all_that_may_be_delayed() {
+    let one = link();
+    let broker = one.broker();
+    broker.add_vhost("other").expect("made");
+    let other = broker.owner_link(&broker.vhost("other").expect("made"));
+    let mut publisher = Publisher::default();
+    for link in [&one, &other] {
+        delaying(link, "later", "fanout");
+    }
+    let half = limits::SCHEDULED_MAX / 2;
+    let vhost = broker.vhost("/").expect("the default");
+    vhost.hold_scheduled(half - 1);
+    let mut try_publish = |link: &Link| {
+        let properties = properties_of(&[("x-delay", Value::I32(100))]);
+        publisher.publish(link, "later", ("k", Form::Dotted), &properties)
+    };
+    assert_eq!(try_publish(&one), Ok(1));
+    let refused = try_publish(&one).expect_err("that is half of all");
+    assert_eq!(
+        (refused.code.number(), &*refused.text),
+        (
+            506,
+            "too many messages are delayed: of 1000000 for the node, a vhost has no more than are \
+             free"
+        )
+    );
+    assert_eq!(try_publish(&other), Ok(1), "others still have room");
+    one.exchange_delete("later", false).expect("deleted");
+    delaying(&one, "later", "fanout");
+    assert_eq!(try_publish(&one), Ok(1), "what is deleted counts no more");
 }
 
 /// Whoever may not publish leaves nothing to wait.

@@ -9,7 +9,7 @@ use crate::exchange::kind::ALTERNATE;
 use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::limits::{HASHED_BINDINGS_MAX, HISTORY_BYTES_MAX};
-use crate::link::{BindQueue, Link};
+use crate::link::{BindQueue, DeclareQueue, Link};
 use crate::message::MessageRef;
 use crate::properties::BasicProperties;
 use crate::queue::Queue;
@@ -227,6 +227,31 @@ fn a3_recent_history_is_replayed_to_new_bindings() {
     link.replay_through(&mut publisher.turn, &made);
     assert_eq!(queue.losses().total(), before + 1);
     assert_eq!(publisher.routed(&link, "rh", "k28", Form::Dotted), 1);
+}
+
+/// What is replayed is kept once, however many queues get it, and how often.
+#[test]
+fn a3_recent_history_is_shared() {
+    let link = link();
+    let mut publisher = Publisher::default();
+    declare_with(&link, "rh", "x-recent-history", table(&[])).expect("declared");
+    assert_eq!(publisher.routed(&link, "rh", "k", Form::Dotted), 0);
+    let wish_queue = DeclareQueue {
+        name: "q",
+        ..DeclareQueue::default()
+    };
+    let declared = link.queue_declare(&mut publisher.turn, &wish_queue);
+    declared.expect("declared");
+    for key in ["one", "two"] {
+        let made = link.queue_bind(&wish("q", "rh", key, Form::Dotted));
+        link.replay(&mut publisher.turn, &made.expect("bound"));
+    }
+    let got = [(); 2].map(|()| {
+        let got = link.get(&mut publisher.turn, "q", true).expect("allowed");
+        got.expect("it was replayed").taken.message
+    });
+    let places = got.each_ref().map(|message| message.view().key.as_ptr());
+    assert_eq!(places[0], places[1]);
 }
 
 /// Refuses declarations of exchanges with these arguments, each with its text.

@@ -46,7 +46,7 @@ const RECORD_BYTES: u64 = 40;
 const ENTRY_BYTES: u64 = 112;
 
 /// Bytes that a message counts for retention: about those of its record in the journal.
-fn bytes(message: &Message) -> u64 {
+pub(super) fn bytes(message: &Message) -> u64 {
     let view = message.view();
     let parts = [
         view.exchange.len(),

@@ -139,6 +139,14 @@ impl StreamReader {
         self.filter.is_some() || self.since.is_some()
     }
 
+    /// The next message of those that were read from the journal.
+    pub(super) fn read_ahead(&mut self) -> Option<(u64, Message)> {
+        while self.piece.front().is_some_and(|(at, _)| *at < self.next) {
+            self.piece.pop_front();
+        }
+        self.piece.front().cloned()
+    }
+
     /// Whether a message is for it. They come in order.
     pub(super) fn wants(&mut self, message: &MessageRef<'_>) -> bool {
         if let Some(since) = self.since {

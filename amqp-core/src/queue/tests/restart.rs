@@ -6,7 +6,7 @@ use super::rig::{Reader, Rig, long, text};
 use super::tape::Tape;
 use crate::definitions::Kind;
 use crate::exchange::Memo;
-use crate::field::Table;
+use crate::field::{Table, Value};
 use crate::key::Form;
 use crate::link::{BindQueue, DeclareExchange};
 use crate::message::{AmqpOrigin, Head, MessageRef};
@@ -31,6 +31,28 @@ fn d1_dead_letters_enter_before_they_leave() {
     rig.settle(&reader, Settle::Reject);
     let expected = [("publish", queue), ("publish", dead), ("settle", queue)];
     assert_eq!(*tape.story.lock(), expected);
+}
+
+/// FEATURES A4: arguments that a client may send can be kept: a record has them one level deeper.
+#[test]
+fn a4_arguments_of_all_levels_are_found_again() {
+    let mut value = long(1);
+    for _ in 1..crate::field::NESTING_MAX {
+        value = Value::Array(vec![value]);
+    }
+    let tape = Arc::new(Tape::default());
+    for arguments in [&[("deep", value)][..], &[]] {
+        let mut rig = Tape::rig(&tape);
+        if !arguments.is_empty() {
+            rig.declare("q", arguments);
+        }
+        let vhost = rig.broker.vhost("/").expect("the default");
+        let found = vhost.queue("q").expect("it is there").view().arguments;
+        assert!(
+            matches!(found.lookup("deep"), Some(Value::Array(_))),
+            "{found:?}"
+        );
+    }
 }
 
 /// FEATURES A4: priorities are found again.

@@ -136,15 +136,16 @@ impl Sink for Reader {
         if let Some(happens) = self.meanwhile.lock().take() {
             happens();
         }
-        let message = delivery.share();
         let got = Got::of(
-            message,
+            delivery.message.to_message(&mut Vec::new()),
             delivery.seq,
             delivery.redelivered,
             delivery.failures,
         );
         self.got.lock().push(Got {
             offset: delivery.offset,
+            // What a sink keeps until it is settled.
+            message: delivery.share(),
             ..got
         });
         Outcome::Taken {
@@ -333,6 +334,7 @@ impl Rig {
     pub(super) fn pull_again(&mut self, reader: &Reader) -> bool {
         let called = reader.called.swap(false, Ordering::Relaxed);
         if called {
+            self.turn.begin(self.turn.now);
             reader.queue().pull(&mut self.turn, 1, reader.key);
         }
         called

@@ -1,6 +1,7 @@
 //! FEATURES A9: streams, as readers see them.
 
 mod readers;
+mod scans;
 
 use std::sync::Arc;
 

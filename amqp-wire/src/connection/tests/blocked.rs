@@ -135,6 +135,57 @@ fn d4_who_does_not_publish_is_not_blocked() {
     assert_eq!(state(&node), "running");
 }
 
+/// FEATURES D4: a binding that brings messages with it is a publication as well.
+#[test]
+fn d4_who_binds_to_what_is_kept_waits_too() {
+    for through in [false, true] {
+        let node = node();
+        let mut client = Client::open(&node);
+        client.declare("q");
+        for (name, kind) in [("kept", "x-recent-history"), ("next", "fanout")] {
+            let method = ExchangeDeclare {
+                exchange: name,
+                type_: kind,
+                ..ExchangeDeclare::default()
+            };
+            let declared = client.ask(1, ClientMethod::ExchangeDeclare(method));
+            assert_eq!(declared, ["1 exchange.declare-ok"]);
+        }
+        client.bind("q", "next", "");
+        alarm(&node, Resource::Memory, true);
+        client.bind("q", "kept", "empty");
+        assert!(client.machine.wants_input(), "nothing came with it");
+        alarm(&node, Resource::Memory, false);
+        client.publish("kept", "", "1");
+        alarm(&node, Resource::Memory, true);
+        let answer = if through {
+            let method = ExchangeBind {
+                destination: "next",
+                source: "kept",
+                ..ExchangeBind::default()
+            };
+            client.send(1, ClientMethod::ExchangeBind(method));
+            "1 exchange.bind-ok"
+        } else {
+            let method = QueueBind {
+                queue: "q",
+                exchange: "kept",
+                ..QueueBind::default()
+            };
+            client.send(1, ClientMethod::QueueBind(method));
+            "1 queue.bind-ok"
+        };
+        let blocked = "0 connection.blocked low on memory";
+        assert_eq!(client.lines(), [answer, blocked]);
+        assert!(!client.machine.wants_input());
+        let vhost = node.broker.vhost("/").expect("the default");
+        let ready = vhost.queue("q").expect("declared").view().ready;
+        assert_eq!(ready, 2, "the published one, and its replay");
+        alarm(&node, Resource::Memory, false);
+        assert_eq!(client.lines(), ["0 connection.unblocked"]);
+    }
+}
+
 /// FEATURES D4: a client that did not say that it understands is blocked without a word.
 #[test]
 fn d4_only_those_are_told_who_understand() {

@@ -1,5 +1,6 @@
 //! What is refused, and with which words: input on an open connection, and the close that comes.
 
+use leveret_core::field::{Table, Value};
 use leveret_core::properties::BasicProperties;
 
 use super::client::*;
@@ -517,4 +518,59 @@ fn table_of(bytes: usize) -> Vec<u8> {
     table.extend((text as u32).to_be_bytes());
     table.resize(bytes, b'x');
     table
+}
+
+/// FEATURES A2: tables and arrays in each other, in arguments and in headers: one limit.
+#[test]
+fn a2_nesting_has_one_limit() {
+    // What lies in a table that is the first level.
+    let nested = |levels: usize| {
+        let mut value = Value::Void;
+        for level in 1..levels {
+            value = if level % 2 == 0 {
+                Value::Array(vec![value])
+            } else {
+                let mut table = Table::new();
+                table.insert("a", value).expect("short");
+                Value::Table(table)
+            };
+        }
+        let mut table = Table::new();
+        table.insert("deep", value).expect("short");
+        let mut bytes = Vec::new();
+        table.encode(&mut bytes).expect("short");
+        bytes
+    };
+    let declared = |arguments: &[u8]| {
+        let mut payload = [0, 50, 0, 10, 0, 0, 4].to_vec();
+        payload.extend_from_slice(b"deep\x02");
+        payload.extend_from_slice(&(arguments.len() as u32).to_be_bytes());
+        payload.extend_from_slice(arguments);
+        raw(FrameKind::Method, 1, &payload)
+    };
+    let published = |headers: &[u8]| {
+        let mut payload = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0].to_vec();
+        payload.extend_from_slice(&(headers.len() as u32).to_be_bytes());
+        payload.extend_from_slice(headers);
+        let get = BasicGet {
+            queue: "q",
+            no_ack: true,
+            ..BasicGet::default()
+        };
+        let sent = begun(&[raw(FrameKind::Header, 1, &payload)]);
+        [sent, on(1, ClientMethod::BasicGet(get))].concat()
+    };
+    for (levels, fits) in [(31, true), (32, true), (33, false)] {
+        for input in [declared(&nested(levels)), published(&nested(levels))] {
+            let mut client = Client::open(&node());
+            client.declare("q");
+            client.feed(&input);
+            let found = client.lines().pop().expect("an answer");
+            let closed = found.starts_with("0 connection.close 502 ");
+            assert_eq!(closed, !fits, "{levels}: {found}");
+            let taken = ["1 queue.declare-ok deep", "1 basic.get-ok"];
+            let taken = taken.iter().any(|begin| found.starts_with(begin));
+            assert_eq!(taken, fits, "{levels}: {found}");
+        }
+    }
 }

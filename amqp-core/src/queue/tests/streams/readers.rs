@@ -71,7 +71,13 @@ fn a9_a_filter_that_nothing_passes_is_no_long_turn() {
         ("x-stream-filter", text("rare")),
     ];
     let reader = try_read(&mut rig, 10, &wanted).expect("may read");
-    assert_eq!(tape.reads.lock().len(), 16, "a turn ends");
+    let looked_at: u64 = tape
+        .reads
+        .lock()
+        .iter()
+        .map(|seqs| seqs.end - seqs.start)
+        .sum();
+    assert!(looked_at < 3_000, "a turn ends: {looked_at}");
     assert!(reader.bodies().is_empty());
     while rig.pull_again(&reader) {}
     assert_eq!(reader.bodies(), ["found"]);
