@@ -4,6 +4,8 @@
 //! floating-point numbers of either size by their number and never with integers, text and bytes
 //! alike, everything else with its type.
 
+#[cfg(test)]
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
@@ -116,7 +118,7 @@ fn hash(hasher: &RandomState, name: &[u8], value: Option<&[u8]>) -> u64 {
 #[cfg(test)]
 thread_local! {
     /// Conditions that matching has held against a header.
-    pub(in crate::exchange) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    pub(in crate::exchange) static COMPARED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The headers of a message by name, each once: of a name that is there twice the last one counts.
