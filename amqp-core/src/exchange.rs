@@ -381,6 +381,7 @@ impl Exchange {
         &self,
         message: &MessageRef<'_>,
         search: &Search<'_>,
+        steps: &mut u32,
         found: &mut dyn FnMut(&Bound),
     ) {
         match &*self.router.read() {
@@ -389,9 +390,10 @@ impl Exchange {
                 .for_each(|key| bindings.each_match(key, found)),
             Router::Fanout(bindings) => bindings.for_each(found),
             Router::Topic(bindings) => {
-                bindings.each_match(message.head.form, message.key, search.dotted, found);
+                let keys = (message.key, search.dotted);
+                bindings.each_match(message.head.form, keys, steps, found);
                 for key in search.more {
-                    bindings.each_match(Form::Dotted, key, key, found);
+                    bindings.each_match(Form::Dotted, (key, key), steps, found);
                 }
             }
             Router::Headers(bindings) => bindings.each_match(message, found),

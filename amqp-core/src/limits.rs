@@ -67,6 +67,10 @@ pub const PARAMETER_BYTES_MAX: usize = 1 << 20;
 /// more is refused.
 pub const EXCHANGE_HOPS_MAX: usize = 10_000;
 
+/// Words of topic bindings that one message's keys are held against: some 100 ms at most. A message
+/// that needs more is refused; only many bindings with several `#` and `*` each come near.
+pub const TOPIC_STEPS_MAX: u32 = 1 << 20;
+
 /// Bindings of one exchange that hashes: a message is held against each.
 pub const HASHED_BINDINGS_MAX: usize = 10_000;
 

@@ -112,8 +112,10 @@ impl Turn {
 
     /// Bindings are made or removed, or tried to be.
     pub fn count_rebound(&mut self, bindings: usize) {
-        self.rebound += bindings;
-        self.check_time();
+        if bindings > 0 {
+            self.rebound += bindings;
+            self.check_time();
+        }
     }
 
     /// What was counted since the turn began or this was last asked.

@@ -20,6 +20,13 @@ pub(crate) enum NoWay {
     /// It would pass more exchanges than [`limits::EXCHANGE_HOPS_MAX`].
     #[error("more than {} exchanges lie on the way", limits::EXCHANGE_HOPS_MAX)]
     TooFar,
+    /// Finding it would take more than [`limits::TOPIC_STEPS_MAX`].
+    #[error(
+        "matching the bindings takes more than {} steps: too many of them have several '#' and \
+         '*'",
+        limits::TOPIC_STEPS_MAX
+    )]
+    TooManySteps,
     /// The vhost has as much scheduled as [`limits::SCHEDULED_MAX`] leaves it.
     #[error(
         "too many messages are delayed: of {} for the node, a vhost has no more than are free",
@@ -117,7 +124,7 @@ impl Exchange {
     /// all its keys at a time.
     ///
     /// # Errors
-    /// The message would pass too many exchanges, or too many are delayed.
+    /// The message would pass too many exchanges, matching takes too long, or too many are delayed.
     pub(crate) fn resolve(
         self: &Arc<Self>,
         vhost: &VHost,
@@ -132,6 +139,7 @@ impl Exchange {
         // Routes are remembered by one key.
         let mut cacheable = search.more.is_empty();
         let mut watch = Watch::new(vhost.topology());
+        let mut steps = limits::TOPIC_STEPS_MAX;
         while let Some(exchange) = exchanges.get(visited).cloned() {
             if visited == limits::EXCHANGE_HOPS_MAX {
                 return Err(NoWay::TooFar);
@@ -150,20 +158,28 @@ impl Exchange {
                     exchanges.push(next);
                 }
             };
-            exchange.each_match(message, search, &mut |bound| match bound.destination() {
-                Destination::Queue(queue) => {
-                    if let Some(queue) = queue.upgrade() {
-                        matched = true;
-                        queues.push(queue);
+            exchange.each_match(
+                message,
+                search,
+                &mut steps,
+                &mut |bound| match bound.destination() {
+                    Destination::Queue(queue) => {
+                        if let Some(queue) = queue.upgrade() {
+                            matched = true;
+                            queues.push(queue);
+                        }
                     }
-                }
-                Destination::Exchange(next) => {
-                    if let Some(next) = next.upgrade() {
-                        matched = true;
-                        go_on(next);
+                    Destination::Exchange(next) => {
+                        if let Some(next) = next.upgrade() {
+                            matched = true;
+                            go_on(next);
+                        }
                     }
-                }
-            });
+                },
+            );
+            if steps == 0 {
+                return Err(NoWay::TooManySteps);
+            }
             if !matched && let Some(name) = exchange.alternate() {
                 // It may come and go: such a route is not remembered.
                 cacheable = false;

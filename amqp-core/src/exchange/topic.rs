@@ -137,12 +137,13 @@ impl Bindings {
         self.words.trie.for_each(visit);
     }
 
-    /// Calls `found` for every binding that fits. `dotted` is the key's dotted form.
+    /// Calls `found` for every binding that fits, as far as `steps` allow. `dotted` is the key's
+    /// dotted form.
     pub(super) fn each_match(
         &self,
         form: Form,
-        key: &[u8],
-        dotted: &[u8],
+        (key, dotted): (&[u8], &[u8]),
+        steps: &mut u32,
         found: &mut dyn FnMut(&Bound),
     ) {
         let by = match form {
@@ -162,10 +163,10 @@ impl Bindings {
         }
         if !self.words.trie.is_empty() {
             let words: SmallVec<[&[u8]; 16]> = Form::Dotted.words(dotted).collect();
-            self.words.trie.walk(&words, &mut visit);
+            self.words.trie.walk(&words, steps, &mut visit);
         }
         if by == TRANSLATED {
-            self.each_by_levels(key, &mut |bound| {
+            self.each_by_levels(key, steps, &mut |bound| {
                 if !hidden(bound) {
                     found(bound);
                 }
@@ -174,9 +175,9 @@ impl Bindings {
     }
 
     /// Calls `found` for the slashed bindings that fit a key that is not plain.
-    fn each_by_levels(&self, key: &[u8], found: &mut dyn FnMut(&Bound)) {
+    fn each_by_levels(&self, key: &[u8], steps: &mut u32, found: &mut dyn FnMut(&Bound)) {
         let words: SmallVec<[&[u8]; 16]> = Form::Slashed.words(key).collect();
-        self.words.trie.walk(&words, &mut |bound: &Bound| {
+        self.words.trie.walk(&words, steps, &mut |bound: &Bound| {
             if bound.found_by() & LEVELS != 0 {
                 found(bound);
             }
@@ -185,7 +186,9 @@ impl Bindings {
         if let Some(bindings) = levels.exact.find(key) {
             bindings.for_each(&mut *found);
         }
-        levels.trie.walk(&words, &mut |bound: &Bound| found(bound));
+        levels
+            .trie
+            .walk(&words, steps, &mut |bound: &Bound| found(bound));
     }
 }
 

@@ -91,7 +91,7 @@ impl Link {
     }
 
     /// Gives a message to queues, and to the exchanges at which it is to wait.
-    #[inline]
+    #[inline(always)]
     pub(super) fn offer(
         &self,
         turn: &mut Turn,

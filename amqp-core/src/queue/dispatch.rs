@@ -47,7 +47,7 @@ impl<'a> Publication<'a> {
 
 impl Queue {
     /// Takes a message: to a consumer with credit if there is one, else to the end of the list.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn offer(self: &Arc<Self>, turn: &mut Turn, what: &mut Publication<'_>) {
         if self.is_stream {
             return self.append(turn, what);

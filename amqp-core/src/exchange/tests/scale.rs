@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::{Dice, Publisher, bind, declare, link, unbind};
 use crate::key::Form;
 use crate::link::Link;
+use crate::reply_code::ReplyCode;
 
 const TOPIC: &str = "amq.topic";
 
@@ -194,6 +195,36 @@ fn nothing_walks_over_all_bindings() {
     let topic = link.vhost().exchange(TOPIC).expect("it is there");
     assert!(!topic.in_use());
     assert_eq!(publisher.routed(&link, TOPIC, "all/x", Form::Slashed), 0);
+}
+
+/// FEATURES A3: bindings with several wildcards that a long key fits in very many ways. A message for
+/// which matching would take too long is refused, others are not.
+#[test]
+fn a3_a_message_that_is_too_hard_to_match_is_refused() {
+    let link = link();
+    declare(&link, "q");
+    let mut dice = Dice(5);
+    let keys: Vec<String> = (0..3_000)
+        .map(|number| {
+            let middle: Vec<&str> = (0..20).map(|_| dice.pick(&["a", "*"])).collect();
+            format!("#.{}.#.b{number}", middle.join("."))
+        })
+        .collect();
+    for key in &keys {
+        assert!(bind(&link, "q", TOPIC, key, Form::Dotted));
+    }
+    let mut publisher = Publisher::default();
+    let long = format!("{}.b7", ["a"; 126].join("."));
+    let mut publish = |key: &str| publisher.publish(&link, TOPIC, (key, Form::Dotted), &[0, 0]);
+    let refusal = publish(&long).expect_err("it takes too long");
+    assert_eq!(refusal.code, ReplyCode::ResourceError);
+    assert!(refusal.text.contains("1048576 steps"), "{}", refusal.text);
+    let short = format!("{}.b7", ["a"; 22].join("."));
+    assert_eq!(publish(&short), Ok(1));
+    for key in &keys[8..] {
+        unbind(&link, "q", TOPIC, key, Form::Dotted);
+    }
+    assert_eq!(publish(&long), Ok(1));
 }
 
 /// Whatever a worker remembers of one broker, the next one's messages go to the next one's queues.

@@ -58,12 +58,6 @@ pub(super) struct Trie {
     hasher: RandomState,
 }
 
-#[cfg(test)]
-thread_local! {
-    /// Nodes that matching has come to, of which each costs a look-up or two.
-    pub(super) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
 impl Default for Trie {
     fn default() -> Self {
         Self {
@@ -224,63 +218,69 @@ impl Trie {
         }
     }
 
-    /// Visits the leaves that fit `words`. Depth is bounded by the longest binding key
+    /// Visits the leaves that fit `words`, and takes a step off for each node that it comes to: a
+    /// look-up or two. With none left it ends early. Depth is bounded by the longest binding key
     /// ([`crate::limits::BINDING_WORDS_MAX`]).
-    pub(super) fn walk(&self, words: &[&[u8]], visit: &mut impl FnMut(&Bound)) {
+    pub(super) fn walk(&self, words: &[&[u8]], steps: &mut u32, visit: &mut impl FnMut(&Bound)) {
         if self.is_empty() {
             return;
         }
-        self.step(ROOT, words, 0, &mut HashMap::default(), visit);
+        let mut walk = Walk {
+            trie: self,
+            earliest: HashMap::default(),
+            steps,
+            visit,
+        };
+        walk.step(ROOT, words, 0);
     }
+}
 
-    /// `multi` counts the `#` on the way. Whatever a second `#` can reach it reaches from the
-    /// earliest place at which it is met: `earliest` remembers how many words were left there, and
-    /// later ones add nothing.
-    fn step(
-        &self,
-        node: u32,
-        words: &[&[u8]],
-        multi: u32,
-        earliest: &mut HashMap<u32, usize, RandomState>,
-        visit: &mut impl FnMut(&Bound),
-    ) {
-        #[cfg(test)]
-        STEPS.set(STEPS.get() + 1);
-        let here = &self.nodes[node as usize];
+/// A key on its way through the trie.
+struct Walk<'a, V> {
+    trie: &'a Trie,
+    /// Whatever a second `#` can reach it reaches from the earliest place at which it is met: how
+    /// many words were left there. Later ones add nothing.
+    earliest: HashMap<u32, usize, RandomState>,
+    steps: &'a mut u32,
+    visit: &'a mut V,
+}
+
+impl<V: FnMut(&Bound)> Walk<'_, V> {
+    /// `multi` counts the `#` on the way.
+    fn step(&mut self, node: u32, words: &[&[u8]], multi: u32) {
+        let Some(steps) = self.steps.checked_sub(1) else {
+            return;
+        };
+        *self.steps = steps;
+        let trie = self.trie;
+        let here = &trie.nodes[node as usize];
         let left = words.len() as u32;
         if left < here.shortest || left > here.longest {
             return;
         }
         if here.multi != NONE {
-            self.skip(here.multi, words, multi + 1, earliest, visit);
+            self.skip(here.multi, words, multi + 1);
         }
         match words.split_first() {
-            None => here.leaves.for_each(visit),
+            None => here.leaves.for_each(&mut *self.visit),
             Some((word, rest)) => {
                 if here.single != NONE {
-                    self.step(here.single, rest, multi, earliest, visit);
+                    self.step(here.single, rest, multi);
                 }
                 if here.children > 0
-                    && let Some(next) = self.literal(node, word)
+                    && let Some(next) = trie.literal(node, word)
                 {
-                    self.step(next, rest, multi, earliest, visit);
+                    self.step(next, rest, multi);
                 }
             }
         }
     }
 
     /// Lets the `#` at `node` take as many words as leave enough for what follows it.
-    fn skip(
-        &self,
-        node: u32,
-        words: &[&[u8]],
-        multi: u32,
-        earliest: &mut HashMap<u32, usize, RandomState>,
-        visit: &mut impl FnMut(&Bound),
-    ) {
-        let here = &self.nodes[node as usize];
+    fn skip(&mut self, node: u32, words: &[&[u8]], multi: u32) {
+        let here = &self.trie.nodes[node as usize];
         if multi > 1 {
-            let known = earliest.entry(node).or_insert(usize::MAX);
+            let known = self.earliest.entry(node).or_insert(usize::MAX);
             if *known != usize::MAX {
                 return;
             }
@@ -291,7 +291,7 @@ impl Trie {
         };
         let fewest = words.len().saturating_sub(here.longest as usize);
         for skipped in fewest..=most {
-            self.step(node, &words[skipped..], multi, earliest, visit);
+            self.step(node, &words[skipped..], multi);
         }
     }
 }
