@@ -19,20 +19,20 @@ use crate::vhost::VHost;
 pub(crate) enum NoWay {
     /// It would pass more exchanges than [`limits::EXCHANGE_HOPS_MAX`].
     #[error("more than {} exchanges lie on the way", limits::EXCHANGE_HOPS_MAX)]
-    TooFar,
+    Far,
     /// Finding it would take more than [`limits::TOPIC_STEPS_MAX`].
     #[error(
         "matching the bindings takes more than {} steps: too many of them have several '#' and \
          '*'",
         limits::TOPIC_STEPS_MAX
     )]
-    TooManySteps,
+    Steps,
     /// The vhost has as much scheduled as [`limits::SCHEDULED_MAX`] leaves it.
     #[error(
         "too many messages are delayed: of {} for the node, a vhost has no more than are free",
         limits::SCHEDULED_MAX
     )]
-    TooManyDelayed,
+    Delayed,
 }
 
 /// What queues are sought by, beside the message itself.
@@ -142,7 +142,7 @@ impl Exchange {
         let mut steps = limits::TOPIC_STEPS_MAX;
         while let Some(exchange) = exchanges.get(visited).cloned() {
             if visited == limits::EXCHANGE_HOPS_MAX {
-                return Err(NoWay::TooFar);
+                return Err(NoWay::Far);
             }
             let waited = search.released && visited == 0;
             visited += 1;
@@ -178,7 +178,7 @@ impl Exchange {
                 },
             );
             if steps == 0 {
-                return Err(NoWay::TooManySteps);
+                return Err(NoWay::Steps);
             }
             if !matched && let Some(name) = exchange.alternate() {
                 // It may come and go: such a route is not remembered.
@@ -189,7 +189,7 @@ impl Exchange {
         }
         each_once(&mut queues);
         if !stops.is_empty() && !vhost.may_schedule(stops.len()) {
-            return Err(NoWay::TooManyDelayed);
+            return Err(NoWay::Delayed);
         }
         let queues = queues.into();
         Ok(Route {

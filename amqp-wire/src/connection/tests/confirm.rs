@@ -103,6 +103,25 @@ fn messages(count: usize, mode: u8) -> Vec<u8> {
     bytes
 }
 
+/// The declaration of `q`, a queue that outlives the broker.
+fn durable_queue() -> ClientMethod<'static> {
+    ClientMethod::QueueDeclare(QueueDeclare {
+        queue: "q",
+        durable: true,
+        ..QueueDeclare::default()
+    })
+}
+
+/// A client of a node over a disk, with a durable queue.
+pub(super) fn on_disk() -> (Arc<Disk>, Client) {
+    let disk = Arc::new(Disk::default());
+    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
+    let mut client = Client::open(&node);
+    client.send(1, durable_queue());
+    client.lines();
+    (disk, client)
+}
+
 #[test]
 fn transient_messages_are_confirmed_in_the_same_turn() {
     let mut client = Client::open(&node());
@@ -124,12 +143,7 @@ fn d3_a_failed_disk_ends_who_waits_for_definitions() {
     let node = node_over(Arc::clone(&disk) as _, journal);
     disk.sync();
     let mut client = Client::open(&node);
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.send(1, durable_queue());
     assert!(client.lines().is_empty());
     Definitions::watermark(&*disk).fail();
     let lines = client.lines();
@@ -143,16 +157,7 @@ fn d3_a_failed_disk_ends_who_waits_for_definitions() {
 /// FEATURES A1, D1: no delivery mode but 2 is persistent, and none is refused or changed.
 #[test]
 fn a1_delivery_modes() {
-    let disk = Arc::new(Disk::default());
-    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
-    let mut client = Client::open(&node);
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
-    client.lines();
+    let (disk, mut client) = on_disk();
     select(&mut client);
     for (number, mode) in [0, 1, 3, 255].into_iter().enumerate() {
         client.feed(&messages(1, mode));
@@ -170,16 +175,7 @@ fn a1_delivery_modes() {
 /// FEATURES D1: what the disk did not take is never confirmed, and its publisher is told.
 #[test]
 fn a_failed_disk_is_told_as_nack() {
-    let disk = Arc::new(Disk::default());
-    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
-    let mut client = Client::open(&node);
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
-    client.lines();
+    let (disk, mut client) = on_disk();
     select(&mut client);
     client.feed(&messages(3, 2));
     assert!(client.lines().is_empty());
@@ -194,16 +190,7 @@ fn a_failed_disk_is_told_as_nack() {
 
 #[test]
 fn durable_messages_are_confirmed_in_order_when_they_are_on_disk() {
-    let disk = Arc::new(Disk::default());
-    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
-    let mut client = Client::open(&node);
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
-    client.lines();
+    let (disk, mut client) = on_disk();
     select(&mut client);
     client.feed(&messages(1, 1));
     assert_eq!(client.lines(), ["1 basic.ack 1"]);
@@ -262,12 +249,7 @@ fn declarations_are_answered_when_they_are_on_disk() {
     let mut client = Client::open(&node);
     // What does not outlive the broker need not wait.
     client.declare("transient");
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.send(1, durable_queue());
     assert!(!client.machine.wants_input());
     client.send(
         1,
@@ -300,12 +282,7 @@ fn a5_no_answer_follows_channel_close() {
     assert_eq!(client.get("transient", false).len(), 1);
     client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
     client.lines();
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    client.send(1, durable_queue());
     assert!(!client.machine.wants_input());
     let lines = client.wait_until(Time(11_000));
     assert!(

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use leveret_core::definitions::Volatile;
 use leveret_core::field::Value;
 use leveret_core::login::Verdict;
 use leveret_core::peer::CloseReason;
@@ -10,7 +9,7 @@ use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
 
 use super::client::*;
-use super::confirm::Disk;
+use super::confirm::on_disk;
 use crate::connection::Connection;
 use crate::frame;
 use crate::method::*;
@@ -464,15 +463,8 @@ fn machines_move_between_threads() {
 /// FEATURES O2: what listings tell of channels, and when they tell it.
 #[test]
 fn o2_channels_are_listed() {
-    let disk = Arc::new(Disk::default());
-    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
-    let mut client = Client::open(&node);
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    let (disk, mut client) = on_disk();
+    let node = Arc::clone(&client.node);
     let listed = |number: u16| {
         let (_, peer) = node.broker.peers().remove(0);
         let found = peer.channels().into_iter();

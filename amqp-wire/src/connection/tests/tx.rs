@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use leveret_core::definitions::Volatile;
 use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
 
 use super::client::*;
-use super::confirm::Disk;
+use super::confirm::{Disk, on_disk};
 use crate::limits::{TX_BYTES_MAX, TX_MESSAGES_MAX};
 use crate::method::*;
 
@@ -207,15 +206,7 @@ fn a8_modes() {
 }
 
 fn durable(mode: u8) -> (Arc<Disk>, Client) {
-    let disk = Arc::new(Disk::default());
-    let node = node_over(Arc::new(Volatile::default()), Arc::clone(&disk) as _);
-    let mut client = Client::open(&node);
-    let queue = QueueDeclare {
-        queue: "q",
-        durable: true,
-        ..QueueDeclare::default()
-    };
-    client.send(1, ClientMethod::QueueDeclare(queue));
+    let (disk, mut client) = on_disk();
     client.send(1, SELECT);
     client.lines();
     let properties = BasicProperties {
