@@ -9,6 +9,7 @@ use leveret_core::options::Options as CoreOptions;
 use leveret_core::peer::Origin;
 use leveret_core::queue::Consumer;
 use leveret_core::sink::{Delivery, Outcome, Sink};
+use leveret_core::watermark::Wake;
 
 use super::*;
 use crate::limits::{HELD_BYTES_MAX, SUBSCRIPTIONS_WALKED_MAX};
