@@ -103,6 +103,7 @@ impl<M: Machine> Bench<M> {
                     form: Form::Dotted,
                     persistent: false,
                     retain: false,
+                    exactly_once: false,
                     publisher: 1,
                     received: Time(1),
                     expires: None,

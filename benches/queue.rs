@@ -132,6 +132,7 @@ fn message() -> MessageRef<'static> {
             form: Form::Dotted,
             persistent: true,
             retain: false,
+            exactly_once: false,
             publisher: 1,
             received: Time(1),
             expires: None,

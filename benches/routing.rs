@@ -99,6 +99,7 @@ impl Bindings {
                 form,
                 persistent: false,
                 retain: false,
+                exactly_once: false,
                 publisher: 1,
                 received: Time(1),
                 expires: None,

@@ -62,6 +62,7 @@ impl Will {
                 form: Form::Slashed,
                 // [MQTT-3.1.2-17]; QoS 2 becomes 1 towards subscribers.
                 persistent: self.qos != QoS::AtMostOnce,
+                exactly_once: self.qos == QoS::ExactlyOnce,
                 retain: self.retain,
                 publisher: 0,
                 received: now,

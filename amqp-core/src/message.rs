@@ -65,6 +65,8 @@ pub struct Head {
     pub form: Form,
     /// Survives a restart in a durable queue (delivery mode 2, QoS 1 or 2).
     pub persistent: bool,
+    /// Published with QoS 2 of MQTT. Such a message is persistent as well.
+    pub exactly_once: bool,
     /// The publisher asked that it be retained.
     pub retain: bool,
     /// The publisher's identity: the same for all messages of one client, 0 for none.
@@ -80,6 +82,7 @@ impl fmt::Debug for Head {
         f.debug_struct("Head")
             .field("form", &self.form)
             .field("persistent", &self.persistent)
+            .field("exactly_once", &self.exactly_once)
             .field("retain", &self.retain)
             .field("publisher", &self.publisher)
             .field("received", &self.received)

@@ -328,6 +328,7 @@ fn note<'a>(key: &'a [u8], payload: &'a [u8], now: Time) -> MessageRef<'a> {
             form: Form::Dotted,
             persistent: true,
             retain: false,
+            exactly_once: false,
             publisher: 0,
             received: now,
             expires: None,

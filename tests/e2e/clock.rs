@@ -55,6 +55,7 @@ fn d2_clock_jumps_of_a_day() {
                 form: Form::Dotted,
                 persistent: true,
                 retain: false,
+                exactly_once: false,
                 publisher: 1,
                 received: turn.now,
                 expires,

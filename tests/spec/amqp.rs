@@ -227,6 +227,7 @@ fn publish(world: &mut World, vhost: &str, exchange: &str, message: [&str; 2], r
             form: Form::Dotted,
             persistent: properties.delivery_mode == Some(2),
             retain: false,
+            exactly_once: false,
             publisher: 0,
             received: now,
             expires: ttl.map(|ms| now.after_ms(ms)),

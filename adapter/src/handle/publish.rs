@@ -56,6 +56,7 @@ pub(crate) fn handle<C: Core>(
             origin: &MQTT,
             form: Form::Slashed,
             persistent: publish.qos != QoS::AtMostOnce,
+            exactly_once: publish.qos == QoS::ExactlyOnce,
             retain: publish.retain,
             publisher: context.identity.publisher,
             received: turn.now,

@@ -186,6 +186,7 @@ fn message<'a>(
             form,
             persistent: false,
             retain: false,
+            exactly_once: false,
             publisher: 0,
             received: Time(1),
             expires: None,

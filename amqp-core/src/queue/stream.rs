@@ -60,6 +60,7 @@ impl Default for Blank {
                 form: Form::Dotted,
                 persistent: false,
                 retain: false,
+                exactly_once: false,
                 publisher: 0,
                 received: Time(0),
                 expires: None,

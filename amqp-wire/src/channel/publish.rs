@@ -98,6 +98,7 @@ impl Channel {
                 // AMQP 0-9-1 §4.6: delivery mode 2 is persistent. RabbitMQ 4: all others are not.
                 persistent: properties.delivery_mode == Some(2),
                 retain: false,
+                exactly_once: false,
                 publisher: session.link.connection(),
                 received: turn.now,
                 expires: expires_ms.map(|ms| turn.now.after_ms(ms)),

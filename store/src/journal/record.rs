@@ -41,6 +41,7 @@ const EXPIRES: u8 = 8;
 /// Three bits: why the queue has given it up, counted from 1; 0 if it has not.
 const GIVEN_UP_SHIFT: u32 = 4;
 const GIVEN_UP: u8 = 7 << GIVEN_UP_SHIFT;
+const EXACTLY_ONCE: u8 = 128;
 const _: () = assert!(Death::ALL.len() <= 7);
 
 /// A record as it is read.
@@ -359,6 +360,7 @@ impl<'a> Encoded<'a> {
                 Form::Slashed
             },
             persistent: parts.flags & TRANSIENT == 0,
+            exactly_once: parts.flags & EXACTLY_ONCE != 0,
             retain: parts.flags & RETAIN != 0,
             // Clients are numbered anew by each process.
             publisher: 0,
@@ -418,11 +420,12 @@ fn write(out: &mut Vec<u8>, queue: u64, seq: u64, message: &MessageRef<'_>, give
     let retain = if head.retain { RETAIN } else { 0 };
     let expires = if head.expires.is_some() { EXPIRES } else { 0 };
     let transient = if head.persistent { 0 } else { TRANSIENT };
+    let exactly_once = if head.exactly_once { EXACTLY_ONCE } else { 0 };
     append(out, |out| {
         out.push(PUBLISH);
         append_varied(out, queue);
         append_varied(out, seq);
-        let flags = slashed | retain | transient | expires | given_up;
+        let flags = exactly_once | slashed | retain | transient | expires | given_up;
         out.extend_from_slice(&[head.origin.tag(), flags]);
         append_time(out, head.received);
         head.expires.into_iter().for_each(|at| append_time(out, at));

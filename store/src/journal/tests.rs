@@ -36,6 +36,7 @@ fn message(payload: &[u8]) -> MessageRef<'_> {
             origin: &AmqpOrigin,
             form: Form::Slashed,
             persistent: true,
+            exactly_once: true,
             retain: true,
             publisher: 7,
             received: Time(1_700_000_000_000),
@@ -132,8 +133,8 @@ fn what_is_wanted_comes_back() {
     );
     let expected = message(b"").head;
     assert_eq!(
-        (view.head.form, view.head.retain),
-        (expected.form, expected.retain)
+        (view.head.form, view.head.exactly_once, view.head.retain),
+        (expected.form, expected.exactly_once, expected.retain)
     );
     assert_eq!(view.head.received, expected.received);
     assert_eq!(view.head.expires, expected.expires);

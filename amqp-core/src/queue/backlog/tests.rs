@@ -43,6 +43,7 @@ fn message(seq: u64, bytes: usize, persistent: bool) -> Message {
             form: Form::Dotted,
             persistent,
             retain: false,
+            exactly_once: false,
             publisher: 0,
             received: Time(1),
             expires: None,

@@ -317,6 +317,7 @@ fn a3_more_keys_of_a_delayed_message_survive_a_restart() {
                 form: Form::Dotted,
                 persistent: true,
                 retain: false,
+                exactly_once: false,
                 publisher: 1,
                 received: rig.turn.now,
                 expires: None,

@@ -273,6 +273,7 @@ impl Rig {
                 form: Form::Dotted,
                 persistent: properties.delivery_mode != Some(1),
                 retain: false,
+                exactly_once: false,
                 publisher: 1,
                 received: self.turn.now,
                 expires: ttl_ms.map(|ms| self.turn.now.after_ms(ms)),

@@ -378,6 +378,7 @@ fn long_keys_hurt_nobody() {
                 form: Form::Slashed,
                 persistent: false,
                 retain: false,
+                exactly_once: false,
                 publisher: 0,
                 received: Time(1_000),
                 expires: None,
