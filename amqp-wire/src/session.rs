@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use leveret_core::journal::Lead;
 use leveret_core::link::Link;
-use leveret_core::queue::{Queue, Settle};
+use leveret_core::queue::{ArgumentsBudget, Queue, Settle};
 use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 
@@ -28,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) assembling_bytes: usize,
     /// The number of the next consumer.
     pub(crate) next_consumer: u32,
+    /// What its consumers keep of their arguments.
+    pub(crate) kept_arguments: ArgumentsBudget,
     /// How long a delivery may wait for acknowledgement, in milliseconds; 0 is for ever.
     pub(crate) consumer_timeout_ms: u32,
     /// How far it is ahead of the disk.
@@ -87,6 +89,7 @@ impl Session {
             frame_max,
             assembling_bytes: 0,
             next_consumer: 0,
+            kept_arguments: ArgumentsBudget::default(),
             consumer_timeout_ms,
             met_alarm: false,
             replied_bytes: 0,

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use leveret_core::limits::CONSUMER_ARGUMENTS_BYTES_MAX;
 use leveret_core::queue::{Consumer, Queue, StreamReader};
 use leveret_core::refusal::Refusal;
 use leveret_core::sink::Sink;
@@ -75,8 +74,7 @@ impl Channel {
         let (key, mut consumer) = self.new_consumer(session, &tag, method, asked.timeout_ms);
         consumer.priority = asked.priority;
         consumer.stream = stream;
-        let short = (1..=CONSUMER_ARGUMENTS_BYTES_MAX).contains(&method.arguments.as_bytes().len());
-        consumer.arguments = short.then(|| Box::new(method.arguments.to_table()));
+        consumer.arguments = session.kept_arguments.keep(method.arguments);
         let queue = match session.link.consume(turn, &name, consumer) {
             Ok(queue) => queue,
             Err(refusal) => {
