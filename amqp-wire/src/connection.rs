@@ -347,8 +347,11 @@ impl Connection {
     /// Has all deliveries wait as long as their queues say now; says when the first is late.
     fn retime(&mut self) -> Time {
         let mut patience = Patience::new(self.node.options.consumer_timeout_ms);
-        for channel in self.channels.values_mut() {
-            channel.tx_retime(&mut patience);
+        for (id, channel) in &mut self.channels {
+            if channel.tx_retime(&mut patience) {
+                // They may come back among others, and be due before those in front.
+                self.outlet.watch_all(*id);
+            }
         }
         self.outlet.retime(&mut patience)
     }

@@ -221,12 +221,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Queues say something else about how long deliveries may wait.
-    pub(crate) fn tx_retime(&mut self, patience: &mut Patience) {
+    /// Queues say something else about how long deliveries may wait; says whether that is so for
+    /// one that is kept back.
+    pub(crate) fn tx_retime(&mut self, patience: &mut Patience) -> bool {
+        let mut changed = false;
         let runs = self.tx.iter_mut().flat_map(|tx| &mut tx.settled);
         for slot in runs.flat_map(|(_, slots)| slots) {
-            slot.retime(&mut |held| patience.of(&held.queue));
+            changed |= slot.retime(&mut |held| patience.of(&held.queue));
         }
+        changed
     }
 
     /// Listings tell what the transaction has.
