@@ -46,7 +46,7 @@ use crate::limits::{FRAMES_PER_CALL_MAX, REPLY_BYTES_MAX};
 use crate::method::MethodId;
 use crate::node::Node;
 use crate::outlet::overdue::Patience;
-use crate::outlet::{Bell, Outlet};
+use crate::outlet::{Bell, Outlet, Seen};
 use crate::session::Session;
 
 /// The machine of one connection.
@@ -207,12 +207,7 @@ impl Connection {
 
     /// What a batch of input or a wake-up leaves to do.
     fn finish_batch(&mut self, turn: &mut Turn) {
-        // A queue's end is told behind the answer to whoever asked for it.
-        let is_held = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.is_held());
-        let mut seen = self.outlet.look(is_held);
+        let mut seen = self.look();
         if seen.timeouts {
             seen.overdue_at = self.retime();
         }
@@ -249,6 +244,21 @@ impl Connection {
         if let Some(why) = seen.close {
             self.close(turn, &why);
         }
+    }
+
+    /// Tells others what changed in a batch, and asks what they want.
+    fn look(&mut self) -> Seen {
+        let Some(session) = self.session.as_deref_mut() else {
+            return self.outlet.look(false, std::iter::empty());
+        };
+        // A queue's end is told behind the answer to whoever asked for it.
+        let is_held = session.is_held();
+        let channels = &self.channels;
+        let told = session
+            .changed
+            .drain(..)
+            .filter_map(|id| Some((id, channels.get(&id)?.counts())));
+        self.outlet.look(is_held, told)
     }
 
     /// The time that [`Self::poll_timeout`] named has come, or passed, or not: it looks.

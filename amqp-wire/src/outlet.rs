@@ -23,7 +23,7 @@ use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
 use self::overdue::Patience;
-use self::window::{Held, Listed, OWN_TIMEOUT, Slot, Window};
+use self::window::{Counts, Held, Listed, OWN_TIMEOUT, Slot, Window};
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
@@ -175,6 +175,24 @@ impl Outlet {
         out.len() - before
     }
 
+    /// The same for confirms of a channel, after which so many are left.
+    pub(crate) fn append_confirm(
+        &self,
+        channel: u16,
+        unconfirmed: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let mut state = self.state.lock();
+        if let Some(window) = state.windows.get_mut(&channel)
+            && let Some(listed) = &mut window.listed
+        {
+            listed.counts.unconfirmed = unconfirmed;
+        }
+        let before = state.out.len();
+        write(&mut state.out);
+        state.out.len() - before
+    }
+
     /// Moves all pending bytes to the end of `out`; says how many, and not before when a delivery
     /// has waited too long.
     pub(crate) fn poll_output(&self, out: &mut Vec<u8>) -> (usize, Time) {
@@ -201,9 +219,15 @@ impl Outlet {
         (moved, due)
     }
 
-    /// What others asked for since the last look; `held`: but for cancelled consumers.
-    pub(crate) fn look(&self, held: bool) -> Seen {
+    /// Tells listings what channels keep to themselves. Returns what others asked for since the
+    /// last look; `held`: but for cancelled consumers.
+    pub(crate) fn look(&self, held: bool, told: impl Iterator<Item = (u16, Counts)>) -> Seen {
         let mut state = self.state.lock();
+        for (channel, counts) in told {
+            if let Some(window) = state.windows.get_mut(&channel) {
+                window.listed.get_or_insert_default().counts = counts;
+            }
+        }
         let mut seen = std::mem::take(&mut state.seen);
         if held {
             state.seen.cancelled = std::mem::take(&mut seen.cancelled);
@@ -588,6 +612,7 @@ impl Peer for Outlet {
                 .values()
                 .filter(|held| held.channel == *number);
             let listed = window.listed.as_deref().copied().unwrap_or_default();
+            let counts = listed.counts;
             ChannelView {
                 number: *number,
                 consumers: of_channel.count() as u64,
@@ -595,10 +620,10 @@ impl Peer for Outlet {
                 prefetch: Some(listed.prefetch.into()),
                 global_prefetch: Some(window.limit()),
                 confirm: Some(listed.confirm),
-                unconfirmed: Some(listed.unconfirmed.into()),
+                unconfirmed: Some(counts.unconfirmed.into()),
                 transactional: Some(listed.transactional),
-                uncommitted: Some(listed.uncommitted.into()),
-                acks_uncommitted: Some(listed.acks_uncommitted.into()),
+                uncommitted: Some(counts.uncommitted.into()),
+                acks_uncommitted: Some(counts.acks_uncommitted.into()),
             }
         };
         let mut channels: Vec<_> = state.windows.iter().map(view).collect();

@@ -50,6 +50,8 @@ pub(crate) struct Session {
     acked: Vec<Held>,
     /// Channels whose consumers may have credit again.
     returned: Vec<u16>,
+    /// Channels that keep more or less to themselves than listings say.
+    pub(crate) changed: Vec<u16>,
     /// Channels that have confirms to send.
     pub(crate) confirming: Vec<u16>,
     /// Consumers to pull for: all at once, but for readers of streams that had to wait.
@@ -99,6 +101,7 @@ impl Session {
             tx_bytes: 0,
             acked: Vec::new(),
             returned: Vec::new(),
+            changed: Vec::new(),
             confirming: Vec::new(),
             pulls: Vec::new(),
         }
@@ -192,6 +195,14 @@ impl Session {
     pub(crate) fn credit(&mut self, channel: u16) {
         if self.returned.last() != Some(&channel) && !self.returned.contains(&channel) {
             self.returned.push(channel);
+        }
+    }
+
+    /// Listings are to be told of the channel at the end of the batch.
+    #[inline]
+    pub(crate) fn change(&mut self, channel: u16) {
+        if self.changed.last() != Some(&channel) && !self.changed.contains(&channel) {
+            self.changed.push(channel);
         }
     }
 

@@ -107,6 +107,12 @@ pub(crate) struct Listed {
     pub(crate) confirm: bool,
     /// It has transactions.
     pub(crate) transactional: bool,
+    pub(crate) counts: Counts,
+}
+
+/// What a channel keeps to itself, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
     /// Published, and neither confirmed nor rejected.
     pub(crate) unconfirmed: u32,
     /// Published in the open transaction.
