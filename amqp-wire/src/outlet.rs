@@ -23,7 +23,7 @@ use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
 use self::overdue::Patience;
-use self::window::{Counts, Held, Listed, OWN_TIMEOUT, Slot, Window};
+use self::window::{Counts, Held, Listed, Slot, Window, is_own};
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
@@ -289,24 +289,25 @@ impl Outlet {
         }
     }
 
-    /// The consumer's deliveries may wait that long, unlike others of its channel.
-    pub(crate) fn set_timeout(&self, key: u64, timeout_ms: u32) {
+    /// Says from which queue a consumer is to be pulled for, and how long the queue lets deliveries
+    /// wait, if it says so: what the client has asked for is for good.
+    pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>, timeout_ms: Option<u32>) {
         let mut state = self.state.lock();
         let State {
             windows, consumers, ..
         } = &mut *state;
-        if let Some(consumer) = consumers.get_mut(&key)
-            && let Some(window) = windows.get_mut(&consumer.channel)
-        {
+        let Some(consumer) = consumers.get_mut(&key) else {
+            return;
+        };
+        consumer.queue = Some(Arc::clone(queue));
+        let own = is_own(number_of(key));
+        if let Some(timeout_ms) = timeout_ms.filter(|_| !own) {
             consumer.timeout_ms = timeout_ms;
-            window.watch_all();
         }
-    }
-
-    /// Says from which queue a consumer is to be pulled for.
-    pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>) {
-        if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
-            consumer.queue = Some(Arc::clone(queue));
+        if own || timeout_ms.is_some() {
+            // Unlike others of its channel.
+            let window = windows.get_mut(&consumer.channel);
+            window.into_iter().for_each(Window::watch_all);
         }
     }
 
@@ -433,9 +434,8 @@ impl Outlet {
             let Some(queue) = &consumer.queue else {
                 continue;
             };
-            // The lower half is the number.
             let timeout_ms = patience.known(queue);
-            if *key as u32 & OWN_TIMEOUT == 0 && consumer.timeout_ms != timeout_ms {
+            if !is_own(number_of(*key)) && consumer.timeout_ms != timeout_ms {
                 consumer.timeout_ms = timeout_ms;
                 windows
                     .get_mut(&consumer.channel)
@@ -523,6 +523,11 @@ fn return_credit<'a>(
 /// A consumer's key: unique on the connection, with its channel in the upper half.
 pub(crate) fn consumer_key(channel: u16, number: u32) -> u64 {
     u64::from(channel) << 32 | u64::from(number)
+}
+
+/// The lower half of a consumer's key.
+pub(crate) fn number_of(key: u64) -> u32 {
+    key as u32
 }
 
 /// Consumers that are gone and not worth a pass over all of them.

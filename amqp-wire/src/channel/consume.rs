@@ -82,12 +82,8 @@ impl Channel {
                 return Err(refusal);
             }
         };
-        session.outlet.set_queue(key, &queue);
-        // What the client asks for is for good; what the queue says is what it says now.
-        let timeout_ms = asked.timeout_ms.or_else(|| queue.consumer_timeout_ms());
-        if let Some(timeout_ms) = timeout_ms {
-            session.outlet.set_timeout(key, timeout_ms);
-        }
+        let of_queue = queue.consumer_timeout_ms();
+        session.outlet.set_queue(key, &queue, of_queue);
         if !method.no_wait {
             let answer = BasicConsumeOk { consumer_tag: &tag };
             session.reply(self.id, ServerMethod::BasicConsumeOk(answer));

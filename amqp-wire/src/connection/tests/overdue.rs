@@ -319,6 +319,25 @@ fn a6_consumers_with_timeouts_of_their_own_keep_them() {
     assert_eq!(client.wait_until(Time(9_000)), [late(1, 8_000)]);
 }
 
+/// FEATURES A5: what a consumer asks for holds where its queue says something else, and is no more
+/// than its own.
+#[test]
+fn a5_a_consumers_word_counts_more_than_its_queues() {
+    let mut client = Client::open(&impatient());
+    declare_quorum(&mut client, &[("x-consumer-timeout", Value::I32(3_000))]);
+    client.lines();
+    client.send(1, qos(1, false));
+    client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.send(2, consume("q", "common", false));
+    consume_for(&mut client, 1, "own", Value::I32(8_000));
+    client.publish("", "q", "one");
+    client.publish("", "q", "two");
+    assert_eq!(client.lines().len(), 2);
+    assert_eq!(client.wait_until(Time(4_000)), [late(2, 3_000)]);
+    assert!(client.wait_until(Time(8_999)).is_empty());
+    assert_eq!(client.wait_until(Time(9_000)), [late(1, 8_000)]);
+}
+
 /// FEATURES A4: a quorum queue tells how many deliveries of a message have failed.
 #[test]
 fn a4_failed_deliveries_are_counted_in_a_header() {
