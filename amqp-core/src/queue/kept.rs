@@ -10,14 +10,14 @@ use crate::field::{RawTable, Table};
 use crate::limits::{CONSUMER_ARGUMENTS_BYTES_MAX, CONSUMER_ARGUMENTS_PER_CONNECTION_BYTES_MAX};
 
 /// How many bytes of arguments the consumers of one connection keep together.
-#[derive(Clone, Debug, Default)]
-pub struct ArgumentsBudget(Arc<AtomicUsize>);
+#[derive(Debug, Default)]
+pub struct ArgumentsBudget(Option<Arc<AtomicUsize>>);
 
 impl ArgumentsBudget {
     /// Keeps a consumer's arguments, unless there are none, or they are too long, or all of the
     /// connection would be.
     #[must_use]
-    pub fn keep(&self, arguments: RawTable<'_>) -> Option<Arc<KeptArguments>> {
+    pub fn keep(&mut self, arguments: RawTable<'_>) -> Option<Arc<KeptArguments>> {
         let bytes = arguments.as_bytes();
         if !(1..=CONSUMER_ARGUMENTS_BYTES_MAX).contains(&bytes.len()) {
             return None;
@@ -27,10 +27,11 @@ impl ArgumentsBudget {
             (all <= CONSUMER_ARGUMENTS_PER_CONNECTION_BYTES_MAX).then_some(all)
         };
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.0.fetch_update(set, fetch, with).ok()?;
+        let budget = self.0.get_or_insert_default();
+        budget.fetch_update(set, fetch, with).ok()?;
         Some(Arc::new(KeptArguments {
             bytes: bytes.into(),
-            budget: self.clone(),
+            budget: Arc::clone(budget),
         }))
     }
 }
@@ -39,7 +40,7 @@ impl ArgumentsBudget {
 #[derive(Debug)]
 pub struct KeptArguments {
     bytes: Box<[u8]>,
-    budget: ArgumentsBudget,
+    budget: Arc<AtomicUsize>,
 }
 
 impl KeptArguments {
@@ -54,7 +55,6 @@ impl KeptArguments {
 
 impl Drop for KeptArguments {
     fn drop(&mut self) {
-        let budget = &self.budget.0;
-        budget.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.budget.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
