@@ -253,11 +253,11 @@ impl Connection {
         };
         // A queue's end is told behind the answer to whoever asked for it.
         let is_held = session.is_held();
-        let channels = &self.channels;
-        let told = session
-            .changed
-            .drain(..)
-            .filter_map(|id| Some((id, channels.get(&id)?.counts())));
+        let (changed, more) = session.take_changed();
+        let one = self.channels.get_key_value(&changed).filter(|_| !more);
+        let all = more.then(|| self.channels.iter());
+        let told = one.into_iter().chain(all.into_iter().flatten());
+        let told = told.map(|(id, channel)| (*id, channel.counts()));
         self.outlet.look(is_held, told)
     }
 

@@ -224,8 +224,9 @@ impl Outlet {
     pub(crate) fn look(&self, held: bool, told: impl Iterator<Item = (u16, Counts)>) -> Seen {
         let mut state = self.state.lock();
         for (channel, counts) in told {
-            if let Some(window) = state.windows.get_mut(&channel) {
-                window.listed.get_or_insert_default().counts = counts;
+            let window = state.windows.get_mut(&channel);
+            if let Some(listed) = window.and_then(|window| window.listed.as_mut()) {
+                listed.counts = counts;
             }
         }
         let mut seen = std::mem::take(&mut state.seen);

@@ -50,8 +50,10 @@ pub(crate) struct Session {
     acked: Vec<Held>,
     /// Channels whose consumers may have credit again.
     returned: Vec<u16>,
-    /// Channels that keep more or less to themselves than listings say.
-    pub(crate) changed: Vec<u16>,
+    /// A channel that keeps more or less to itself than listings say; 0 is none.
+    changed: u16,
+    /// So do others.
+    changed_more: bool,
     /// Channels that have confirms to send.
     pub(crate) confirming: Vec<u16>,
     /// Consumers to pull for: all at once, but for readers of streams that had to wait.
@@ -101,7 +103,8 @@ impl Session {
             tx_bytes: 0,
             acked: Vec::new(),
             returned: Vec::new(),
-            changed: Vec::new(),
+            changed: 0,
+            changed_more: false,
             confirming: Vec::new(),
             pulls: Vec::new(),
         }
@@ -201,9 +204,16 @@ impl Session {
     /// Listings are to be told of the channel at the end of the batch.
     #[inline]
     pub(crate) fn change(&mut self, channel: u16) {
-        if self.changed.last() != Some(&channel) && !self.changed.contains(&channel) {
-            self.changed.push(channel);
+        if self.changed == 0 {
+            self.changed = channel;
         }
+        self.changed_more |= self.changed != channel;
+    }
+
+    /// The channel that listings are to be told of, 0 for none, and whether others are as well.
+    pub(crate) fn take_changed(&mut self) -> (u16, bool) {
+        let more = std::mem::take(&mut self.changed_more);
+        (std::mem::take(&mut self.changed), more)
     }
 
     /// Tells the queues of what was acknowledged.
