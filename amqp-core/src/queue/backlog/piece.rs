@@ -133,20 +133,4 @@ impl Piece {
         }
         (seq, bytes)
     }
-
-    /// Those before this number stay; gives the others, if there are any.
-    pub(super) fn split_off(&mut self, seq: u64) -> Option<Self> {
-        let stay = self.seqs().take_while(|held| *held < seq).count();
-        let first = self.seqs().nth(stay)?;
-        let mut rest = Self::at(first, self.redelivered);
-        rest.count = self.count - stay as u32;
-        rest.bytes = self.bytes / u64::from(self.count) * u64::from(rest.count);
-        let step = (first - self.first) as u32;
-        let behind = self.behind.iter().skip(stay).map(|behind| behind - step);
-        rest.behind = behind.collect();
-        self.behind.truncate(stay);
-        self.count = stay as u32;
-        self.bytes -= rest.bytes;
-        Some(rest)
-    }
 }

@@ -1,12 +1,21 @@
 //! Messages that are paged out come back in their order, each once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::key::Form;
 use crate::message::{AmqpOrigin, Head, MessageRef};
 use crate::time::Time;
+
+thread_local! {
+    static MOVED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Entries were moved to make way for others.
+pub(super) fn note_moved(entries: usize) {
+    MOVED.set(MOVED.get() + entries);
+}
 
 /// A journal that has every persistent message up to a number.
 #[derive(Default)]
@@ -242,6 +251,37 @@ fn a4_putting_back_does_not_depend_on_the_length() {
     page_out_all(&mut backlog, &disk);
     let all: Vec<u64> = (1..300_000).collect();
     assert_eq!(drain(&mut backlog, &disk), all);
+}
+
+/// The same when much is paged out between them: they belong before, between and behind what is on
+/// disk, and among those that are not there yet.
+#[test]
+fn a4_putting_back_among_paged_ones_does_not_depend_on_the_length() {
+    const COUNT: u64 = 100_000;
+    let (mut backlog, disk) = filled(COUNT, 1, 0);
+    let out = (0..COUNT).filter_map(|_| backlog.pop_front(&disk, &mut 0));
+    let (even, odd): (Vec<_>, Vec<_>) = out.partition(|entry| entry.seq() % 2 == 0);
+    MOVED.set(0);
+    backlog.put_back(even);
+    assert!(backlog.page_out(&disk, Keep::LITTLE) > 0);
+    assert!((1_000..COUNT as usize / 4).contains(&backlog.paged()));
+    let mut odd = odd.into_iter();
+    // Some come back one by one, in no order, with the rest behind them.
+    let mut some: Vec<Entry> = odd.by_ref().take(10_000).collect();
+    shuffle(&mut some);
+    for entry in some {
+        backlog.put_back(vec![entry]);
+    }
+    backlog.put_back(odd.collect());
+    assert_eq!(backlog.len(), COUNT as usize);
+    page_out_all(&mut backlog, &disk);
+    let moved = MOVED.get();
+    assert!(moved < 4 * COUNT as usize, "{moved} entries were moved");
+    // What came back behind all that was paged out is paged out as well.
+    assert!(backlog.paged() > COUNT as usize * 8 / 10);
+    let dropped = backlog.drop_front(&disk).map(|dropped| dropped.seq);
+    assert_eq!(dropped, Some(0));
+    assert_eq!(drain(&mut backlog, &disk), (1..COUNT).collect::<Vec<u64>>());
 }
 
 /// One list of several, each of which has some of the numbers: those of the others do not make it
