@@ -400,7 +400,7 @@ impl Backlog {
             let sizes = self.head.iter().take(keep.messages);
             let kept = sizes
                 .take_while(|entry| {
-                    bytes += body_bytes(entry);
+                    bytes += entry.message.part_bytes();
                     bytes <= keep.bytes
                 })
                 .count();
@@ -476,6 +476,7 @@ impl Rest {
                 first: entry.seq(),
                 count: 1,
                 bytes: body_bytes(entry),
+                part_bytes: entry.message.part_bytes(),
                 priority: None,
             };
             let alike = entry.redelivered() == redelivered && pager.keeps(entry);

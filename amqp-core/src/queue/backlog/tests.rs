@@ -178,6 +178,7 @@ fn what_a_restart_found() {
         first,
         count,
         bytes: u64::from(count) * 30,
+        part_bytes: u64::from(count) * 31,
         priority: None,
     };
     let mut backlog = Backlog::default();
@@ -282,6 +283,47 @@ fn a4_putting_back_among_paged_ones_does_not_depend_on_the_length() {
     let dropped = backlog.drop_front(&disk).map(|dropped| dropped.seq);
     assert_eq!(dropped, Some(0));
     assert_eq!(drain(&mut backlog, &disk), (1..COUNT).collect::<Vec<u64>>());
+}
+
+/// What is read at once fits memory, also where most of it is no body, and also after a restart.
+#[test]
+fn d4_pieces_are_weighed_by_all_that_is_read() {
+    let part_bytes = 100_000;
+    let stretch = |first| Stretch {
+        first,
+        count: 1,
+        bytes: 0,
+        part_bytes,
+        priority: None,
+    };
+    let mut restored = Backlog::default();
+    (0..64).for_each(|first| restored.restore(&stretch(first), false));
+    let disk = Disk {
+        up_to: u64::MAX,
+        ..Disk::default()
+    };
+    let mut since = Backlog::default();
+    let key = vec![b'k'; part_bytes as usize];
+    for seq in 0..64 {
+        let message = message(seq, 0, true);
+        let large = MessageRef {
+            key: &key,
+            ..message.view()
+        };
+        let message = large.to_message(&mut Vec::new());
+        disk.messages.borrow_mut().insert(seq, message.clone());
+        since.push_back(Entry::new(message, seq, false));
+    }
+    page_out_all(&mut since, &disk);
+    for mut backlog in [restored, since] {
+        let mut lost = 0;
+        while backlog.pop_front(&disk, &mut lost).is_some() {
+            let held: u64 = backlog.held().map(|held| held.message.part_bytes()).sum();
+            let few = backlog.paged() == 0 || held <= Stretch::BYTES_MAX;
+            assert!(few, "{held} bytes were read at once");
+        }
+        assert_eq!(lost, 0);
+    }
 }
 
 /// One list of several, each of which has some of the numbers: those of the others do not make it
