@@ -231,7 +231,7 @@ fn a4_what_a_restart_finds_is_read_in_pieces_that_fit_memory() {
 }
 
 /// FEATURES D1: what queues leave behind that are gone costs a start no look at what others have
-/// given up: this would take minutes.
+/// given up: with one this takes half a minute.
 #[test]
 fn d1_queues_that_are_gone_do_not_slow_down_a_start() {
     const MANY: u64 = 60_000;
