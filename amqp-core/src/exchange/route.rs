@@ -188,15 +188,18 @@ impl Exchange {
             notes.extend(exchange.later_note(search));
         }
         each_once(&mut queues);
-        if !stops.is_empty() && !vhost.may_schedule(stops.len()) {
-            return Err(NoWay::Delayed);
-        }
+        let room = if stops.is_empty() {
+            None
+        } else {
+            Some(vhost.take_room(stops.len()).ok_or(NoWay::Delayed)?.into())
+        };
         let queues = queues.into();
         Ok(Route {
             found: Found {
                 queues,
                 stops,
                 notes,
+                _room: room,
             },
             stamp: cacheable.then(|| watch.stamp()),
         })
