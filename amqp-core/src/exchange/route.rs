@@ -46,6 +46,8 @@ pub(crate) struct Search<'a> {
     pub(crate) released: bool,
     /// It is published later, if at all: what takes note of messages is to do so then.
     pub(crate) kept_back: bool,
+    /// It waits already where it is to wait.
+    pub(crate) waits: bool,
 }
 
 impl<'a> Search<'a> {
@@ -188,7 +190,7 @@ impl Exchange {
             notes.extend(exchange.later_note(search));
         }
         each_once(&mut queues);
-        if !stops.is_empty() && !vhost.may_schedule(stops.len()) {
+        if !stops.is_empty() && !search.waits && !vhost.may_schedule(stops.len()) {
             return Err(NoWay::Delayed);
         }
         let queues = queues.into();
