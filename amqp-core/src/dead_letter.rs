@@ -135,19 +135,26 @@ impl Turn {
 
     fn post_letters(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
-            // Nobody is there any more whom it could be for.
-            let Some(vhost) = letter.queue.vhost() else {
-                continue;
-            };
-            let door = vhost.door();
-            let may_post = self.may_post() && !door.letters.has(letter.queue.id());
-            let left = match may_post {
-                true => letter.post(self, &vhost),
-                false => Some(letter),
-            };
-            left.into_iter()
-                .for_each(|letter| door.hold(self.now, letter, may_post));
-            self.count_letter(may_post);
+            // Else nobody is there any more whom it could be for.
+            if let Some(vhost) = letter.queue.vhost() {
+                let may_post = self.may_post() && !vhost.door().letters.has(letter.queue.id());
+                let left = match may_post {
+                    true => letter.post(self, &vhost),
+                    false => Some(letter),
+                };
+                left.into_iter()
+                    .for_each(|letter| vhost.door().hold(self.now, letter, may_post));
+                self.count_letter(may_post);
+            }
+        }
+    }
+
+    /// Leaves what queues gave up for another turn. With no lock held.
+    fn hold_letters(&mut self) {
+        for letter in self.letters.drain(..) {
+            if let Some(vhost) = letter.queue.vhost() {
+                vhost.door().hold(self.now, letter, false);
+            }
         }
     }
 }
@@ -271,7 +278,12 @@ impl Letter {
             .map_or_else(Table::new, |headers| headers.to_table());
         let mut keys = vec![key];
         keys.extend(carbon_copies(&headers));
-        let deaths = self.deaths(turn, (&headers, &keys), view.exchange, properties.expiration)?;
+        let deaths = self.deaths(
+            turn,
+            (&headers, &keys),
+            view.exchange,
+            properties.expiration,
+        )?;
         if let Some(own) = &self.key {
             keys = vec![own.as_bytes().to_vec()];
             headers.remove("CC");

@@ -280,7 +280,7 @@ impl VHost {
                 turn.count_letter(true);
             }
             drop(taken);
-            turn.post();
+            turn.hold_letters();
         }
         door.see_to_letters(turn.now, turn.now.after_ms(1));
     }

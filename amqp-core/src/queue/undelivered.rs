@@ -190,8 +190,7 @@ impl Queue {
             after: self.record(),
             durability: door.durability,
         };
-        door.journal
-            .give_up(slot, &message.view(), letter.why)
+        door.journal.give_up(slot, &message.view(), letter.why)
     }
 
     /// All who were to have a dead letter have it: this queue's journal need not keep it any more.
@@ -223,7 +222,10 @@ impl Queue {
         };
         if state.terms().dead_letter_exchange.is_none() {
             let seqs = undelivered.waiting.iter().map(|waiting| waiting.seq);
-            let lost = undelivered.waiting.iter().filter(|waiting| waiting.takers.is_none());
+            let lost = undelivered
+                .waiting
+                .iter()
+                .filter(|waiting| waiting.takers.is_none());
             lost.for_each(|_| state.losses.count(Loss::DeadLetter));
             return self.forget(&seqs.collect::<Vec<_>>());
         }
