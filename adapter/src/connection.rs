@@ -10,42 +10,41 @@
 //! to be done; after [`Connection::is_closed`] only the output is wanted, and
 //! [`Connection::handle_close`] is the last call.
 
+mod acks;
 mod blocked;
+mod closing;
+mod held;
 mod login;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use leveret_core::broker::Broker;
-use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
 use leveret_core::exchange::Memo;
-use leveret_core::limits::LEAD_BYTES_MAX;
 use leveret_core::login::{Reply, Request};
 use leveret_core::message::Message;
-use leveret_core::peer::{Accepted, CloseReason, Peer};
+use leveret_core::peer::{Accepted, Peer};
 use leveret_core::queue::{Queue, Settle};
 use leveret_core::seam::{Core, Host};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
-use leveret_core::watermark::Wake;
 
 use crate::codec::{self, FixedHeader, PacketType};
 use crate::handle;
-use crate::limits::ACKS_WAITING_MAX;
 use crate::node::Node;
-use crate::outlet::{Identity, Leaving, Nudge, Order, Outlet, Parting, roomy};
-use crate::packet::{self, ClientPacket, ProtocolVersion, ack, connack, disconnect, ping};
+use crate::outlet::Outlet;
+use crate::packet::{self, ClientPacket, ProtocolVersion, ping};
 use crate::reason_code::ReasonCode;
-use crate::session::{self, Left};
 use crate::violation::Violation;
-use crate::will::Will;
 
+pub(crate) use acks::{Acks, PendingAck};
 use blocked::Blocked;
+pub(crate) use held::Held;
 use login::PendingLogin;
 pub(crate) use login::granted as granted_expiry;
 
@@ -92,42 +91,11 @@ pub(crate) struct Active<C: Core> {
 #[derive(Default)]
 pub(crate) struct AliasesIn(pub(crate) HashMap<NonZeroU16, Box<str>>);
 
-/// Acknowledgements that wait for the journal, in the order of the publishes ([MQTT-4.6.0-2]).
-#[derive(Default)]
-pub(crate) struct Acks {
-    pub(crate) pending: VecDeque<PendingAck>,
-    /// The journal's number that a wake-up was asked for.
-    awaited: u64,
-}
-
 /// A delivery that the client has acknowledged.
 pub(crate) struct Settled {
     pub(crate) queue: Arc<Queue>,
     pub(crate) seq: u64,
     pub(crate) message: Message,
-}
-
-/// A PUBACK, PUBREC or PUBCOMP that is not due yet.
-pub(crate) struct PendingAck {
-    /// `None`: nothing is said.
-    pub(crate) packet: Option<PacketType>,
-    pub(crate) packet_id: NonZeroU16,
-    pub(crate) reason: ReasonCode,
-    pub(crate) journaled: u64,
-}
-
-/// An answer that waits for a commit, and what follows it.
-pub(crate) struct Held<C> {
-    pub(crate) core: Arc<C>,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) replay: Vec<crate::flow::Replay>,
-    pub(crate) then_close: Option<ReasonCode>,
-    /// The record that a wake-up was asked for.
-    pub(crate) awaited: u64,
-    /// The journal's number that it waits for as well.
-    pub(crate) journaled: u64,
-    /// The journal was asked to wake the connection for that.
-    pub(crate) asked: bool,
 }
 
 /// One MQTT connection.
@@ -370,48 +338,6 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Sends the acknowledgements that the journal has passed, in order.
-    fn send_acks(&mut self) {
-        let State::Active(active) = &mut self.state else {
-            return;
-        };
-        let Some(identity) = self.outlet.identity.get() else {
-            return;
-        };
-        let Some(acks) = active.acks.as_deref_mut() else {
-            return;
-        };
-        let Some(first) = acks.pending.front() else {
-            return;
-        };
-        if first.journaled > identity.core.journal_durable() {
-            if identity.core.journal_failed() {
-                // It is not acknowledged, and never will be: the client may try elsewhere.
-                self.close(Some(ReasonCode::ImplementationSpecificError));
-                return;
-            }
-            let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
-            let asked = first.journaled <= acks.awaited;
-            if asked || identity.core.wait_journal(first.journaled, &nudge) {
-                acks.awaited = acks.awaited.max(first.journaled);
-                return;
-            }
-        }
-        let durable = identity.core.journal_durable();
-        let mut out = self.outlet.lock();
-        while let Some(due) = acks.pending.pop_front_if(|next| next.journaled <= durable) {
-            let version = out.version;
-            if let Some(packet) = due.packet {
-                let buf = roomy(&mut out.buf);
-                ack::encode(buf, version, packet, due.packet_id, due.reason);
-            }
-        }
-        drop(out);
-        if !acks.pending.is_empty() {
-            self.outlet.bell.press_and_ring();
-        }
-    }
-
     /// Something was put into the out-buffer, a watermark moved, or somebody wants the connection
     /// closed.
     pub fn handle_wake(&mut self, turn: &mut Turn) {
@@ -422,82 +348,6 @@ impl<H: Host> Connection<H> {
             self.after_input(turn, 0);
         } else {
             self.fill(turn);
-        }
-    }
-
-    /// Closes if others want it: nothing more is read then, and no session is touched that a newer
-    /// connection has.
-    fn look_for_order(&mut self) {
-        let order = self.outlet.lock().order.clone();
-        if let Some(order) = order {
-            self.obey(&order);
-        }
-    }
-
-    fn obey(&mut self, order: &Order) {
-        if matches!(self.state, State::Closed { .. }) {
-            return;
-        }
-        let reason = match order {
-            // [MQTT-3.1.4-3]
-            Order::Evicted => ReasonCode::SessionTakenOver,
-            Order::Close(CloseReason::Shutdown | CloseReason::PluginDisabled) => {
-                ReasonCode::ServerShuttingDown
-            }
-            Order::Close(_) => ReasonCode::AdministrativeAction,
-            Order::QueueGone => ReasonCode::UnspecifiedError,
-            Order::Over => return,
-        };
-        tracing::info!(peer = %self.outlet.accepted.peer, ?order, "closing MQTT connection");
-        self.close(Some(reason));
-    }
-
-    /// Sends an answer that waited for the definitions, if they are durable now.
-    fn release_held(&mut self, turn: &mut Turn) {
-        let State::Active(active) = &mut self.state else {
-            return;
-        };
-        let Some(held) = &mut active.held else {
-            return;
-        };
-        if let Some(number) = held.core.uncommitted() {
-            if held.core.commits_failed() {
-                self.close(Some(ReasonCode::ImplementationSpecificError));
-                return;
-            }
-            let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
-            if number <= held.awaited || held.core.wait_committed(number, &nudge) {
-                held.awaited = held.awaited.max(number);
-                return;
-            }
-        }
-        if held.journaled > held.core.journal_durable() {
-            if held.core.journal_failed() {
-                self.close(Some(ReasonCode::ImplementationSpecificError));
-                return;
-            }
-            let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
-            if held.asked || held.core.wait_journal(held.journaled, &nudge) {
-                held.asked = true;
-                return;
-            }
-        }
-        let Some(held) = active.held.take() else {
-            return;
-        };
-        let mut out = self.outlet.lock();
-        out.buf.extend_from_slice(&held.bytes);
-        if let Some(flow) = out.flow.as_mut() {
-            flow.replay.extend(held.replay);
-            // Everything that was attached gets its first messages now, after the answer.
-            for slot in &mut flow.slots {
-                slot.starved |= std::mem::take(&mut slot.fresh);
-            }
-        }
-        drop(out);
-        match held.then_close {
-            Some(reason) => self.close(Some(reason)),
-            None => self.fill(turn),
         }
     }
 
@@ -570,57 +420,6 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// CONNACK with a failure ([MQTT-3.2.2-7]), then close.
-    fn refuse(&mut self, reason: ReasonCode) {
-        let mut out = self.outlet.lock();
-        let version = out.version;
-        // A CONNACK without properties always fits.
-        let _ = connack::encode(&mut out.buf, version, false, reason, &[]);
-        drop(out);
-        self.will_due = false;
-        self.state = State::OVER;
-    }
-
-    /// The peer broke a rule: it is told, where the version can, and closed.
-    fn violated(&mut self, violation: &Violation) {
-        let peer = self.outlet.accepted.peer;
-        tracing::warn!(%peer, %violation, "MQTT protocol violation: closing the connection");
-        match self.state {
-            State::Active(_) => self.close(Some(violation.reason_code())),
-            _ => {
-                if let Some(version) = violation.connack_version() {
-                    self.outlet.lock().version = version;
-                    self.refuse(violation.reason_code());
-                } else {
-                    self.close(None);
-                }
-            }
-        }
-    }
-
-    /// Says DISCONNECT with a reason to a 5.0 client ([MQTT-4.13.1-1]), and closes.
-    fn close(&mut self, reason: Option<ReasonCode>) {
-        if let (State::Active(_), Some(reason)) = (&self.state, reason) {
-            let mut out = self.outlet.lock();
-            if out.version.is_v5() {
-                let version = out.version;
-                // A DISCONNECT without properties always fits.
-                let _ = disconnect::encode(&mut out.buf, version, reason, &[]);
-            }
-        }
-        self.forget_alarms();
-        // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
-        let mut out = self.outlet.lock();
-        out.order.get_or_insert_with(|| Box::new(Order::Over));
-        drop(out);
-        let expiry_ms = match &self.state {
-            State::Active(active) => active.expiry_ms,
-            State::Closed { expiry_ms } => *expiry_ms,
-            State::ExpectConnect { .. } | State::AwaitLogin(_) => Some(0),
-        };
-        self.state = State::Closed { expiry_ms };
-    }
-
     /// Moves what is to be written into `out`.
     pub fn poll_output(&mut self, out: &mut Vec<u8>) {
         let mut shared = self.outlet.lock();
@@ -667,17 +466,6 @@ impl<H: Host> Connection<H> {
         active.held.is_some() || active.blocked.is_some() || self.is_ahead(active)
     }
 
-    /// So much that it has published is not on disk yet that nothing more is read; the disk wakes
-    /// it for the acknowledgements.
-    fn is_ahead(&self, active: &Active<H::Core>) -> bool {
-        let (Some(acks), Some(identity)) = (&active.acks, self.outlet.identity.get()) else {
-            return false;
-        };
-        let last = acks.pending.back().map_or(0, |last| last.journaled);
-        let lead = last.saturating_sub(identity.core.journal_durable());
-        lead > LEAD_BYTES_MAX || acks.pending.len() >= ACKS_WAITING_MAX
-    }
-
     /// Whether nothing more is wanted but the output written.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -696,87 +484,10 @@ impl<H: Host> Connection<H> {
         self.outlet.accepted.peer
     }
 
-    /// For how long the session outlives the closed connection.
-    fn leave_expiry(&self) -> Option<u64> {
-        match &self.state {
-            State::Closed { expiry_ms } => *expiry_ms,
-            _ => Some(0),
-        }
-    }
-
     /// Where the driver leaves its waker.
     #[must_use]
     pub fn doorbell(&self) -> &Doorbell {
         &self.outlet.bell
-    }
-
-    /// The stream is gone: the session is left or ended, the will is sent. The last call.
-    pub fn handle_close(&mut self, turn: &mut Turn) {
-        self.close(None);
-        self.node.host.deregister(self.outlet.connection);
-        self.settle(turn);
-        let Some(identity) = self.outlet.identity.get() else {
-            return;
-        };
-        let mut leaving = self.outlet.leaving.lock();
-        if matches!(*leaving, Leaving::Here) {
-            let mut out = self.outlet.lock();
-            let parting = Parting {
-                flow: out.flow.take(),
-                will: out.will.take(),
-            };
-            drop(out);
-            let rest = self.leave(identity, turn, parting);
-            *leaving = Leaving::Gone(rest);
-        }
-        drop(leaving);
-        identity.core.close(turn);
-    }
-
-    /// Leaves or ends the session. What comes back is for a successor that has the claim already.
-    fn leave(
-        &self,
-        identity: &Identity<H::Core>,
-        turn: &mut Turn,
-        mut parting: Parting,
-    ) -> Option<Box<dyn Leftover>> {
-        let will = parting.will.take().filter(|_| self.will_due);
-        let ends = self.started && (identity.clean || self.leave_expiry() == Some(0));
-        let exchange = self.outlet.exchange();
-        let left = session::leave(identity, exchange, ends, turn, parting);
-        let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
-        let (core, id) = (&identity.core, &identity.client_id);
-        if ends {
-            left.release();
-            left.leave_groups();
-            if let Some(will) = will {
-                will.publish(&**core, turn, exchange);
-            }
-            return core.disown(turn, id, &owner, None, None);
-        }
-        if let Some(will) = will {
-            self.send_will(identity, turn, will, &left);
-        }
-        let rest = (!left.is_in_queues()).then(|| Box::new(left) as Box<dyn Leftover>);
-        core.disown(turn, id, &owner, rest, self.leave_expiry())
-    }
-
-    /// Publishes the will of a session that lives on, or schedules it.
-    fn send_will(
-        &self,
-        identity: &Identity<H::Core>,
-        turn: &mut Turn,
-        will: Box<Will>,
-        left: &Left<H::Core>,
-    ) {
-        let (core, exchange) = (&identity.core, self.outlet.exchange());
-        if will.delay_ms > 0
-            && let Some(scheduled) = will.publish_later(core, turn, exchange, self.leave_expiry())
-        {
-            left.set_scheduled(will, scheduled);
-        } else {
-            will.publish(&**core, turn, exchange);
-        }
     }
 }
 

@@ -45,6 +45,10 @@ pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
 /// Bytes of a consumer's arguments that are kept for listings; of longer ones nothing is.
 pub const CONSUMER_ARGUMENTS_BYTES_MAX: usize = 4_096;
 
+/// Bytes of the arguments that all consumers of one connection keep for listings; beyond them
+/// nothing is kept.
+pub const CONSUMER_ARGUMENTS_PER_CONNECTION_BYTES_MAX: usize = 1024 * 1024;
+
 /// Pseudo queues of direct reply-to in one vhost; a channel has one at most.
 pub const REPLY_QUEUES_MAX: usize = 1_000_000;
 

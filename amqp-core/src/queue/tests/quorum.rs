@@ -109,6 +109,21 @@ fn a4_a_higher_priority_takes_over_in_quorum_queues() {
     assert!(equal.bodies().is_empty());
 }
 
+/// Also for what others have had: the active one may have nothing.
+#[test]
+fn a4_who_takes_over_waits_for_all_that_is_out() {
+    let mut rig = Rig::new();
+    single(&mut rig, "quorum");
+    let gone = join(&mut rig, 0);
+    rig.publish("", "q", b"one");
+    let low = join(&mut rig, 0);
+    rig.cancel(&gone);
+    join(&mut rig, 1);
+    assert_eq!((active(&rig), low.bodies().len()), (0, 0));
+    rig.settle(&gone, Settle::Ack);
+    assert_eq!(active(&rig), 1);
+}
+
 /// What is put back goes to the one that takes over.
 #[test]
 fn a4_who_takes_over_gets_what_is_put_back() {

@@ -1,0 +1,147 @@
+//! Settings of MQTT.
+
+use super::*;
+
+pub(super) const MQTT: &[Setting] = &[
+    setting(
+        "mqtt.allow_anonymous",
+        TRUE_FALSE,
+        "true",
+        "Whether an MQTT client may connect without user name and password.",
+    ),
+    setting(
+        "mqtt.vhost",
+        NAME,
+        "/",
+        "Virtual host of MQTT connections for which nothing else chooses one.",
+    ),
+    setting(
+        "mqtt.exchange",
+        NAME,
+        "amq.topic",
+        "Topic exchange that MQTT topics are routed through, in every virtual host.",
+    ),
+    setting(
+        "mqtt.max_session_expiry_interval_seconds",
+        Kind::Duration {
+            unit: TimeUnit::Seconds,
+            min: 0,
+            max: EXPIRY_S_MAX,
+            forever: &["infinity"],
+        },
+        "86400",
+        "How long an MQTT session outlives its connection at most.",
+    )
+    .aliases(&[
+        Alias {
+            key: "mqtt.subscription_ttl",
+            kind: Kind::Duration {
+                unit: TimeUnit::Milliseconds,
+                min: 0,
+                max: EXPIRY_S_MAX * 1_000,
+                forever: &["infinity", "undefined"],
+            },
+            from: "RabbitMQ before 3.13",
+        },
+        Alias {
+            key: "persistent_client_expiration",
+            kind: Kind::Lifetime {
+                max_s: EXPIRY_S_MAX,
+            },
+            from: "VerneMQ",
+        },
+    ]),
+    setting(
+        "mqtt.prefetch",
+        Kind::Integer {
+            min: 1,
+            max: 65_535,
+            unit: "messages",
+        },
+        "10",
+        "How many QoS 1 messages one connection may leave unacknowledged.",
+    ),
+    setting(
+        "mqtt.topic_filters",
+        Kind::Choice(&["flexible", "strict"]),
+        "flexible",
+        "Whether `#` may stand anywhere in a topic filter, as in AMQP, or only at its end.",
+    ),
+    setting(
+        "mqtt.disconnect_on_unauthorized",
+        TRUE_FALSE,
+        "true",
+        "Whether a refused PUBLISH or SUBSCRIBE closes the connection.",
+    ),
+    setting(
+        "mqtt.login_timeout",
+        TIMEOUT,
+        "10000",
+        "Time from accept to a complete CONNECT.",
+    ),
+    setting(
+        "mqtt.max_packet_size_unauthenticated",
+        Kind::Integer {
+            min: 1,
+            max: 268_435_455,
+            unit: "bytes",
+        },
+        "65536",
+        "Largest MQTT packet before login.",
+    ),
+    setting(
+        "mqtt.max_packet_size_authenticated",
+        Kind::Integer {
+            min: 1,
+            max: 268_435_455,
+            unit: "bytes",
+        },
+        "16777216",
+        "Largest MQTT packet after login; never above `max_message_size`.",
+    ),
+    setting(
+        "mqtt.topic_alias_maximum",
+        Kind::Integer {
+            min: 0,
+            max: 65_535,
+            unit: "aliases",
+        },
+        "16",
+        "How many topic aliases one connection may use in each direction.",
+    ),
+    setting(
+        "mqtt.max_connections",
+        Kind::Limit {
+            max: 100_000_000,
+            unit: "connections",
+        },
+        "infinity",
+        "How many MQTT connections the node takes.",
+    ),
+    setting(
+        "mqtt.retained_messages_max",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000_000,
+            unit: "messages",
+        },
+        "1000000",
+        "How many retained messages one virtual host holds.",
+    ),
+    setting(
+        "mqtt.output_bytes_max",
+        Kind::Integer {
+            min: 4_096,
+            max: 1_073_741_824,
+            unit: "bytes",
+        },
+        "4194304",
+        "How much may wait for one MQTT client before QoS 0 messages to it are dropped.",
+    ),
+    setting(
+        "mqtt.allowed_protocol_versions",
+        Kind::Choices(&["3", "4", "5"]),
+        "3, 4, 5",
+        "Protocol levels of CONNECT that are served: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.0.",
+    ),
+];
