@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use crate::dead_letter::Death;
+use crate::dead_letter::{Death, Held};
 use crate::limits::LEAD_BYTES_MAX;
 use crate::message::{Message, MessageRef};
 use crate::timers::Timers;
@@ -215,6 +215,8 @@ pub(crate) struct Door {
     pub(crate) timers: Arc<Timers>,
     /// Where dead letters find their exchange.
     pub(crate) vhost: Weak<VHost>,
+    /// Where they wait until there is time.
+    pub(crate) letters: Held,
 }
 
 impl Door {

@@ -155,6 +155,11 @@ impl Message {
         &self.0.header.header.head
     }
 
+    /// Bytes of all its parts.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.slice.len() as u64
+    }
+
     /// Bytes of its body.
     #[inline]
     #[must_use]

@@ -32,7 +32,7 @@ use crate::journal::{Door, Slot, Stretch};
 use crate::message::{Head, Message};
 use crate::policy::Applied;
 use crate::time::Time;
-use crate::timers::{Due, Timers};
+use crate::timers::Due;
 use crate::turn::Turn;
 use crate::vhost::VHost;
 
@@ -452,11 +452,6 @@ impl Queue {
         if let Some(door) = self.door.as_ref().filter(|_| !seqs.is_empty()) {
             door.journal.settle(self.id, seqs, None);
         }
-    }
-
-    /// Where it says when it is to be looked at.
-    pub(crate) fn timers(&self) -> Option<&Timers> {
-        self.door.as_ref().map(|door| &*door.timers)
     }
 
     /// Where it is, unless that was deleted.

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 
 use crate::alarms::Alarms;
 use crate::claims::Leftover;
-use crate::dead_letter::Held;
 use crate::exchange::Exchange;
 use crate::queue::Queue;
 use crate::schedule;
@@ -34,8 +33,8 @@ pub(crate) enum Due {
     Recall(Weak<VHost>, Box<str>),
     /// What an absent client left is no longer worth keeping.
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
-    /// Dead letters wait to be published.
-    Letters,
+    /// Dead letters of a vhost wait to be published.
+    Letters(Weak<VHost>),
 }
 
 impl Due {
@@ -194,8 +193,6 @@ const SWEPT_FROM: usize = 1_024;
 #[derive(Default)]
 pub(crate) struct Timers {
     state: Mutex<State>,
-    /// Dead letters for which there was no time in the turns in which they were given up.
-    pub(crate) held: Held,
     /// While one is set, dead letters multiply slowly.
     pub(crate) alarms: Arc<Alarms>,
     scheduled: Arc<Scheduled>,
@@ -293,7 +290,6 @@ impl Timers {
 
     /// Forgets everything; publications are let go of, since others hold them too.
     pub(crate) fn clear(&self) {
-        self.held.clear();
         let dropped = {
             let mut state = self.state.lock();
             (state.expiries, state.lost) = (BinaryHeap::new(), 0);

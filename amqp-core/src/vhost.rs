@@ -424,6 +424,13 @@ impl VHost {
     }
 }
 
+impl Drop for VHost {
+    /// Dead letters hold their queue, and with it the door where they wait.
+    fn drop(&mut self) {
+        self.door.letters.clear();
+    }
+}
+
 impl std::fmt::Debug for VHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VHost")
