@@ -286,8 +286,9 @@ impl VHost {
                 taken.letter = letter.post(turn, self);
                 turn.count_letter(true);
             }
-            drop(taken);
+            // Those that come of it wait while this one's line is there.
             turn.hold_letters();
+            drop(taken);
         }
         door.see_to_letters(turn.now, turn.now.after_ms(1));
     }
