@@ -47,6 +47,9 @@ struct Lines {
     letters: usize,
     /// What they take in memory, about.
     bytes: u64,
+    /// There was no room for one of a refused message: no other is taken before all are gone, so
+    /// that those which full queues make of each other's come to an end.
+    is_full: bool,
     /// Messages that dead letters have added since they last rested for an alarm.
     added: usize,
     /// Until when those that would add some rest, if one is set.
@@ -104,7 +107,10 @@ impl Held {
 
     /// Whether there is room in memory for one more.
     fn has_room(&self, letter: &Letter) -> bool {
-        self.lines.lock().bytes + bytes(letter) <= LETTERS_HELD_BYTES_MAX
+        let mut held = self.lines.lock();
+        let has_room = held.bytes + bytes(letter) <= LETTERS_HELD_BYTES_MAX;
+        held.is_full |= letter.refused && !has_room;
+        has_room && !(letter.refused && held.is_full)
     }
 
     fn push(&self, letter: Letter, rests: bool) {
@@ -185,6 +191,7 @@ impl Drop for Taken<'_> {
         } else {
             held.order.push_back(self.queue);
         }
+        held.is_full &= !held.lines.is_empty();
         self.held.count.store(held.lines.len(), Ordering::Relaxed);
     }
 }
@@ -279,8 +286,9 @@ impl VHost {
                 taken.letter = letter.post(turn, self);
                 turn.count_letter(true);
             }
-            drop(taken);
+            // Those that come of it wait while this one's line is there.
             turn.hold_letters();
+            drop(taken);
         }
         door.see_to_letters(turn.now, turn.now.after_ms(1));
     }
