@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 
 use super::delayed::delay_ms;
 use super::epochs::Watch;
-use super::{Destination, Exchange, ExchangeKind, Found, Route};
+use super::{Bound, Destination, Exchange, ExchangeKind, Found, Route};
 use crate::limits;
 use crate::message::MessageRef;
 use crate::queue::Queue;
+use crate::timers::Room;
 use crate::vhost::VHost;
 
 /// Why a message finds no way.
@@ -98,6 +99,28 @@ pub(crate) fn each_once(queues: &mut Vec<Arc<Queue>>) {
     }
 }
 
+/// Goes where a binding leads; `false` if nothing is there any more.
+#[inline]
+fn follow(
+    bound: &Bound,
+    queues: &mut Vec<Arc<Queue>>,
+    go_on: &mut impl FnMut(Arc<Exchange>),
+) -> bool {
+    match bound.destination() {
+        Destination::Queue(queue) => queue.upgrade().map(|queue| queues.push(queue)).is_some(),
+        Destination::Exchange(next) => next.upgrade().map(go_on).is_some(),
+    }
+}
+
+/// What it takes to wait at all of these.
+fn room_for(vhost: &VHost, stops: &[Stop]) -> Result<Option<Arc<Room>>, NoWay> {
+    if stops.is_empty() {
+        return Ok(None);
+    }
+    let room = vhost.take_room(stops.len()).ok_or(NoWay::Delayed)?;
+    Ok(Some(Arc::new(room)))
+}
+
 impl Exchange {
     /// What a message is to wait for here.
     fn stop(self: &Arc<Self>, message: &MessageRef<'_>, search: &Search<'_>) -> Option<Stop> {
@@ -158,25 +181,9 @@ impl Exchange {
                     exchanges.push(next);
                 }
             };
-            exchange.each_match(
-                message,
-                search,
-                &mut steps,
-                &mut |bound| match bound.destination() {
-                    Destination::Queue(queue) => {
-                        if let Some(queue) = queue.upgrade() {
-                            matched = true;
-                            queues.push(queue);
-                        }
-                    }
-                    Destination::Exchange(next) => {
-                        if let Some(next) = next.upgrade() {
-                            matched = true;
-                            go_on(next);
-                        }
-                    }
-                },
-            );
+            exchange.each_match(message, search, &mut steps, &mut |bound| {
+                matched |= follow(bound, &mut queues, &mut go_on);
+            });
             if steps == 0 {
                 return Err(NoWay::Steps);
             }
@@ -188,11 +195,7 @@ impl Exchange {
             notes.extend(exchange.later_note(search));
         }
         each_once(&mut queues);
-        let room = if stops.is_empty() {
-            None
-        } else {
-            Some(vhost.take_room(stops.len()).ok_or(NoWay::Delayed)?.into())
-        };
+        let room = room_for(vhost, &stops)?;
         let queues = queues.into();
         Ok(Route {
             found: Found {
