@@ -268,7 +268,6 @@ struct Node {
     link: Arc<Link>,
     broker: Arc<Broker>,
     journal: Arc<JournalFile>,
-    definitions: Arc<DefinitionsFile>,
 }
 
 impl Node {
@@ -294,7 +293,6 @@ impl Node {
             link: broker.owner_link(&vhost),
             broker,
             journal,
-            definitions,
         }
     }
 
