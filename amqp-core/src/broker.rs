@@ -171,6 +171,7 @@ impl Broker {
             durability: self.options.durability_of(name),
             timers: Arc::clone(&self.timers),
             vhost: Weak::clone(vhost),
+            letters: Default::default(),
         })
     }
 
@@ -383,6 +384,7 @@ impl Broker {
         for vhost in self.vhosts() {
             vhost.claims.clear();
             vhost.clear_delayed();
+            vhost.door().letters.clear();
         }
     }
 
@@ -420,7 +422,11 @@ impl Broker {
                         vhost.drop_some_delayed(turn.now);
                     }
                 }
-                Due::Letters => self.timers.post_held(turn),
+                Due::Letters(vhost) => {
+                    if let Some(vhost) = vhost.upgrade() {
+                        vhost.post_held(turn);
+                    }
+                }
                 Due::Recall(vhost, client_id) => {
                     if let Some(vhost) = vhost.upgrade() {
                         vhost.shelves.forget_client(&client_id);

@@ -16,7 +16,7 @@ mod held;
 
 use std::sync::Arc;
 
-use crate::exchange::Search;
+use crate::exchange::{Found, NoWay, Search, borrowed};
 use crate::field::{RawTable, Table, Value};
 use crate::key::Form;
 use crate::limits::DEATHS_MAX;
@@ -25,7 +25,6 @@ use crate::properties::BasicProperties;
 use crate::queue::{Publication, Queue};
 use crate::records;
 use crate::sink::Loss;
-use crate::timers::Timers;
 use crate::turn::Turn;
 use crate::vhost::VHost;
 
@@ -78,7 +77,8 @@ impl Death {
 /// A message on its way out of a queue.
 pub(crate) struct Letter {
     pub(crate) queue: Arc<Queue>,
-    pub(crate) message: Message,
+    /// Unless it is to be read back.
+    pub(crate) message: Option<Message>,
     /// Its number there, if the journal has it.
     pub(crate) kept: Option<u64>,
     pub(crate) why: Death,
@@ -88,6 +88,8 @@ pub(crate) struct Letter {
     pub(crate) takers: Option<Arc<Takers>>,
     /// It was tried before.
     pub(crate) retried: bool,
+    /// The queue has never had it: it is one message more, and may be dropped.
+    pub(crate) refused: bool,
 }
 
 /// Who has taken a dead letter that others have refused.
@@ -116,7 +118,9 @@ enum Routed {
     Taken,
     /// There is no exchange, no queue, or no room in one: nobody has it but these.
     Refused(Takers),
-    /// It would go round for ever, or its story is too long.
+    /// It would add messages, and rests while they are to be few.
+    Rests,
+    /// It would go round for ever, or its story or its way is too long.
     Endless,
 }
 
@@ -131,43 +135,50 @@ impl Turn {
 
     fn post_letters(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
-            let queue = Arc::clone(&letter.queue);
-            if let Some(timers) = queue.timers() {
-                let may_post = self.may_post() && timers.may_post(self.now, queue.id());
-                match may_post {
-                    true => letter.post(self, timers),
-                    false => timers.hold(self.now, letter),
-                }
+            // Else nobody is there any more whom it could be for.
+            if let Some(vhost) = letter.queue.vhost() {
+                let may_post = self.may_post() && !vhost.door().letters.has(letter.queue.id());
+                let left = match may_post {
+                    true => letter.post(self, &vhost),
+                    false => Some(letter),
+                };
+                left.into_iter()
+                    .for_each(|letter| vhost.door().hold(self.now, letter, may_post));
                 self.count_letter(may_post);
+            }
+        }
+    }
+
+    /// Leaves what queues gave up for another turn. With no lock held.
+    fn hold_letters(&mut self) {
+        for letter in self.letters.drain(..) {
+            if let Some(vhost) = letter.queue.vhost() {
+                vhost.door().hold(self.now, letter, false);
             }
         }
     }
 }
 
 impl Letter {
-    /// Publishes it, if its vhost is still there.
-    fn post(self, turn: &mut Turn, timers: &Timers) {
-        let before = turn.offered();
-        if let Some(vhost) = self.queue.vhost() {
-            self.publish(turn, &vhost);
-        }
-        timers.note_copies(turn.now, turn.offered() - before);
-    }
-
-    fn publish(self, turn: &mut Turn, vhost: &VHost) {
-        let routed = match self.compose(turn) {
+    /// Publishes it, or gives it back to rest.
+    fn post(self, turn: &mut Turn, vhost: &VHost) -> Option<Self> {
+        let queue = Arc::clone(&self.queue);
+        let read = || queue.read_back(self.kept?);
+        let message = self.message.clone().or_else(read)?;
+        let routed = match self.compose(turn, message.clone()) {
             Some(composed) => self.route(turn, vhost, &composed),
             None => Routed::Endless,
         };
-        let queue = Arc::clone(&self.queue);
         match routed {
+            Routed::Rests => return Some(self),
             Routed::Taken => {
                 let kept = self.kept.iter();
                 kept.for_each(|seq| queue.leave(turn, *seq, self.retried));
             }
-            Routed::Refused(takers) => queue.keep_undelivered(turn, self, takers),
+            Routed::Refused(takers) => queue.keep_undelivered(turn, &self, message, takers),
             Routed::Endless => queue.lose(self.kept),
         }
+        None
     }
 
     /// Publishes it to the queues that it finds and that do not have it.
@@ -182,19 +193,28 @@ impl Letter {
         let more: Vec<&[u8]> = composed.keys.iter().skip(1).map(|key| &key[..]).collect();
         let search = Search {
             more: &more,
+            // It may rest instead.
+            kept_back: true,
+            waits: takers.waits,
             ..Search::by(key)
         };
-        let mut queues: Vec<Arc<Queue>> = Vec::new();
-        if let Ok(route) = vhost.resolve(&exchange, &message, &search) {
-            queues.extend(route.found.queues.iter().cloned());
-            for stop in &route.found.stops {
-                if before.is_none_or(|before| !before.waits) {
-                    vhost.hold_back(stop, &message);
-                }
-                takers.waits = true;
-            }
+        let Found {
+            queues,
+            mut stops,
+            notes,
+            _room,
+        } = match vhost.resolve(&exchange, &message, &search) {
+            Ok(route) => route.found,
+            Err(NoWay::Delayed) => return Routed::Refused(takers),
+            // As whoever publishes such a message learns: it is not tried for ever.
+            Err(NoWay::Far | NoWay::Steps) => return Routed::Endless,
+        };
+        if takers.waits {
+            stops.clear();
         }
+        takers.waits |= !stops.is_empty();
         let found = queues.len();
+        let mut queues = queues.to_vec();
         queues.retain(|queue| !composed.is_cycle(queue.name()));
         if queues.is_empty() && found > 0 && takers.is_empty() {
             return Routed::Endless;
@@ -202,10 +222,38 @@ impl Letter {
         if !takers.queues.is_empty() {
             queues.retain(|queue| takers.queues.binary_search(&queue.id()).is_err());
         }
-        let mut publication = Publication::new(&message);
+        if queues.len() + stops.len() > 1 && vhost.door().letters_rest(turn.now) {
+            return Routed::Rests;
+        }
+        for stop in &stops {
+            vhost.hold_back(stop, &message);
+        }
+        for note in &notes {
+            note.exchange.note(&message, &borrowed(&note.more));
+        }
+        let refused = !self.offer(turn, &message, &queues, &mut takers);
+        let added = takers.queues.len() + stops.len() - before.map_or(0, Takers::len);
+        vhost.door().note_added(turn.now, added.saturating_sub(1));
+        // As in RabbitMQ, it need not wait for who is not there any more, if others have it.
+        if refused || takers.is_empty() {
+            Routed::Refused(takers)
+        } else {
+            Routed::Taken
+        }
+    }
+
+    /// Says whether all of these queues have it now.
+    fn offer(
+        &self,
+        turn: &mut Turn,
+        message: &MessageRef<'_>,
+        queues: &[Arc<Queue>],
+        takers: &mut Takers,
+    ) -> bool {
+        let mut publication = Publication::new(message);
         turn.count_offered(queues.len());
         let mut refused = false;
-        for queue in &queues {
+        for queue in queues {
             publication.rejected = false;
             queue.offer(turn, &mut publication);
             if publication.rejected || queue.is_deleted() {
@@ -215,17 +263,12 @@ impl Letter {
             }
         }
         takers.queues.sort_unstable();
-        // As in RabbitMQ, it need not wait for who is not there any more, if others have it.
-        if refused || takers.is_empty() {
-            Routed::Refused(takers)
-        } else {
-            Routed::Taken
-        }
+        !refused
     }
 
     /// The message as it goes on: with the story of its death, and without its time to live.
-    fn compose(&self, turn: &Turn) -> Option<Composed> {
-        let view = self.message.view();
+    fn compose(&self, turn: &Turn, source: Message) -> Option<Composed> {
+        let view = source.view();
         let mut raw = Vec::new();
         view.head.origin.append_basic_properties(&view, &mut raw);
         let properties = BasicProperties::parse(&raw).ok()?;
@@ -236,7 +279,12 @@ impl Letter {
             .map_or_else(Table::new, |headers| headers.to_table());
         let mut keys = vec![key];
         keys.extend(carbon_copies(&headers));
-        let deaths = self.deaths(turn, &headers, &keys, properties.expiration)?;
+        let deaths = self.deaths(
+            turn,
+            (&headers, &keys),
+            view.exchange,
+            properties.expiration,
+        )?;
         if let Some(own) = &self.key {
             keys = vec![own.as_bytes().to_vec()];
             headers.remove("CC");
@@ -273,7 +321,7 @@ impl Letter {
             keys,
             properties: out,
             deaths,
-            source: self.message.clone(),
+            source,
         })
     }
 
@@ -281,8 +329,8 @@ impl Letter {
     fn deaths(
         &self,
         turn: &Turn,
-        headers: &Table,
-        keys: &[Vec<u8>],
+        (headers, keys): (&Table, &[Vec<u8>]),
+        exchange: &str,
         expiration: Option<&[u8]>,
     ) -> Option<Vec<Table>> {
         let mut deaths: Vec<Table> = match headers.lookup("x-death") {
@@ -313,7 +361,6 @@ impl Letter {
         if deaths.len() >= DEATHS_MAX {
             return None;
         }
-        let view = self.message.view();
         let keys = keys
             .iter()
             .map(|key| Value::LongString(key.as_slice().into()));
@@ -322,7 +369,7 @@ impl Letter {
             ("reason", Value::from(reason)),
             ("queue", Value::from(queue)),
             ("time", Value::Timestamp(turn.now.0 / 1_000)),
-            ("exchange", Value::from(view.exchange)),
+            ("exchange", Value::from(exchange)),
             ("routing-keys", Value::Array(keys.collect())),
         ]);
         if let Some(expiration) = expiration {

@@ -45,6 +45,10 @@ pub const CONSUMERS_PER_QUEUE_MAX: usize = 1_000_000;
 /// Bytes of a consumer's arguments that are kept for listings; of longer ones nothing is.
 pub const CONSUMER_ARGUMENTS_BYTES_MAX: usize = 4_096;
 
+/// Bytes of the arguments that all consumers of one connection keep for listings; beyond them
+/// nothing is kept.
+pub const CONSUMER_ARGUMENTS_PER_CONNECTION_BYTES_MAX: usize = 1024 * 1024;
+
 /// Pseudo queues of direct reply-to in one vhost; a channel has one at most.
 pub const REPLY_QUEUES_MAX: usize = 1_000_000;
 
@@ -119,16 +123,26 @@ pub const TAKERS_MAX: usize = 1_024;
 
 /// Dead letters that are published in a turn, and those that wait in it before a queue gives up
 /// more. Messages that have expired or are too many stay in their queue for another turn; those
-/// that were rejected wait in a list, which is no longer than what consumers had.
+/// that were rejected wait in a line.
 pub const LETTERS_MAX: usize = 1_024;
 
-/// Dead letters in that list from which on `basic.get` adds none to find a message behind those
-/// that have expired: it finds nothing.
+/// Dead letters in the line of one queue from which on it gives no messages to consumers, who could
+/// reject them, nor to `basic.get`, which would find those behind what has expired: so the line is
+/// not longer than this and what consumers had. Also those that one turn makes of messages that
+/// full queues refuse.
 pub const LETTERS_HELD_MAX: usize = 16 * LETTERS_MAX;
 
-/// While an alarm is set, messages that dead letters add to those that there are, as they go to
-/// more than one queue: then all dead letters rest for [`LETTERS_REST_MS`].
+/// Bytes in memory of all dead letters of a vhost that wait in lines. Beyond that, only the journal
+/// has those that it has, and those of messages that full queues refuse are dropped; what
+/// consumers had in memory stays there.
+pub const LETTERS_HELD_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
+
+/// While an alarm is set, messages that a vhost's dead letters add to those that there are, as they
+/// go to more than one queue: then those that would add more rest for [`LETTERS_REST_MS`].
 pub const LETTERS_ADDED_MAX: usize = 16;
+
+/// The same where many wait: one for 64 of them, and so many at most.
+pub const LETTERS_ADDED_MANY_MAX: usize = 256;
 
 /// See [`LETTERS_ADDED_MAX`]; in milliseconds.
 pub const LETTERS_REST_MS: u64 = 500;

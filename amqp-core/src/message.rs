@@ -158,6 +158,11 @@ impl Message {
         &self.0.header.header.head
     }
 
+    /// Bytes of all its parts.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.slice.len() as u64
+    }
+
     /// Bytes of its body.
     #[inline]
     #[must_use]
@@ -165,6 +170,13 @@ impl Message {
         let owned = &self.0.header.header;
         let before = owned.exchange_bytes + owned.key_bytes + owned.properties_bytes;
         self.0.slice.len() as u64 - u64::from(before)
+    }
+
+    /// Bytes of all its parts: exchange, routing key, properties and body.
+    #[inline]
+    #[must_use]
+    pub fn part_bytes(&self) -> u64 {
+        self.0.slice.len() as u64
     }
 
     /// The message's parts.

@@ -201,7 +201,9 @@ mod tests {
             let matches = Pattern::new(pattern).is_ok_and(|p| p.matches(name));
             assert_eq!(matches, expected, "{pattern} on {name}");
         }
-        assert!(Pattern::new("(").is_err());
+        for refused in ["(", "^(?=a)", "^(?!a)", "(?<=a)b"] {
+            assert!(Pattern::new(refused).is_err(), "{refused}");
+        }
     }
 
     /// FEATURES U3, class A4: a client id is a value, never a pattern.

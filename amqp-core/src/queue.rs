@@ -12,6 +12,7 @@ mod arguments;
 mod backlog;
 mod consumers;
 mod dispatch;
+mod kept;
 mod losses;
 mod policies;
 mod ready;
@@ -31,7 +32,7 @@ use crate::journal::{Door, Slot, Stretch};
 use crate::message::{Head, Message};
 use crate::policy::Applied;
 use crate::time::Time;
-use crate::timers::{Due, Timers};
+use crate::timers::Due;
 use crate::turn::Turn;
 use crate::vhost::VHost;
 
@@ -42,6 +43,7 @@ use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
 pub use dispatch::Taken;
+pub use kept::{ArgumentsBudget, KeptArguments};
 pub use losses::Losses;
 pub use ready::Levels;
 use ready::Ready;
@@ -450,11 +452,6 @@ impl Queue {
         if let Some(door) = self.door.as_ref().filter(|_| !seqs.is_empty()) {
             door.journal.settle(self.id, seqs, None);
         }
-    }
-
-    /// Where it says when it is to be looked at.
-    pub(crate) fn timers(&self) -> Option<&Timers> {
-        self.door.as_ref().map(|door| &*door.timers)
     }
 
     /// Where it is, unless that was deleted.

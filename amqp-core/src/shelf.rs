@@ -424,7 +424,7 @@ impl<'a> Later<'a> {
             out.extend_from_slice(text.as_bytes());
         }
         if !self.more.is_empty() {
-            // A publish has a thousand keys at most, each of 255 bytes.
+            // Neither can be more: see MORE_KEYS_MAX of AMQP's publishers, and KEY_BYTES_MAX.
             out.extend_from_slice(&(self.more.len() as u16).to_le_bytes());
             for key in &self.more {
                 out.extend_from_slice(&(key.len() as u16).to_le_bytes());

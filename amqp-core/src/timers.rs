@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 
 use crate::alarms::Alarms;
 use crate::claims::Leftover;
-use crate::dead_letter::Held;
 use crate::exchange::Exchange;
 use crate::queue::Queue;
 use crate::schedule;
@@ -34,8 +33,8 @@ pub(crate) enum Due {
     Recall(Weak<VHost>, Box<str>),
     /// What an absent client left is no longer worth keeping.
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
-    /// Dead letters wait to be published.
-    Letters,
+    /// Dead letters of a vhost wait to be published.
+    Letters(Weak<VHost>),
 }
 
 impl Due {
@@ -194,24 +193,23 @@ const SWEPT_FROM: usize = 1_024;
 #[derive(Default)]
 pub(crate) struct Timers {
     state: Mutex<State>,
-    /// Dead letters for which there was no time in the turns in which they were given up.
-    pub(crate) held: Held,
     /// While one is set, dead letters multiply slowly.
     pub(crate) alarms: Arc<Alarms>,
-    scheduled: Scheduled,
+    scheduled: Arc<Scheduled>,
 }
 
 /// How many publications wait on the node, or in one vhost.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Scheduled(AtomicUsize);
 
 impl Scheduled {
     pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 
+    /// Whoever counts one after this has also counted what was added elsewhere before.
     pub(crate) fn add(&self, more: usize) {
-        self.0.fetch_add(more, Ordering::Relaxed);
+        self.0.fetch_add(more, Ordering::AcqRel);
     }
 
     pub(crate) fn remove(&self, gone: usize) {
@@ -219,7 +217,29 @@ impl Scheduled {
         let left = |count: usize| Some(count.saturating_sub(gone));
         let _ = self
             .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, left);
+    }
+}
+
+/// Room for publications that are to wait: it is taken when they are routed, and given back when
+/// they are counted themselves, or never will be.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Of the node and of the vhost.
+    taken_of: [Arc<Scheduled>; 2],
+    count: usize,
+}
+
+impl Room {
+    pub(crate) fn new(taken_of: [Arc<Scheduled>; 2], count: usize) -> Self {
+        Self { taken_of, count }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let Self { taken_of, count } = self;
+        taken_of.iter().for_each(|taken_of| taken_of.remove(*count));
     }
 }
 
@@ -257,7 +277,7 @@ impl Timers {
     }
 
     /// Publications that wait.
-    pub(crate) fn scheduled(&self) -> &Scheduled {
+    pub(crate) fn scheduled(&self) -> &Arc<Scheduled> {
         &self.scheduled
     }
 
@@ -270,7 +290,6 @@ impl Timers {
 
     /// Forgets everything; publications are let go of, since others hold them too.
     pub(crate) fn clear(&self) {
-        self.held.clear();
         let dropped = {
             let mut state = self.state.lock();
             (state.expiries, state.lost) = (BinaryHeap::new(), 0);

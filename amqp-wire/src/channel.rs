@@ -38,6 +38,7 @@ use crate::frame::{Frame, FrameKind};
 use crate::method::{
     AccessRequestOk, ChannelFlow, ChannelFlowOk, ClientMethod, MethodError, MethodId, ServerMethod,
 };
+use crate::outlet::window::Counts;
 use crate::session::Session;
 
 /// One channel of an open connection.
@@ -193,6 +194,19 @@ impl Channel {
             closing: self.closing,
             ..Self::new(self.id)
         };
+    }
+
+    /// What listings tell of what it keeps to itself.
+    pub(crate) fn counts(&self) -> Counts {
+        let few = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let of_tx = self.tx.as_ref().map(|tx| tx.counts());
+        let (publications, words) = of_tx.unwrap_or_default();
+        let confirms = self.confirms.as_ref();
+        Counts {
+            unconfirmed: confirms.map_or(0, |confirms| confirms.unanswered()),
+            uncommitted: few(publications),
+            acks_uncommitted: few(words),
+        }
     }
 
     /// Whether a message has begun and is not whole yet.

@@ -46,7 +46,7 @@ use crate::limits::{FRAMES_PER_CALL_MAX, REPLY_BYTES_MAX};
 use crate::method::MethodId;
 use crate::node::Node;
 use crate::outlet::overdue::Patience;
-use crate::outlet::{Bell, Outlet};
+use crate::outlet::{Bell, Outlet, Seen};
 use crate::session::Session;
 
 /// The machine of one connection.
@@ -207,12 +207,7 @@ impl Connection {
 
     /// What a batch of input or a wake-up leaves to do.
     fn finish_batch(&mut self, turn: &mut Turn) {
-        // A queue's end is told behind the answer to whoever asked for it.
-        let is_held = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.is_held());
-        let mut seen = self.outlet.look(is_held);
+        let mut seen = self.look();
         if seen.timeouts {
             seen.overdue_at = self.retime();
         }
@@ -249,6 +244,21 @@ impl Connection {
         if let Some(why) = seen.close {
             self.close(turn, &why);
         }
+    }
+
+    /// Tells others what changed in a batch, and asks what they want.
+    fn look(&mut self) -> Seen {
+        let Some(session) = self.session.as_deref_mut() else {
+            return self.outlet.look(false, std::iter::empty());
+        };
+        // A queue's end is told behind the answer to whoever asked for it.
+        let is_held = session.is_held();
+        let (changed, more) = session.take_changed();
+        let one = self.channels.get_key_value(&changed).filter(|_| !more);
+        let all = more.then(|| self.channels.iter());
+        let told = one.into_iter().chain(all.into_iter().flatten());
+        let told = told.map(|(id, channel)| (*id, channel.counts()));
+        self.outlet.look(is_held, told)
     }
 
     /// The time that [`Self::poll_timeout`] named has come, or passed, or not: it looks.
@@ -347,8 +357,11 @@ impl Connection {
     /// Has all deliveries wait as long as their queues say now; says when the first is late.
     fn retime(&mut self) -> Time {
         let mut patience = Patience::new(self.node.options.consumer_timeout_ms);
-        for channel in self.channels.values_mut() {
-            channel.tx_retime(&mut patience);
+        for (id, channel) in &mut self.channels {
+            if channel.tx_retime(&mut patience) {
+                // They may come back among others, and be due before those in front.
+                self.outlet.watch_all(*id);
+            }
         }
         self.outlet.retime(&mut patience)
     }

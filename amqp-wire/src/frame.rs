@@ -49,9 +49,9 @@ pub struct Frame<'a> {
 /// is not there as a whole; the same bytes and more are to be given again then.
 ///
 /// `frame_max` is the negotiated size of a whole frame in bytes; 0, no limit negotiated, means
-/// [`FRAME_BYTES_MAX`]. Frames up to 8 bytes larger are taken. Everything wrong in the first 7
-/// bytes is found as soon as these are there, so that `input` never need grow beyond
-/// `frame_max` + 8 bytes.
+/// [`FRAME_BYTES_MAX`], as does anything above it. Frames up to 8 bytes larger are taken.
+/// Everything wrong in the first 7 bytes is found as soon as these are there, so that `input` never
+/// need grow beyond `frame_max` + 8 bytes.
 ///
 /// # Errors
 ///
@@ -71,10 +71,9 @@ pub fn decode(input: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, usize)>
         _ => return Err(FrameError::UnknownType { kind }),
     };
     // AMQP 0-9-1 §4.2.3; a payload may fill frame_max alone, as RabbitMQ allows.
-    let size_max = if frame_max == 0 {
-        FRAME_BYTES_MAX
-    } else {
-        frame_max
+    let size_max = match frame_max {
+        0 => FRAME_BYTES_MAX,
+        negotiated => negotiated.min(FRAME_BYTES_MAX),
     };
     if size > size_max {
         return Err(FrameError::TooLarge {
@@ -166,6 +165,6 @@ pub const FRAME_OVERHEAD_BYTES: usize = FRAME_HEAD_BYTES + 1;
 /// The octet after each payload: it shows at once when sizes and payloads are out of step.
 pub const FRAME_END: u8 = 0xCE;
 
-/// The largest payload of a frame when no frame-max is negotiated: RabbitMQ's largest message,
+/// The largest payload of a frame, whatever frame-max is negotiated: RabbitMQ's largest message,
 /// 128 MiB. Nobody gains by larger frames, and a buffer must end somewhere.
 pub const FRAME_BYTES_MAX: u32 = 128 * 1024 * 1024;

@@ -23,7 +23,7 @@ use leveret_core::watermark::Wake;
 use parking_lot::Mutex;
 
 use self::overdue::Patience;
-use self::window::{Held, Listed, OWN_TIMEOUT, Slot, Window};
+use self::window::{Counts, Held, Listed, Slot, Window, is_own};
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, DELIVERY_BYTES_MAX, REPLY_DELIVERY_BYTES_MAX};
 
 /// The shared half of a connection.
@@ -175,6 +175,24 @@ impl Outlet {
         out.len() - before
     }
 
+    /// The same for confirms of a channel, after which so many are left.
+    pub(crate) fn append_confirm(
+        &self,
+        channel: u16,
+        unconfirmed: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let mut state = self.state.lock();
+        if let Some(window) = state.windows.get_mut(&channel)
+            && let Some(listed) = &mut window.listed
+        {
+            listed.counts.unconfirmed = unconfirmed;
+        }
+        let before = state.out.len();
+        write(&mut state.out);
+        state.out.len() - before
+    }
+
     /// Moves all pending bytes to the end of `out`; says how many, and not before when a delivery
     /// has waited too long.
     pub(crate) fn poll_output(&self, out: &mut Vec<u8>) -> (usize, Time) {
@@ -201,9 +219,16 @@ impl Outlet {
         (moved, due)
     }
 
-    /// What others asked for since the last look; `held`: but for cancelled consumers.
-    pub(crate) fn look(&self, held: bool) -> Seen {
+    /// Tells listings what channels keep to themselves. Returns what others asked for since the
+    /// last look; `held`: but for cancelled consumers.
+    pub(crate) fn look(&self, held: bool, told: impl Iterator<Item = (u16, Counts)>) -> Seen {
         let mut state = self.state.lock();
+        for (channel, counts) in told {
+            let window = state.windows.get_mut(&channel);
+            if let Some(listed) = window.and_then(|window| window.listed.as_mut()) {
+                listed.counts = counts;
+            }
+        }
         let mut seen = std::mem::take(&mut state.seen);
         if held {
             state.seen.cancelled = std::mem::take(&mut seen.cancelled);
@@ -265,24 +290,25 @@ impl Outlet {
         }
     }
 
-    /// The consumer's deliveries may wait that long, unlike others of its channel.
-    pub(crate) fn set_timeout(&self, key: u64, timeout_ms: u32) {
+    /// Says from which queue a consumer is to be pulled for, and how long the queue lets deliveries
+    /// wait, if it says so: what the client has asked for is for good.
+    pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>, timeout_ms: Option<u32>) {
         let mut state = self.state.lock();
         let State {
             windows, consumers, ..
         } = &mut *state;
-        if let Some(consumer) = consumers.get_mut(&key)
-            && let Some(window) = windows.get_mut(&consumer.channel)
-        {
+        let Some(consumer) = consumers.get_mut(&key) else {
+            return;
+        };
+        consumer.queue = Some(Arc::clone(queue));
+        let own = is_own(number_of(key));
+        if let Some(timeout_ms) = timeout_ms.filter(|_| !own) {
             consumer.timeout_ms = timeout_ms;
-            window.watch_all();
         }
-    }
-
-    /// Says from which queue a consumer is to be pulled for.
-    pub(crate) fn set_queue(&self, key: u64, queue: &Arc<Queue>) {
-        if let Some(consumer) = self.state.lock().consumers.get_mut(&key) {
-            consumer.queue = Some(Arc::clone(queue));
+        if own || timeout_ms.is_some() {
+            // Unlike others of its channel.
+            let window = windows.get_mut(&consumer.channel);
+            window.into_iter().for_each(Window::watch_all);
         }
     }
 
@@ -409,9 +435,8 @@ impl Outlet {
             let Some(queue) = &consumer.queue else {
                 continue;
             };
-            // The lower half is the number.
             let timeout_ms = patience.known(queue);
-            if *key as u32 & OWN_TIMEOUT == 0 && consumer.timeout_ms != timeout_ms {
+            if !is_own(number_of(*key)) && consumer.timeout_ms != timeout_ms {
                 consumer.timeout_ms = timeout_ms;
                 windows
                     .get_mut(&consumer.channel)
@@ -501,6 +526,11 @@ pub(crate) fn consumer_key(channel: u16, number: u32) -> u64 {
     u64::from(channel) << 32 | u64::from(number)
 }
 
+/// The lower half of a consumer's key.
+pub(crate) fn number_of(key: u64) -> u32 {
+    key as u32
+}
+
 /// Consumers that are gone and not worth a pass over all of them.
 const STARVED_KEPT: usize = 32;
 
@@ -588,6 +618,7 @@ impl Peer for Outlet {
                 .values()
                 .filter(|held| held.channel == *number);
             let listed = window.listed.as_deref().copied().unwrap_or_default();
+            let counts = listed.counts;
             ChannelView {
                 number: *number,
                 consumers: of_channel.count() as u64,
@@ -595,10 +626,10 @@ impl Peer for Outlet {
                 prefetch: Some(listed.prefetch.into()),
                 global_prefetch: Some(window.limit()),
                 confirm: Some(listed.confirm),
-                unconfirmed: Some(listed.unconfirmed.into()),
+                unconfirmed: Some(counts.unconfirmed.into()),
                 transactional: Some(listed.transactional),
-                uncommitted: Some(listed.uncommitted.into()),
-                acks_uncommitted: Some(listed.acks_uncommitted.into()),
+                uncommitted: Some(counts.uncommitted.into()),
+                acks_uncommitted: Some(counts.acks_uncommitted.into()),
             }
         };
         let mut channels: Vec<_> = state.windows.iter().map(view).collect();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use leveret_core::journal::Lead;
 use leveret_core::link::Link;
-use leveret_core::queue::{Queue, Settle};
+use leveret_core::queue::{ArgumentsBudget, Queue, Settle};
 use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 
@@ -28,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) assembling_bytes: usize,
     /// The number of the next consumer.
     pub(crate) next_consumer: u32,
+    /// What its consumers keep of their arguments.
+    pub(crate) kept_arguments: ArgumentsBudget,
     /// How long a delivery may wait for acknowledgement, in milliseconds; 0 is for ever.
     pub(crate) consumer_timeout_ms: u32,
     /// How far it is ahead of the disk.
@@ -48,6 +50,10 @@ pub(crate) struct Session {
     acked: Vec<Held>,
     /// Channels whose consumers may have credit again.
     returned: Vec<u16>,
+    /// A channel that keeps more or less to itself than listings say; 0 is none.
+    changed: u16,
+    /// So do others.
+    changed_more: bool,
     /// Channels that have confirms to send.
     pub(crate) confirming: Vec<u16>,
     /// Consumers to pull for: all at once, but for readers of streams that had to wait.
@@ -87,6 +93,7 @@ impl Session {
             frame_max,
             assembling_bytes: 0,
             next_consumer: 0,
+            kept_arguments: ArgumentsBudget::default(),
             consumer_timeout_ms,
             met_alarm: false,
             replied_bytes: 0,
@@ -96,6 +103,8 @@ impl Session {
             tx_bytes: 0,
             acked: Vec::new(),
             returned: Vec::new(),
+            changed: 0,
+            changed_more: false,
             confirming: Vec::new(),
             pulls: Vec::new(),
         }
@@ -190,6 +199,21 @@ impl Session {
         if self.returned.last() != Some(&channel) && !self.returned.contains(&channel) {
             self.returned.push(channel);
         }
+    }
+
+    /// Listings are to be told of the channel at the end of the batch.
+    #[inline]
+    pub(crate) fn change(&mut self, channel: u16) {
+        if self.changed == 0 {
+            self.changed = channel;
+        }
+        self.changed_more |= self.changed != channel;
+    }
+
+    /// The channel that listings are to be told of, 0 for none, and whether others are as well.
+    pub(crate) fn take_changed(&mut self) -> (u16, bool) {
+        let more = std::mem::take(&mut self.changed_more);
+        (std::mem::take(&mut self.changed), more)
     }
 
     /// Tells the queues of what was acknowledged.

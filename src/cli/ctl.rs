@@ -101,7 +101,7 @@ fn subcommand(spec: &Spec) -> Command {
             Arity::Many => {
                 let arg = arg.num_args(0..);
                 match &spec.output {
-                    Output::Listing(listing) => arg.help(columns::help(listing.all)),
+                    Output::Listing(listing) => arg.help(columns::help(spec.name, listing.all)),
                     _ => arg,
                 }
             }

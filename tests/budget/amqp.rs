@@ -8,6 +8,7 @@ use leveret_amqp::method::{
     ConnectionOpen, ConnectionStartOk, ConnectionTuneOk, LongString, QueueBind, QueueDeclare,
     ServerMethod,
 };
+use leveret_core::field::RawTable;
 use leveret_core::properties::BasicProperties;
 
 use crate::rig::{Client, Rig, WINDOW};
@@ -157,4 +158,19 @@ pub(crate) fn batch(exchange: &str, key: &str, persistent: bool, messages: usize
         content::encode(&mut bytes, CHANNEL, &encoded, &[7; 64], FRAME_MAX);
     }
     bytes
+}
+
+/// Consumes from [`QUEUE`], with an array of nothing as arguments: a byte each on the wire.
+pub(crate) fn consume_with_holes(client: &mut Client, tag: &str, holes: u16) {
+    let mut arguments = b"\x07x-holesA\0\0".to_vec();
+    arguments.extend_from_slice(&holes.to_be_bytes());
+    arguments.resize(arguments.len() + usize::from(holes), b'V');
+    let consume = BasicConsume {
+        queue: QUEUE,
+        consumer_tag: tag,
+        no_ack: true,
+        arguments: RawTable::parse(&arguments).expect("legal"),
+        ..BasicConsume::default()
+    };
+    call(client, ClientMethod::BasicConsume(consume));
 }

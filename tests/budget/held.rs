@@ -121,3 +121,21 @@ fn churn_keeps_its_budget() {
     let left = info.bytes_current / MANY as i64;
     assert_eq!(left, 0, "churn: bytes left behind by each cycle");
 }
+
+/// FEATURES O2: whatever the arguments of consumers are, what is kept of them for listings is no
+/// more than they were on the wire, and of all consumers of a connection 1 MiB.
+#[test]
+fn o2_arguments_of_consumers_keep_their_budget() {
+    let rig = Rig::new();
+    let mut client = amqp::connect(&rig, 60, false);
+    amqp::consume(&mut client, true);
+    let info = allocation_counter::measure(|| {
+        for number in 0..MANY {
+            amqp::consume_with_holes(&mut client, &number.to_string(), 4_000);
+        }
+    });
+    // A consumer without arguments takes a few hundred bytes.
+    let allowed = 1024 * 1024 + 1_000 * MANY as i64;
+    let counted = info.bytes_current;
+    assert!(counted < allowed, "counted {counted}, allowed {allowed}");
+}

@@ -2,7 +2,7 @@
 //!
 //! | step | |
 //! |---|---|
-//! | `publish KEY BODY mode=2 ct= cid= ttl= h:NAME=TEXT n:NAME=NUMBER x=EXCHANGE vhost=` | |
+//! | `publish KEY BODY mode=2 ct= cid= ttl= h:N=TEXT n:N=NUMBER d:N=CENTS x=EXCHANGE vhost=` | |
 //! | `burst TOPIC N` | publishes bodies `1` to `N` with mode 2 before anybody is woken |
 //! | `queue NAME ARGUMENT=WORD ARGUMENT=NUMBER`, `bind NAME KEY x=EXCHANGE` | owner's rights |
 //! | `delete NAME`, `purge NAME` | the same |
@@ -206,6 +206,10 @@ fn publish(world: &mut World, vhost: &str, exchange: &str, message: [&str; 2], r
             (_, Some(("n", name))) => {
                 let number: u32 = number(text.expect("a number"));
                 header(name, &mut headers, ValueRef::I64(i64::from(number)));
+            }
+            (_, Some(("d", name))) => {
+                let value = number(text.expect("a number"));
+                header(name, &mut headers, ValueRef::Decimal { scale: 2, value });
             }
             (_, Some(("t", name))) => {
                 let table = RawTable::parse(&[]).expect("an empty table");

@@ -127,10 +127,66 @@ fn deviations_have_tests() {
             problems.push(format!("{what}: names no test"));
         }
         for test in named {
-            check_test(what, test, &mut problems);
+            check_one_test(what, test, &mut problems);
         }
     }
     assert_none(&problems);
+}
+
+/// A file has many tests: which of them shows what a row says must stand in it.
+fn check_one_test(row: &str, test: &str, problems: &mut Vec<String>) {
+    let Some((path, name)) = test.split_once("::") else {
+        problems.push(format!("{row}: which test of {test}?"));
+        return;
+    };
+    if !root().join(path).is_file() {
+        problems.push(format!("{row}: there is no file {path}"));
+    } else if !is_test(path, &read(path), name) {
+        problems.push(format!("{row}: {path} has no test {name}"));
+    }
+}
+
+/// Whether a Rust file has a test function of that name, or a data file a case.
+fn is_test(path: &str, text: &str, name: &str) -> bool {
+    if path.ends_with(".json") {
+        return text.contains(&format!("{{\"name\": \"{name}\","));
+    }
+    let mut attributes = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            attributes.push(line);
+            continue;
+        }
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let function = line.strip_prefix("fn ");
+        if function.is_some_and(|rest| rest.strip_prefix(name).is_some_and(|r| r.starts_with('(')))
+            && attributes
+                .iter()
+                .any(|held| *held == "#[test]" || held.starts_with("#[tokio::test"))
+        {
+            return true;
+        }
+        attributes.clear();
+    }
+    false
+}
+
+#[test]
+fn only_tests_are_tests() {
+    let rust = "fn helper() {}\n\n/// A row.\n#[test]\nfn shown() {}\n\n#[tokio::test(x)]\n    \
+                async fn later() {}\n";
+    let data = "[\n{\"name\": \"one case\", \"steps\": [\"not one\"]}\n]";
+    for (path, text, name, expected) in [
+        ("a.rs", rust, "shown", true),
+        ("a.rs", rust, "later", true),
+        ("a.rs", rust, "helper", false),
+        ("a.rs", rust, "show", false),
+        ("a.json", data, "one case", true),
+        ("a.json", data, "one", false),
+        ("a.json", data, "not one", false),
+    ] {
+        assert_eq!(is_test(path, text, name), expected, "{path} {name}");
+    }
 }
 
 /// One table of deviations, or they disagree.

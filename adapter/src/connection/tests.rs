@@ -12,7 +12,7 @@ use leveret_core::sink::{Delivery, Outcome, Sink};
 use leveret_core::watermark::Wake;
 
 use super::*;
-use crate::limits::{HELD_BYTES_MAX, SUBSCRIPTIONS_WALKED_MAX};
+use crate::limits::{HELD_BYTES_MAX, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
 use crate::options::Options;
 use crate::packet::subscribe::{Subscription, SubscriptionOptions};
 use crate::packet::{QoS, subscribe, unsubscribe};
@@ -94,6 +94,29 @@ fn a_turn_is_bounded_in_filters() {
         connection.handle_close(&mut turn);
         turn.ring();
     }
+}
+
+/// FEATURES M17: a session has so many subscriptions; one more is refused alone.
+#[test]
+fn m17_a_session_has_so_many_subscriptions() {
+    let mut turn = Turn::new();
+    turn.now = BEGIN;
+    let mut connection = connected(&mut turn);
+    let mut answer = |filters: &[String]| {
+        let packet = subscribe_to(filters);
+        let taken = connection.handle_input(&mut turn, &packet);
+        assert_eq!(taken, packet.len());
+        let output = output(&mut connection);
+        output[output.len() - filters.len()..].to_vec()
+    };
+    let all = filters(SUBSCRIPTIONS_MAX);
+    for some in all.chunks(5_000) {
+        assert!(answer(some).iter().all(|code| *code == 0));
+    }
+    let more = ["b".to_owned(), all[0].clone()];
+    assert_eq!(answer(&more), [0x80, 0]);
+    connection.handle_close(&mut turn);
+    turn.ring();
 }
 
 /// FEATURES M17: what each delivery may have to look at has a limit of its own, and one filter more

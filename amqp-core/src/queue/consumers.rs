@@ -12,8 +12,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::{Queue, QueueKind, State, StreamReader};
-use crate::field::Table;
+use super::{KeptArguments, Queue, QueueKind, State, StreamReader};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
@@ -41,9 +40,8 @@ pub struct Consumer {
     pub limited: bool,
     /// What it asks of a stream; of other queues it must not.
     pub stream: Option<Box<StreamReader>>,
-    /// The arguments of `basic.consume`, for listings: none that would take more than
-    /// [`limits::CONSUMER_ARGUMENTS_BYTES_MAX`].
-    pub arguments: Option<Box<Table>>,
+    /// The arguments of `basic.consume`, for listings, if they are kept.
+    pub arguments: Option<Arc<KeptArguments>>,
     /// Who takes the deliveries.
     pub sink: Arc<dyn Sink>,
     /// The place in the order of arrival.
@@ -97,8 +95,8 @@ pub struct ConsumerView {
     pub active: bool,
     /// `x-priority`.
     pub priority: i32,
-    /// The arguments of `basic.consume`, if they are short.
-    pub arguments: Table,
+    /// The arguments of `basic.consume`, if they are kept.
+    pub arguments: Option<Arc<KeptArguments>>,
 }
 
 /// The consumers of one queue: nothing but a pointer while there are none.
@@ -727,7 +725,7 @@ impl Queue {
             exclusive: held.exclusive,
             active: single.is_none_or(|single| single == (held.connection, held.key)),
             priority: held.priority,
-            arguments: held.arguments.as_deref().cloned().unwrap_or_default(),
+            arguments: held.arguments.clone(),
         };
         state.consumers.all().map(view).collect()
     }

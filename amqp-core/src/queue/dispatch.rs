@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::{Death, Letter};
-use crate::journal::{Appended, Body, Slot};
+use crate::journal::{Appended, Body, Door, Slot};
 use crate::limits::{LETTERS_HELD_MAX, LETTERS_MAX};
 use crate::message::{Message, MessageRef};
 use crate::sink::{Delivery, Loss, Outcome};
@@ -56,12 +56,13 @@ impl Queue {
         if state.deleted {
             return;
         }
-        if state.given.is_some() && self.refuses(&state, turn, what) {
+        let asked = state.given.is_some();
+        if asked && self.refuses(&mut state, turn, what) {
             return;
         }
         let seq = state.next_seq;
         state.next_seq += 1;
-        if state.waiting() == 0 {
+        if state.waiting() == 0 && !(asked && self.is_clogged(&state, turn)) {
             let mut offer = Offer {
                 seq,
                 redelivered: false,
@@ -113,7 +114,7 @@ impl Queue {
     /// Whether the queue is full and refuses what is published (`x-overflow`).
     fn refuses(
         self: &Arc<Self>,
-        state: &State,
+        state: &mut State,
         turn: &mut Turn,
         what: &mut Publication<'_>,
     ) -> bool {
@@ -132,8 +133,16 @@ impl Queue {
         }
         what.rejected = true;
         if terms.overflow == Overflow::RejectPublishDlx {
+            if turn.letters.len() >= LETTERS_HELD_MAX {
+                state.losses.count(Loss::DeadLetter);
+                return true;
+            }
             let message = what.share(turn);
-            self.bury(state, turn, message, None, Death::MaxLen);
+            let letter = self.letter(state, message, None, Death::MaxLen);
+            turn.letters.extend(letter.map(|letter| Letter {
+                refused: true,
+                ..letter
+            }));
         }
         true
     }
@@ -216,14 +225,10 @@ impl Queue {
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State, turn: &mut Turn) {
         let mut gone = Gone::new();
         while state.consumers.is_open()
+            && !self.is_clogged(state, turn)
             && let Some(entry) = self.next_ready(state)
         {
             if self.has_expired(state, &entry, turn) {
-                if self.put_off(state, turn) {
-                    let max = state.terms().max_priority.unwrap_or_default();
-                    state.ready().push_front(entry, max);
-                    break;
-                }
                 self.give_up(state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
@@ -299,26 +304,23 @@ impl Queue {
     pub(crate) fn take_first(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
         loop {
             let taken = self.take_now(turn, no_ack);
-            if taken.is_some() || !self.is_full_of_letters(turn) || !self.may_fetch_on() {
+            if taken.is_some() || turn.letters.len() < LETTERS_MAX {
                 return taken;
             }
             turn.post();
         }
     }
 
-    /// Gives up looking when the turn can hold no more dead letters.
+    /// Gives up looking when no more dead letters can wait.
     fn take_now(self: &Arc<Self>, turn: &mut Turn, no_ack: bool) -> Option<Taken> {
         let mut state = self.state.lock();
         state.unused_since = turn.now;
         let mut gone = Gone::new();
         let mut taken = None;
-        while let Some(entry) = self.next_ready(&mut state) {
+        while !self.is_clogged(&state, turn)
+            && let Some(entry) = self.next_ready(&mut state)
+        {
             if self.has_expired(&state, &entry, turn) {
-                if self.is_full_of_letters(turn) || !self.may_fetch_on() {
-                    let max = state.terms().max_priority.unwrap_or_default();
-                    state.ready().push_front(entry, max);
-                    break;
-                }
                 self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
                 continue;
             }
@@ -445,22 +447,36 @@ impl Queue {
     /// The turn has published so many dead letters, or this queue has others that wait, that no
     /// more are taken up now: what is left to do is done when the timer rings.
     pub(super) fn put_off(self: &Arc<Self>, state: &State, turn: &Turn) -> bool {
-        let until = self
-            .timers()
-            .and_then(|timers| timers.letters_wait(turn, self.id));
+        let Some(door) = self.where_letters_wait(state) else {
+            return false;
+        };
+        let until = door.letters_wait(turn, self.id);
         if let Some(at) = until {
             self.arm(state, at);
         }
         until.is_some()
     }
 
-    fn is_full_of_letters(&self, turn: &Turn) -> bool {
-        turn.letters.len() >= LETTERS_MAX
+    /// So many dead letters of this queue wait that it gives no messages that would make more: it
+    /// goes on when the timer rings.
+    #[inline]
+    fn is_clogged(self: &Arc<Self>, state: &State, turn: &Turn) -> bool {
+        let Some(door) = self.where_letters_wait(state) else {
+            return false;
+        };
+        let is_clogged = turn.letters.len() >= LETTERS_MAX || door.letters.is_long(self.id);
+        if is_clogged {
+            let soon = turn.now.after_ms(1);
+            self.arm(state, door.letters_wait(turn, self.id).unwrap_or(soon));
+        }
+        is_clogged
     }
 
-    fn may_fetch_on(&self) -> bool {
-        self.timers()
-            .is_none_or(|timers| timers.held.len() < LETTERS_HELD_MAX)
+    /// Nowhere, if it makes none.
+    #[inline]
+    fn where_letters_wait(&self, state: &State) -> Option<&Door> {
+        state.terms().dead_letter_exchange.as_ref()?;
+        self.door.as_deref()
     }
 
     /// A message of this queue is given up: dropped and counted, or dead-lettered.
@@ -507,13 +523,14 @@ impl Queue {
         let terms = state.terms();
         Some(Letter {
             queue: Arc::clone(self),
-            message,
+            message: Some(message),
             kept,
             why,
             exchange: terms.dead_letter_exchange.clone()?,
             key: terms.dead_letter_routing_key.clone(),
             takers: None,
             retried: false,
+            refused: false,
         })
     }
 }

@@ -171,7 +171,7 @@ impl Queue {
         appended.number
     }
 
-    fn fetch_one(&self, offset: u64) -> Option<Message> {
+    pub(super) fn fetch_one(&self, offset: u64) -> Option<Message> {
         let journal = &self.door.as_ref()?.journal;
         let (_, message) = journal.fetch(self.id, offset..offset + 1).pop()?;
         Some(message)

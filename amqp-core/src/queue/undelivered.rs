@@ -61,6 +61,7 @@ impl Undelivered {
                     first,
                     count,
                     bytes: bytes * u64::from(count),
+                    part_bytes: stretch.part_bytes / u64::from(stretch.count) * u64::from(count),
                     priority: stretch.priority,
                 };
                 ready.extend((count > 0).then_some(of_these));
@@ -143,7 +144,13 @@ enum Found {
 impl Queue {
     /// Somebody has not taken a dead letter, or nobody is there. One of a queue that is to lose
     /// none waits, and is tried again; all others are dropped.
-    pub(crate) fn keep_undelivered(self: &Arc<Self>, turn: &Turn, letter: Letter, takers: Takers) {
+    pub(crate) fn keep_undelivered(
+        self: &Arc<Self>,
+        turn: &Turn,
+        letter: &Letter,
+        message: Message,
+        takers: Takers,
+    ) {
         let mut state = self.state.lock();
         let terms = state.terms();
         let waits = terms.at_least_once && terms.overflow != Overflow::DropHead && !state.deleted;
@@ -153,12 +160,12 @@ impl Queue {
             }
             return self.forget(letter.kept.as_slice());
         };
-        let on_disk = self.is_given_up(seq, &letter);
+        let on_disk = self.is_given_up(seq, letter, &message);
         let known = !takers.is_empty() && takers.len() <= TAKERS_MAX;
         let waiting = Waiting {
             seq,
-            bytes: clamp(letter.message.payload_bytes()),
-            message: (!on_disk).then_some(letter.message),
+            bytes: clamp(message.payload_bytes()),
+            message: (!on_disk).then_some(message),
             takers: known.then(|| Arc::new(takers)),
             why: letter.why,
         };
@@ -170,7 +177,7 @@ impl Queue {
 
     /// Has a restart know that a message was given up; says whether the journal will have it when
     /// it is tried again.
-    fn is_given_up(&self, seq: u64, letter: &Letter) -> bool {
+    fn is_given_up(&self, seq: u64, letter: &Letter, message: &Message) -> bool {
         let Some(door) = &self.door else {
             return false;
         };
@@ -184,8 +191,7 @@ impl Queue {
             after: self.record(),
             durability: door.durability,
         };
-        door.journal
-            .give_up(slot, &letter.message.view(), letter.why)
+        door.journal.give_up(slot, &message.view(), letter.why)
     }
 
     /// All who were to have a dead letter have it: this queue's journal need not keep it any more.
@@ -217,12 +223,16 @@ impl Queue {
         };
         if state.terms().dead_letter_exchange.is_none() {
             let seqs = undelivered.waiting.iter().map(|waiting| waiting.seq);
+            let lost = undelivered
+                .waiting
+                .iter()
+                .filter(|waiting| waiting.takers.is_none());
+            lost.for_each(|_| state.losses.count(Loss::DeadLetter));
             return self.forget(&seqs.collect::<Vec<_>>());
         }
         if undelivered.retry_at.is_some_and(|at| at <= turn.now) {
-            let wait = self
-                .timers()
-                .and_then(|timers| timers.letters_wait(turn, self.id));
+            let door = self.door.as_ref();
+            let wait = door.and_then(|door| door.letters_wait(turn, self.id));
             undelivered.retry_at = wait;
             if wait.is_none() {
                 self.retry_some(state, turn, &mut undelivered);
@@ -282,9 +292,17 @@ impl Queue {
         if !door.journal.has(self.id, seq..seq + 1) {
             return Found::Later;
         }
-        let mut found = door.journal.fetch(self.id, seq..seq + 1);
+        let found = self.fetch_one(seq);
+        found.map_or(Found::Unreadable, Found::Message)
+    }
+
+    /// The same for a dead letter whose turn it is; one that cannot be read is lost.
+    pub(crate) fn read_back(&self, seq: u64) -> Option<Message> {
+        let found = self.fetch_one(seq);
+        if found.is_none() {
+            self.state.lock().losses.count(Loss::Unreadable);
+            self.forget(&[seq]);
+        }
         found
-            .pop()
-            .map_or(Found::Unreadable, |(_, message)| Found::Message(message))
     }
 }

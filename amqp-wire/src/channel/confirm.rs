@@ -26,8 +26,6 @@ pub(super) struct Confirms {
     waiting: VecDeque<Run>,
     /// What the watermark was asked to wake us for.
     woken_at: u64,
-    /// How many wait, as listings tell.
-    listed: u32,
 }
 
 /// Publications up to `last` wait for the journal's record `seq`; one that needs an earlier
@@ -85,6 +83,11 @@ impl Confirms {
         self.pass(self.published, true)
     }
 
+    /// How many were neither acknowledged nor rejected.
+    pub(super) fn unanswered(&self) -> u32 {
+        u32::try_from(self.published - self.answered).unwrap_or(u32::MAX)
+    }
+
     fn pass(&mut self, last: u64, rejected: bool) -> Verdict {
         let multiple = last - self.answered > 1;
         self.answered = last;
@@ -128,6 +131,7 @@ impl Channel {
             session.confirming.push(self.id);
         }
         confirms.add(published.journaled, published.rejected);
+        session.change(self.id);
     }
 
     /// So many publications wait for the journal that no more are read.
@@ -141,27 +145,14 @@ impl Channel {
 
     /// Acknowledges what is durable; says whether anything is left to wait for.
     pub(crate) fn flush_confirms(&mut self, session: &mut Session) -> bool {
-        let is_left = self.tell_confirms(session);
-        if let Some(confirms) = &mut self.confirms {
-            let waiting = confirms.published - confirms.answered;
-            let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-            if std::mem::replace(&mut confirms.listed, waiting) != waiting {
-                session
-                    .outlet
-                    .tell_of(self.id, |listed| listed.unconfirmed = waiting);
-            }
-        }
-        is_left
-    }
-
-    fn tell_confirms(&mut self, session: &mut Session) -> bool {
         let Some(confirms) = &mut self.confirms else {
             return false;
         };
         let watermark = session.link.journal_mark();
         loop {
             while let Some(verdict) = confirms.take(watermark.durable()) {
-                session.replied_bytes += tell(&session.outlet, self.id, verdict);
+                let left = confirms.unanswered();
+                session.replied_bytes += tell(&session.outlet, self.id, verdict, left);
             }
             let Some(run) = confirms.waiting.front() else {
                 return false;
@@ -169,7 +160,7 @@ impl Channel {
             if watermark.has_failed() {
                 // The disk may have them or not: nobody will ever know more.
                 let verdict = confirms.give_up();
-                session.replied_bytes += tell(&session.outlet, self.id, verdict);
+                session.replied_bytes += tell(&session.outlet, self.id, verdict, 0);
                 return false;
             }
             // One wake-up at a time: it comes for the first that waits.
@@ -184,18 +175,21 @@ impl Channel {
     }
 }
 
-/// Tells a publisher; says how many bytes that took.
-fn tell(outlet: &Outlet, channel: u16, verdict: Verdict) -> usize {
+/// Tells a publisher, who has so many left; says how many bytes that took.
+fn tell(outlet: &Outlet, channel: u16, verdict: Verdict, left: u32) -> usize {
     let Verdict { last, multiple, .. } = verdict;
     if !verdict.rejected {
-        return outlet.append(|out| deliver::ack(out, channel, last, multiple));
+        let ack = |out: &mut Vec<u8>| deliver::ack(out, channel, last, multiple);
+        return outlet.append_confirm(channel, left, ack);
     }
     let nack = BasicNack {
         delivery_tag: last,
         multiple,
         requeue: false,
     };
-    outlet.append(|out| ServerMethod::BasicNack(nack).encode(channel, out))
+    outlet.append_confirm(channel, left, |out| {
+        ServerMethod::BasicNack(nack).encode(channel, out);
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use leveret_core::limits::CONSUMER_ARGUMENTS_BYTES_MAX;
 use leveret_core::queue::{Consumer, Queue, StreamReader};
 use leveret_core::refusal::Refusal;
 use leveret_core::sink::Sink;
@@ -75,8 +74,7 @@ impl Channel {
         let (key, mut consumer) = self.new_consumer(session, &tag, method, asked.timeout_ms);
         consumer.priority = asked.priority;
         consumer.stream = stream;
-        let short = (1..=CONSUMER_ARGUMENTS_BYTES_MAX).contains(&method.arguments.as_bytes().len());
-        consumer.arguments = short.then(|| Box::new(method.arguments.to_table()));
+        consumer.arguments = session.kept_arguments.keep(method.arguments);
         let queue = match session.link.consume(turn, &name, consumer) {
             Ok(queue) => queue,
             Err(refusal) => {
@@ -84,12 +82,8 @@ impl Channel {
                 return Err(refusal);
             }
         };
-        session.outlet.set_queue(key, &queue);
-        // What the client asks for is for good; what the queue says is what it says now.
-        let timeout_ms = asked.timeout_ms.or_else(|| queue.consumer_timeout_ms());
-        if let Some(timeout_ms) = timeout_ms {
-            session.outlet.set_timeout(key, timeout_ms);
-        }
+        let of_queue = queue.consumer_timeout_ms();
+        session.outlet.set_queue(key, &queue, of_queue);
         if !method.no_wait {
             let answer = BasicConsumeOk { consumer_tag: &tag };
             session.reply(self.id, ServerMethod::BasicConsumeOk(answer));

@@ -71,7 +71,7 @@ impl Channel {
                 return Err(refusal);
             }
         };
-        session.outlet.set_queue(key, &queue);
+        session.outlet.set_queue(key, &queue, None);
         if !method.no_wait {
             let answer = BasicConsumeOk { consumer_tag: &tag };
             session.reply(self.id, ServerMethod::BasicConsumeOk(answer));

@@ -45,6 +45,11 @@ struct Kept {
 }
 
 impl Tx {
+    /// How many publications and words on deliveries are kept back.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.publications.len(), self.slots)
+    }
+
     /// Gives everything back that is kept.
     fn empty(&mut self, session: &mut Session) -> Self {
         session.tx_messages -= self.publications.len();
@@ -110,14 +115,14 @@ impl Channel {
             routed,
             mandatory,
         });
-        self.tx_tell(session);
+        session.change(self.id);
         Ok(())
     }
 
     /// Keeps a word on deliveries back; `false` for an unknown tag.
     pub(super) fn tx_settle(
         &mut self,
-        session: &Session,
+        session: &mut Session,
         tag: u64,
         multiple: bool,
         how: Settle,
@@ -134,7 +139,7 @@ impl Channel {
             _ if slots.is_empty() => {}
             _ => tx.settled.push((how, slots)),
         }
-        self.tx_tell(session);
+        session.change(self.id);
         known
     }
 
@@ -153,7 +158,7 @@ impl Channel {
             settled,
             ..
         } = tx.empty(session);
-        self.tx_tell(session);
+        session.change(self.id);
         let (mut number, mut rejected) = (0, false);
         for kept in publications {
             let published = self.tx_release(session, turn, &kept);
@@ -216,27 +221,20 @@ impl Channel {
         let slots = tx.empty(session).into_slots();
         turn.count_offered(slots.len());
         session.outlet.put_back(self.id, slots);
-        self.tx_tell(session);
+        session.change(self.id);
         session.reply(self.id, ServerMethod::TxRollbackOk(TxRollbackOk {}));
         Ok(())
     }
 
-    /// Queues say something else about how long deliveries may wait.
-    pub(crate) fn tx_retime(&mut self, patience: &mut Patience) {
+    /// Queues say something else about how long deliveries may wait; says whether that is so for
+    /// one that is kept back.
+    pub(crate) fn tx_retime(&mut self, patience: &mut Patience) -> bool {
+        let mut changed = false;
         let runs = self.tx.iter_mut().flat_map(|tx| &mut tx.settled);
         for slot in runs.flat_map(|(_, slots)| slots) {
-            slot.retime(&mut |held| patience.of(&held.queue));
+            changed |= slot.retime(&mut |held| patience.of(&held.queue));
         }
-    }
-
-    /// Listings tell what the transaction has.
-    fn tx_tell(&self, session: &Session) {
-        let Some(tx) = &self.tx else { return };
-        let few = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        session.outlet.tell_of(self.id, |listed| {
-            listed.uncommitted = few(tx.publications.len());
-            listed.acks_uncommitted = few(tx.slots);
-        });
+        changed
     }
 
     /// How many runs of words on deliveries are kept back.

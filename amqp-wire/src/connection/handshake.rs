@@ -274,7 +274,8 @@ fn credentials(user: &[u8], password: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// Whether the client's value is one that was offered; 0 is no limit, from either side.
+/// Whether the client's value is one that was offered; 0 is no limit, which it may have only where
+/// the server has none.
 fn check_tuned(what: &str, value: u32, min: u32, max: u32) -> Result<(), Failure> {
     let text = if value > 0 && value < min {
         format!("negotiated {what} = {value} is lower than the minimum allowed value ({min})")

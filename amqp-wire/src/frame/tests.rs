@@ -82,17 +82,19 @@ fn size() {
         (4096, u32::MAX, false),
         (0, FRAME_BYTES_MAX, true),
         (0, FRAME_BYTES_MAX + 1, false),
-        (u32::MAX, u32::MAX, true),
+        (u32::MAX, FRAME_BYTES_MAX, true),
+        (u32::MAX, FRAME_BYTES_MAX + 1, false),
+        (u32::MAX, u32::MAX, false),
     ];
     for (frame_max, size, taken) in cases {
         let [s0, s1, s2, s3] = u32::to_be_bytes(size);
         // Seven bytes are enough to refuse it.
         let head = [3, 0, 1, s0, s1, s2, s3];
         let found = decode(&head, frame_max);
-        let size_max = if frame_max == 0 {
-            FRAME_BYTES_MAX
+        let size_max = if frame_max == 4096 {
+            4096
         } else {
-            frame_max
+            FRAME_BYTES_MAX
         };
         let expected = if taken {
             Ok(None)

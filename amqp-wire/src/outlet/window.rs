@@ -43,6 +43,11 @@ pub(crate) const FETCHED: u32 = u32::MAX;
 /// In the numbers of consumers whose timeout is their own, whatever their queues say.
 pub(crate) const OWN_TIMEOUT: u32 = 1 << 31;
 
+/// Whether the timeout of the consumer with that number is its own; a fetched message has none.
+pub(crate) fn is_own(number: u32) -> bool {
+    number != FETCHED && number & OWN_TIMEOUT != 0
+}
+
 impl Held {
     /// When it has waited too long, delivered at `since`.
     #[inline]
@@ -51,11 +56,6 @@ impl Held {
             0 => Time(u64::MAX),
             timeout_ms => since.after_ms(timeout_ms.into()),
         }
-    }
-
-    /// Whether its consumer's timeout is its own.
-    pub(crate) fn has_own_timeout(&self) -> bool {
-        self.consumer != FETCHED && self.consumer & OWN_TIMEOUT != 0
     }
 }
 
@@ -81,7 +81,7 @@ impl Slot {
             return false;
         };
         let before = held.timeout_ms;
-        if !held.has_own_timeout() {
+        if !is_own(held.consumer) {
             held.timeout_ms = timeout_ms(held);
         }
         held.timeout_ms != before
@@ -107,6 +107,12 @@ pub(crate) struct Listed {
     pub(crate) confirm: bool,
     /// It has transactions.
     pub(crate) transactional: bool,
+    pub(crate) counts: Counts,
+}
+
+/// What a channel keeps to itself, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
     /// Published, and neither confirmed nor rejected.
     pub(crate) unconfirmed: u32,
     /// Published in the open transaction.

@@ -14,7 +14,7 @@ use leveret_core::sink::Delivery;
 use leveret_core::time::Time;
 
 use super::window::{FETCHED, Held};
-use super::{Outlet, State};
+use super::{Outlet, State, number_of};
 use crate::content;
 use crate::deliver::Deliver;
 use crate::frame::FRAME_OVERHEAD_BYTES;
@@ -75,8 +75,7 @@ impl State {
                 queue: Arc::clone(delivery.queue),
                 seq: delivery.seq,
                 message: delivery.share(),
-                // The lower half is the number.
-                consumer: delivery.consumer as u32,
+                consumer: number_of(delivery.consumer),
                 timeout_ms: consumer.timeout_ms,
             };
             *due = window.hold(delivery_tag, delivery.now, held).min(*due);

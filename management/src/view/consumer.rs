@@ -12,6 +12,7 @@ pub(crate) fn consumer(view: &ConsumerView, single: bool) -> Value {
         (true, true) => "single_active",
         (true, false) => "waiting",
     };
+    let arguments = view.arguments.as_ref().map(|kept| kept.to_table());
     json!({
         "queue_name": view.queue,
         "channel_pid": pid(view.connection),
@@ -20,6 +21,6 @@ pub(crate) fn consumer(view: &ConsumerView, single: bool) -> Value {
         "prefetch_count": view.prefetch,
         "active": view.active,
         "activity_status": status,
-        "arguments": typed_table(&view.arguments),
+        "arguments": typed_table(&arguments.unwrap_or_default()),
     })
 }

@@ -193,40 +193,67 @@ pub(super) const MQTT_CONNECTION: &[&str] = &[
     "messages_unacknowledged",
 ];
 
-/// Columns that are taken and empty, whatever the listing.
-pub(super) const EMPTY: &[&str] = &[
-    "head_message_timestamp",
-    "disk_reads",
-    "disk_writes",
-    "consumer_utilisation",
-    "consumer_capacity",
-    "memory",
-    "leader",
-    "members",
-    "online",
-    "ssl_protocol",
-    "ssl_key_exchange",
-    "ssl_cipher",
-    "ssl_hash",
-    "peer_cert_subject",
-    "peer_cert_issuer",
-    "peer_cert_serial_number",
-    "peer_cert_validity",
-    "container_id",
-    "recv_cnt",
-    "send_cnt",
-    "user_property",
-    "ssl_login_name",
-    "will_msg",
-    "retainer_pid",
-    "exchange",
-    "prefetch",
+/// Columns that are taken and always empty, by listing.
+pub(super) const EMPTY: &[(&str, &[&str])] = &[
+    (
+        "list_queues",
+        &[
+            "head_message_timestamp",
+            "disk_reads",
+            "disk_writes",
+            "consumer_utilisation",
+            "consumer_capacity",
+            "memory",
+            "leader",
+            "members",
+            "online",
+        ],
+    ),
+    (
+        "list_connections",
+        &[
+            "ssl_protocol",
+            "ssl_key_exchange",
+            "ssl_cipher",
+            "ssl_hash",
+            "peer_cert_subject",
+            "peer_cert_issuer",
+            "peer_cert_serial_number",
+            "peer_cert_validity",
+            "container_id",
+            "recv_cnt",
+            "send_cnt",
+        ],
+    ),
+    (
+        "list_mqtt_connections",
+        &[
+            "ssl_protocol",
+            "ssl_key_exchange",
+            "ssl_cipher",
+            "ssl_hash",
+            "user_property",
+            "ssl_login_name",
+            "recv_cnt",
+            "send_cnt",
+            "will_msg",
+            "retainer_pid",
+            "exchange",
+            "prefetch",
+            "messages_unconfirmed",
+        ],
+    ),
 ];
 
 /// What the help of a listing says about its columns.
-pub(super) fn help(all: &[&str]) -> String {
-    let (empty, full): (Vec<&str>, Vec<&str>) =
-        all.iter().partition(|column| EMPTY.contains(column));
+pub(super) fn help(listing: &str, all: &[&str]) -> String {
+    let of_listing = EMPTY.iter().find(|(name, _)| *name == listing);
+    let empty = of_listing.map_or(&[][..], |(_, empty)| *empty);
+    let full: Vec<&str> = all
+        .iter()
+        .filter(|column| !empty.contains(column))
+        .copied()
+        .collect();
     let mut text = format!("Columns to show: {}", full.join(", "));
     if !empty.is_empty() {
         text += &format!(". Taken, but empty in this version: {}", empty.join(", "));

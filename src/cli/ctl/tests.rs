@@ -181,18 +181,51 @@ fn o2_wrong_arguments_are_refused() {
     }
 }
 
+/// FEATURES O2: columns without content are columns of their listing, the help says so of these and
+/// no others, and the documentation has the same.
 #[test]
-fn o2_columns_without_content_are_columns() {
-    let listings = [
-        columns::VHOST,
-        columns::QUEUE,
-        columns::CONNECTION,
-        columns::EXCHANGE,
-    ];
-    for name in columns::EMPTY {
-        let known = listings.iter().any(|all| all.contains(name));
-        assert!(known || columns::MQTT_CONNECTION.contains(name), "{name}");
+fn o2_columns_without_content_are_told() {
+    let document = include_str!("../../../docs/cli.md");
+    let table = document.split("## Columns that are empty").nth(1);
+    let table = table.and_then(|rest| rest.split("\n## ").next());
+    let mut documented = Vec::new();
+    for line in table.expect("a section").lines() {
+        let words: Vec<_> = line.split('`').skip(1).step_by(2).collect();
+        // Other rows are of columns that are empty at times.
+        if line.starts_with("| `")
+            && line.contains("` | `")
+            && let Some((listing, columns)) = words.split_first()
+        {
+            documented.push((*listing, columns.to_vec()));
+        }
     }
+    let told: Vec<_> = columns::EMPTY
+        .iter()
+        .map(|(listing, empty)| (*listing, empty.to_vec()))
+        .collect();
+    assert_eq!(documented, told);
+    for spec in specs() {
+        let Output::Listing(listing) = &spec.output else {
+            continue;
+        };
+        let help = columns::help(spec.name, listing.all);
+        let (full, empty) = match help.split_once(". Taken, but empty in this version: ") {
+            Some((full, empty)) => (full, empty.split(", ").collect()),
+            None => (&*help, Vec::new()),
+        };
+        let full: Vec<_> = full
+            .strip_prefix("Columns to show: ")
+            .expect("as it begins")
+            .split(", ")
+            .filter(|column| !column.is_empty())
+            .collect();
+        let expected = told.iter().find(|(listing, _)| *listing == spec.name);
+        assert_eq!(empty, expected.map_or(vec![], |(_, empty)| empty.clone()));
+        assert!(empty.iter().all(|column| listing.all.contains(column)));
+        assert_eq!(full.len() + empty.len(), listing.all.len(), "{}", spec.name);
+    }
+    let help = |listing| columns::help(listing, columns::CHANNEL);
+    assert!(help("list_channels").contains("messages_unconfirmed"));
 }
 
 /// FEATURES O2: what to do next is told in the words of who was called.

@@ -67,6 +67,30 @@ fn a4_priorities_of_quorum_queues_survive_a_restart() {
     assert_eq!(bodies, IN_ORDER);
 }
 
+/// What has expired goes from the head, also while a lower priority waits in memory and the head is
+/// on disk.
+#[test]
+fn a4_a_lower_priority_keeps_no_expired_ones() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        rig.declare("q", &quorum(&[]));
+        for _ in 0..5 {
+            rig.publish_with("", "q", b"m", |properties| {
+                properties.expiration = Some(b"8000");
+            });
+        }
+    }
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.link.vhost().queue("q").expect("it is durable");
+    rig.publish_with("", "q", b"low", |properties| properties.priority = Some(2));
+    rig.pass(7_999);
+    assert_eq!(queue.view().ready, 6);
+    rig.pass(2);
+    assert_eq!(queue.view().ready, 1);
+    assert_eq!(rig.get("q").map(|got| got.body), Some("low".to_owned()));
+}
+
 /// A queue with a single active consumer, and consumers of it.
 fn single(rig: &mut Rig, kind: &str) {
     let arguments = [
@@ -107,6 +131,21 @@ fn a4_a_higher_priority_takes_over_in_quorum_queues() {
     rig.settle(&high, Settle::Ack);
     assert_eq!((active(&rig), higher.bodies()), (2, vec!["two".into()]));
     assert!(equal.bodies().is_empty());
+}
+
+/// Also for what others have had: the active one may have nothing.
+#[test]
+fn a4_who_takes_over_waits_for_all_that_is_out() {
+    let mut rig = Rig::new();
+    single(&mut rig, "quorum");
+    let gone = join(&mut rig, 0);
+    rig.publish("", "q", b"one");
+    let low = join(&mut rig, 0);
+    rig.cancel(&gone);
+    join(&mut rig, 1);
+    assert_eq!((active(&rig), low.bodies().len()), (0, 0));
+    rig.settle(&gone, Settle::Ack);
+    assert_eq!(active(&rig), 1);
 }
 
 /// What is put back goes to the one that takes over.

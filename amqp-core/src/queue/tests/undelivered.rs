@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::policies;
 use super::rig::{Rig, long, text};
 use super::tape::Tape;
 use crate::field::{Table, Value};
 use crate::key::Form;
-use crate::limits::{LETTERS_MAX, TAKERS_MAX, UNDELIVERED_AGAIN_MS};
-use crate::link::BindQueue;
+use crate::limits::{LETTERS_MAX, SCHEDULED_MAX, TAKERS_MAX, UNDELIVERED_AGAIN_MS};
+use crate::link::{BindQueue, DeclareExchange};
+use crate::policy::Scope;
 use crate::queue::Settle;
 use crate::sink::Loss;
 
@@ -33,6 +35,36 @@ fn bind(rig: &mut Rig, queue: &str) {
         arguments: Table::new(),
     };
     rig.link.queue_bind(&wish).expect("may be bound");
+}
+
+/// The headers of a message that is to wait.
+fn delay(ms: i64) -> Vec<u8> {
+    let mut headers = Table::new();
+    headers.insert("x-delay", long(ms)).expect("a short name");
+    let mut encoded = Vec::new();
+    headers.encode(&mut encoded).expect("it is short");
+    encoded
+}
+
+/// `amq.fanout` leads to an exchange that delays.
+fn delays_behind_fanout(rig: &Rig) {
+    let mut arguments = Table::new();
+    let kind = arguments.insert("x-delayed-type", text("fanout"));
+    kind.expect("a short name");
+    let later = DeclareExchange {
+        name: "later",
+        kind: "x-delayed-message",
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments,
+    };
+    rig.link.exchange_declare(&later).expect("may be declared");
+    let bound = rig
+        .link
+        .exchange_bind("later", "amq.fanout", b"", Table::new());
+    bound.expect("may be bound");
 }
 
 fn reject_all(rig: &mut Rig, queue: &str) {
@@ -132,6 +164,96 @@ fn a4_takers_of_dead_letters_are_bounded() {
     reject_all(&mut rig, "q");
     rig.pass(UNDELIVERED_AGAIN_MS);
     assert!(takers.iter().all(|queue| queue.view().ready == 2));
+}
+
+/// Some have it, and others cannot be found for a while: it is tried again where it is missing.
+#[test]
+fn a4_dead_letters_that_cannot_be_delayed_wait() {
+    let mut rig = Rig::new();
+    let full = [
+        ("x-max-length", long(1)),
+        ("x-overflow", text("reject-publish")),
+    ];
+    rig.declare("full", &full);
+    rig.publish("", "full", b"first");
+    let roomy = rig.declare("roomy", &[]);
+    bind(&mut rig, "full");
+    bind(&mut rig, "roomy");
+    let queue = rig.declare("q", &surely("amq.fanout", &[]));
+    rig.publish_raw("", "q", b"m", &delay(10_000));
+    reject_all(&mut rig, "q");
+    assert_eq!(roomy.view().ready, 1);
+    delays_behind_fanout(&rig);
+    let vhost = Arc::clone(rig.link.vhost());
+    let half = SCHEDULED_MAX / 2;
+    vhost.hold_scheduled(half);
+    rig.pass(2 * UNDELIVERED_AGAIN_MS);
+    assert_eq!((roomy.view().ready, vhost.scheduled.count()), (1, half));
+    assert_eq!(queue.losses().total(), 0);
+    vhost.release_scheduled(1);
+    rig.pass(UNDELIVERED_AGAIN_MS + 100);
+    assert_eq!(
+        vhost.scheduled.count(),
+        half,
+        "it waits where it is delayed"
+    );
+    vhost.hold_scheduled(1);
+    assert_eq!(rig.get("full").expect("it was full").body, "first");
+    rig.pass(UNDELIVERED_AGAIN_MS);
+    assert_eq!(rig.get("full").expect("there is room").body, "m");
+    rig.pass(UNDELIVERED_AGAIN_MS);
+    assert_eq!((roomy.view().ready, queue.losses().total()), (1, 0));
+}
+
+/// A way that is too long for any message is not sought for ever.
+#[test]
+fn a4_dead_letters_whose_way_is_too_long_are_lost() {
+    let mut rig = Rig::new();
+    rig.declare("dead", &[]);
+    for number in 0..3_000_u32 {
+        let dice = number.wrapping_mul(2_654_435_761);
+        let middle = (0..20).map(|bit| ["a", "*"][(dice >> bit & 1) as usize]);
+        let middle: Vec<_> = middle.collect();
+        let key = format!("#.{}.#.b{number}", middle.join("."));
+        let wish = BindQueue {
+            queue: "dead",
+            exchange: "amq.topic",
+            key: key.as_bytes(),
+            form: Form::Dotted,
+            arguments: Table::new(),
+        };
+        rig.link.queue_bind(&wish).expect("may be bound");
+    }
+    let key = vec!["a"; 127].join(".");
+    let arguments = surely("amq.topic", &[("x-dead-letter-routing-key", text(&key))]);
+    let queue = rig.declare("q", &arguments);
+    for _ in 0..3 {
+        rig.publish("", "q", b"m");
+    }
+    reject_all(&mut rig, "q");
+    assert_eq!(queue.losses().of(Loss::DeadLetter), 3);
+    rig.pass(5 * UNDELIVERED_AGAIN_MS);
+    assert_eq!(queue.losses().of(Loss::DeadLetter), 3);
+}
+
+/// If the queue has no dead-letter exchange any more, what waits for it is lost, and counted.
+#[test]
+fn a4_dead_letters_that_wait_go_with_the_exchange() {
+    let mut rig = Rig::new();
+    let mut arguments = surely("", &[]);
+    arguments.retain(|(name, _)| !name.starts_with("x-dead-letter-exchange"));
+    arguments.retain(|(name, _)| !name.starts_with("x-dead-letter-routing-key"));
+    let to = |exchange| [("dead-letter-exchange", text(exchange))];
+    policies::set(&mut rig, Scope::Ordinary, "^q$", &to("nobody"));
+    let queue = rig.declare("q", &arguments);
+    rig.publish("", "q", b"1");
+    rig.publish("", "q", b"2");
+    reject_all(&mut rig, "q");
+    rig.pass(UNDELIVERED_AGAIN_MS);
+    assert_eq!(queue.losses().total(), 0);
+    policies::set(&mut rig, Scope::Ordinary, "^other$", &to("nobody"));
+    rig.pass(UNDELIVERED_AGAIN_MS);
+    assert_eq!(queue.losses().of(Loss::DeadLetter), 2);
 }
 
 /// At most once: what one queue has taken is no loss.

@@ -1,6 +1,7 @@
 //! Consuming: windows, acknowledgements, redelivery, fetching, fairness, back-pressure.
 
 use leveret_core::exchange::Memo;
+use leveret_core::field::{RawTable, Value};
 use leveret_core::key::Form;
 use leveret_core::message::{Head, MessageRef, Origin};
 use leveret_core::properties::BasicProperties;
@@ -467,4 +468,72 @@ fn d5_consumers_that_come_and_go_are_forgotten() {
     // Who waited all the time is still served.
     let found = client.ack(1, false);
     assert_eq!(found, ["1 basic.deliver first 2 '' q two"]);
+}
+
+/// `x-holes` with an array of nothing, which decoded takes 32 times as much.
+fn holes(bytes: usize) -> Vec<u8> {
+    let mut encoded = b"\x07x-holesA".to_vec();
+    let inside = bytes - encoded.len() - 4;
+    encoded.extend_from_slice(&u32::try_from(inside).expect("short").to_be_bytes());
+    encoded.resize(bytes, b'V');
+    encoded
+}
+
+/// FEATURES O2: listings have the arguments of `basic.consume`, of one connection's consumers 1 MiB
+/// of them; what a consumer had goes to others when it is gone.
+#[test]
+fn o2_arguments_of_consumers_are_kept_up_to_a_bound() {
+    let mut client = Client::open(&node());
+    client.declare("q");
+    client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.lines();
+    let consume = |client: &mut Client, channel, tag: &str, bytes| {
+        let encoded = holes(bytes);
+        let method = BasicConsume {
+            queue: "q",
+            consumer_tag: tag,
+            arguments: RawTable::parse(&encoded).expect("legal"),
+            ..BasicConsume::default()
+        };
+        client.ask(channel, ClientMethod::BasicConsume(method));
+    };
+    let kept = |client: &Client| {
+        let vhost = client.node.broker.vhost("/").expect("the default");
+        let consumers = vhost.queue("q").expect("declared").consumers();
+        let mut listed = 0;
+        for consumer in consumers {
+            let Some(arguments) = consumer.arguments else {
+                continue;
+            };
+            let found = arguments.to_table();
+            let Some(Value::Array(values)) = found.lookup("x-holes") else {
+                panic!("{found:?}");
+            };
+            assert_eq!(values.len(), 4_096 - 13);
+            listed += 1;
+        }
+        listed
+    };
+    consume(&mut client, 1, "too long", 4_097);
+    assert_eq!(kept(&client), 0);
+    for number in 0..300 {
+        consume(&mut client, 1 + number % 2, &number.to_string(), 4_096);
+    }
+    // 1 MiB of 4 KiB each.
+    assert_eq!(kept(&client), 256);
+    let cancel = BasicCancel {
+        consumer_tag: "0",
+        ..BasicCancel::default()
+    };
+    client.ask(1, ClientMethod::BasicCancel(cancel));
+    assert_eq!(kept(&client), 255);
+    consume(&mut client, 1, "next", 4_096);
+    consume(&mut client, 1, "too many", 4_096);
+    assert_eq!(kept(&client), 256);
+    // Another connection has its own.
+    let mut other = Client::open(&client.node);
+    consume(&mut other, 1, "c", 4_096);
+    assert_eq!(kept(&client), 257);
+    client.ask(2, ClientMethod::ChannelClose(ChannelClose::default()));
+    assert_eq!(kept(&client), 257 - 128);
 }

@@ -242,6 +242,41 @@ fn a2_limits_that_are_none() {
     }
 }
 
+/// FEATURES D5: where the server has no limit, no client makes a frame larger than 128 MiB by
+/// naming a limit of its own; its first seven bytes are enough.
+#[test]
+fn d5_no_client_names_a_limit_that_is_none() {
+    for frame_max in [0, u32::MAX] {
+        let options = Options {
+            frame_max: 0,
+            ..Options::default()
+        };
+        let mut client = Client::accepted(&Node::new(Arc::clone(&node().broker), options));
+        let mut bytes = HEADER.to_vec();
+        start_ok(&mut bytes, "PLAIN", b"\0guest\0guest");
+        tune_ok(&mut bytes, frame_max);
+        let open = ConnectionOpen {
+            virtual_host: "/",
+            ..ConnectionOpen::default()
+        };
+        ClientMethod::ConnectionOpen(open).encode(0, &mut bytes);
+        client.feed(&bytes);
+        assert_eq!(client.lines().last().expect("some"), "0 connection.open-ok");
+        let size: u32 = 129 * 1024 * 1024;
+        let mut head = vec![3, 0, 1];
+        head.extend_from_slice(&size.to_be_bytes());
+        client.feed(&head);
+        assert_eq!(
+            client.lines(),
+            [
+                "0 connection.close 501 0.0 FRAME_ERROR - type 3, all octets = <<>>: \
+                 {frame_too_large,135266304,134217720}"
+            ],
+            "{frame_max}"
+        );
+    }
+}
+
 #[test]
 fn channel_max_is_kept() {
     let mut client = Client::accepted(&node());

@@ -225,7 +225,7 @@ fn a5_queues_have_timeouts_of_their_own() {
     }
 }
 
-/// Sets the timeout of all queues by a policy, or takes it away.
+/// Sets the timeout of queue `q` by a policy, or takes it away.
 fn set_patience(client: &Client, timeout_ms: Option<i64>) {
     let broker = &client.node.broker;
     let (scope, mut turn) = (Scope::Ordinary, Turn::new());
@@ -237,7 +237,7 @@ fn set_patience(client: &Client, timeout_ms: Option<i64>) {
             inserted.expect("short");
             let wish = PolicyWish {
                 name: "p",
-                pattern: "",
+                pattern: "^q$",
                 apply_to: "queues",
                 priority: 0,
                 definition,
@@ -257,7 +257,13 @@ fn a6_timeouts_follow_policies_at_once() {
         declare_quorum(&mut client, &[]);
         client.publish("", "q", "m");
         client.lines();
-        if way == "fetched" {
+        if way == "rolled back" {
+            // One of a queue without policy is in front.
+            client.declare("other");
+            client.publish("", "other", "m");
+            client.get("other", false);
+        }
+        if matches!(way, "fetched" | "rolled back") {
             client.get("q", false);
         } else {
             client.consume("q", false);
@@ -272,7 +278,7 @@ fn a6_timeouts_follow_policies_at_once() {
         }
         if way == "rolled back" {
             client.ask(1, ClientMethod::TxSelect(TxSelect {}));
-            client.ack(1, false);
+            client.ack(2, false);
         }
         // Longer, the node's own again, and shorter.
         for (set, expected) in [(Some(50_000), 51_000), (None, 11_000), (Some(2_000), 3_000)] {
@@ -310,6 +316,25 @@ fn a6_consumers_with_timeouts_of_their_own_keep_them() {
     assert_eq!(client.lines(), ["2 basic.deliver common 1 '' q two"]);
     assert_eq!(next(&mut client), Some(Time(7_000)));
     assert_eq!(client.wait_until(Time(7_000)), [late(2, 2_000)]);
+    assert_eq!(client.wait_until(Time(9_000)), [late(1, 8_000)]);
+}
+
+/// FEATURES A5: what a consumer asks for holds where its queue says something else, and is no more
+/// than its own.
+#[test]
+fn a5_a_consumers_word_counts_more_than_its_queues() {
+    let mut client = Client::open(&impatient());
+    declare_quorum(&mut client, &[("x-consumer-timeout", Value::I32(3_000))]);
+    client.lines();
+    client.send(1, qos(1, false));
+    client.send(2, ClientMethod::ChannelOpen(ChannelOpen::default()));
+    client.send(2, consume("q", "common", false));
+    consume_for(&mut client, 1, "own", Value::I32(8_000));
+    client.publish("", "q", "one");
+    client.publish("", "q", "two");
+    assert_eq!(client.lines().len(), 2);
+    assert_eq!(client.wait_until(Time(4_000)), [late(2, 3_000)]);
+    assert!(client.wait_until(Time(8_999)).is_empty());
     assert_eq!(client.wait_until(Time(9_000)), [late(1, 8_000)]);
 }
 
