@@ -330,8 +330,8 @@ fn start<H: Host>(
     };
     let present = session::start(outlet, identity, &wish, &previous, turn)?;
     drop(starting);
-    let signed = |will: &Box<Will>| Box::new(will.signed(identity.signature(outlet)));
-    let will = pending.will.as_ref().map(signed);
+    let signed = |will: &Will| Box::new(will.signed(identity.signature(outlet)));
+    let will = pending.will.as_deref().map(signed);
     {
         let mut out = outlet.lock();
         // Whoever has taken the session over meanwhile has not seen the will: it is not published.
