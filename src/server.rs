@@ -193,7 +193,8 @@ fn open_journal(
         what: format!("{} cannot be opened", path.display()),
         why: why.to_string(),
     })?;
-    let origins: [&'static dyn Origin; 2] = [leveret_mqtt::origin(), &AmqpOrigin];
+    let [mqtt, signed] = leveret_mqtt::origins();
+    let origins: [&'static dyn Origin; 3] = [mqtt, signed, &AmqpOrigin];
     let options = journal::Options {
         interval: config.core.durability_interval,
         ..journal::Options::default()

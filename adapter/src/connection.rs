@@ -79,6 +79,8 @@ pub(crate) struct Active<C: Core> {
     /// `None`: the session never expires.
     pub(crate) expiry_ms: Option<u64>,
     pub(crate) aliases_in: Option<Box<AliasesIn>>,
+    /// A buffer for who it is together with a message's properties.
+    pub(crate) joined: Vec<u8>,
     /// Acknowledgements that wait for the journal.
     pub(crate) acks: Option<Box<Acks>>,
     /// Answers that wait until the definitions are on disk.

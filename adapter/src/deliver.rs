@@ -270,7 +270,7 @@ pub(crate) fn encode_as(
     let mut topic_sent = topic;
     let mut new_alias = None;
     if version.is_v5() {
-        convert::append_properties(message, now, &mut scratch);
+        convert::append_properties(message, flow.terms.reserved, now, &mut scratch);
         for identifier in &flags.identifiers {
             // A Subscription Identifier came in a packet, so it fits into one.
             let _ = Property::SubscriptionIdentifier(*identifier).encode(&mut scratch);

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
+use leveret_core::identity::Reserved;
 use leveret_core::message::Message;
 use leveret_core::queue::{Queue, Unacked};
 use leveret_core::shelf::Place;
@@ -65,6 +66,8 @@ pub(crate) struct Terms {
     pub(crate) topic_alias_max: u16,
     /// Bytes of the largest packet that the client takes.
     pub(crate) packet_bytes_max: Option<NonZeroU32>,
+    /// Headers of AMQP that are no user properties: the broker has set them.
+    pub(crate) reserved: Reserved,
 }
 
 /// A QoS 2 publish that was routed.

@@ -23,6 +23,7 @@ mod convert;
 mod deliver;
 mod flow;
 mod handle;
+mod identity;
 pub mod limits;
 mod node;
 pub mod options;
@@ -30,6 +31,7 @@ mod outlet;
 pub mod packet;
 pub mod property;
 pub mod reason_code;
+mod reply;
 mod session;
 pub mod topic;
 pub mod vhost_choice;
@@ -39,9 +41,9 @@ mod will;
 pub use connection::Connection;
 pub use node::Node;
 
-/// Who can read the properties of messages that MQTT clients published: for those that come back
-/// from a disk.
+/// Who can read the properties of messages that MQTT clients published, with and without their
+/// identity: for those that come back from a disk.
 #[must_use]
-pub fn origin() -> &'static dyn leveret_core::message::Origin {
-    &convert::MQTT
+pub fn origins() -> [&'static dyn leveret_core::message::Origin; 2] {
+    [&convert::MQTT, &convert::SIGNED]
 }

@@ -47,6 +47,21 @@ pub const SUBSCRIPTIONS_WALKED_MAX: usize = 10_000;
 /// Most `#` levels of a Topic Filter: the bound RabbitMQ 4.3 puts on a topic binding key.
 pub const MULTI_LEVEL_WILDCARDS_MAX: usize = 2;
 
+/// Bytes of a client identifier or user name that is carried with each message to AMQP; a longer
+/// one is left out. They fit the two bytes of a block's length.
+pub const IDENTITY_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Bytes of headers that user properties become: a content header must fit one frame, and frames
+/// have 131,072 bytes unless a client asks for less. What is beyond is dropped.
+pub const USER_HEADERS_BYTES_MAX: usize = 64 * 1024;
+
+/// The same for all headers: with who published, the topic, response topic and correlation data.
+pub const HEADERS_BYTES_MAX: usize = 120_000;
+
+/// Bytes that a connection keeps to join its identity with a message's properties in.
+pub const JOINED_KEPT_BYTES_MAX: usize = 4_096;
+
+const _: () = assert!(8 * IDENTITY_TEXT_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(TOPIC_LEVELS_MAX <= leveret_core::limits::KEY_WORDS_MAX);
 const _: () = assert!(FILTER_LEVELS_MAX <= TOPIC_LEVELS_MAX);
 const _: () = assert!(TOPIC_LEVELS_MAX <= STRING_BYTES_MAX);

@@ -2,6 +2,7 @@
 //!
 //! Never reads a file or the environment: whoever assembles the broker fills these in.
 
+use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
 /// Options of the MQTT adapter.
@@ -38,6 +39,8 @@ pub struct Options {
     pub output_bytes_max: u64,
     /// Which protocol levels may connect.
     pub protocol_versions: ProtocolVersions,
+    /// Where messages to AMQP say who published them.
+    pub identity: IdentityHeaders,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             connections_max: None,
             output_bytes_max: 4_194_304,
             protocol_versions: ProtocolVersions::default(),
+            identity: IdentityHeaders::default(),
         }
     }
 }

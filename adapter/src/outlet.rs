@@ -16,6 +16,7 @@ use leveret_core::watermark::Wake;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::flow::{Flow, Terms};
+use crate::identity;
 use crate::limits::ANSWERS_BYTES_MAX;
 use crate::options::Options;
 use crate::packet::ProtocolVersion;
@@ -75,6 +76,23 @@ pub(crate) struct Identity<C> {
     /// The session ends with the connection.
     pub(crate) clean: bool,
     pub(crate) keep_alive_s: u16,
+    /// What its messages say about it: see [`identity`]. Made when there is the first.
+    pub(crate) signature: OnceLock<Box<[u8]>>,
+}
+
+impl<C: Core> Identity<C> {
+    /// What its messages say about it; empty if they say nothing.
+    pub(crate) fn signature(&self, outlet: &Outlet<C>) -> &[u8] {
+        self.signature.get_or_init(|| {
+            let facts = identity::Facts {
+                client_id: &self.client_id,
+                user: self.core.user(),
+                vhost: self.core.vhost(),
+                peer: outlet.accepted.peer,
+            };
+            identity::block(&facts, outlet.options.identity.reserved_in(facts.vhost))
+        })
+    }
 }
 
 /// See the module.

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use leveret_core::exchange::Memo;
 use leveret_core::key::Form;
-use leveret_core::message::{Head, MessageRef};
+use leveret_core::message::{Head, MessageRef, Origin};
 use leveret_core::schedule::Scheduled;
 use leveret_core::seam::Core;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
 use crate::convert::MQTT;
+use crate::identity;
 use crate::packet::{QoS, connect};
 use crate::property::Property;
 
 /// A Will Message, as the client gave it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Will {
     topic: Box<str>,
     payload: Box<[u8]>,
@@ -24,6 +25,8 @@ pub(crate) struct Will {
     retain: bool,
     pub(crate) delay_ms: u64,
     expiry_ms: Option<u64>,
+    /// Who can read the properties.
+    origin: &'static dyn Origin,
     /// What is forwarded: without Will Delay Interval.
     properties: Box<[u8]>,
 }
@@ -51,14 +54,26 @@ impl Will {
             retain: will.retain,
             delay_ms: u64::from(will.delay_interval_s) * 1000,
             expiry_ms,
+            origin: &MQTT,
             properties: properties.into(),
+        }
+    }
+
+    /// The same, saying whose it is.
+    pub(crate) fn signed(&self, signature: &[u8]) -> Self {
+        let mut joined = Vec::new();
+        let (origin, properties) = identity::sign(signature, &self.properties, &mut joined);
+        Self {
+            origin,
+            properties: properties.into(),
+            ..self.clone()
         }
     }
 
     fn message<'a>(&'a self, exchange: &'a str, now: Time) -> MessageRef<'a> {
         MessageRef {
             head: Head {
-                origin: &MQTT,
+                origin: self.origin,
                 form: Form::Slashed,
                 // [MQTT-3.1.2-17]; QoS 2 becomes 1 towards subscribers.
                 persistent: self.qos != QoS::AtMostOnce,

@@ -16,6 +16,7 @@ pub mod definitions;
 pub mod doorbell;
 pub mod exchange;
 pub mod field;
+pub mod identity;
 pub mod journal;
 pub mod key;
 pub mod limits;

@@ -78,6 +78,12 @@ pub const TOPIC_STEPS_MAX: u32 = 1 << 20;
 /// Bindings of one exchange that hashes: a message is held against each.
 pub const HASHED_BINDINGS_MAX: usize = 10_000;
 
+/// Retained messages that a binding with `x-mqtt-retained` replays in one piece; then others come.
+pub const RETAINED_PAGE_MESSAGES: usize = 256;
+
+/// Topics that are looked at for one such piece.
+pub const RETAINED_PAGE_STEPS: usize = 8_192;
+
 /// Messages that a recent-history exchange may be asked to keep for new bindings.
 pub const HISTORY_MESSAGES_MAX: usize = 100_000;
 

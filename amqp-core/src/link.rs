@@ -28,7 +28,7 @@ use crate::vhost::VHost;
 use crate::watermark::Watermark;
 
 pub use basic::{Got, Published};
-pub use bindings::{BindQueue, BindingMade, ExchangesBound};
+pub use bindings::{BindQueue, BindingMade, ExchangesBound, RetainedReplay};
 pub use exchanges::DeclareExchange;
 pub use queues::{DeclareQueue, Declared};
 pub use routed::Routed;

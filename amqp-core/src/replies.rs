@@ -17,6 +17,10 @@ use crate::queue::Queue;
 /// The name that requesters consume from, and put into `reply-to`.
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// What reply-to begins with in requests of MQTT clients: the routing key of the topic to answer to
+/// follows. No client can declare a queue with such a name.
+pub const MQTT_REPLY_PREFIX: &str = "amq.mqtt.reply-to.";
+
 /// What names of pseudo queues begin with.
 pub(crate) const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 

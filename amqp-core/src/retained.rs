@@ -1,6 +1,8 @@
 //! The last retained message of each topic of a vhost, in a trie of levels, in memory, and each on
 //! a shelf for a restart.
 
+mod page;
+
 use std::collections::BTreeMap;
 
 use foldhash::fast::RandomState;

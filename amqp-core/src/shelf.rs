@@ -29,7 +29,7 @@ pub(crate) struct Shelf {
 }
 
 /// Where something lies on a shelf.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Place(u64);
 
 impl Shelf {

@@ -228,6 +228,7 @@ impl Connection {
             });
             session.confirming = confirming;
             session.wait_for_disk();
+            session.go_on_replaying(turn);
             session.pull_returned(turn);
             if seen.room {
                 session.pull_all(turn);

@@ -3,6 +3,9 @@
 //! Never reads a file or the environment: whoever assembles the broker fills these in. The
 //! negotiated values are those of `connection.tune`, AMQP 0-9-1 §1.4.2.6.
 
+use std::sync::Arc;
+
+use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
 /// Options of AMQP 0-9-1 connections.
@@ -25,6 +28,10 @@ pub struct Options {
     pub mechanisms: Vec<Mechanism>,
     /// Who a client of the ANONYMOUS mechanism is; `None` refuses it.
     pub anonymous_login: Option<AnonymousLogin>,
+    /// Where headers that say who published are the broker's alone.
+    pub identity: IdentityHeaders,
+    /// Topic exchange that answers to MQTT clients go through.
+    pub mqtt_exchange: Arc<str>,
 }
 
 impl Default for Options {
@@ -38,6 +45,8 @@ impl Default for Options {
             consumer_timeout_ms: 1_800_000,
             mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous],
             anonymous_login: Some(AnonymousLogin::default()),
+            identity: IdentityHeaders::default(),
+            mqtt_exchange: "amq.topic".into(),
         }
     }
 }

@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
+use leveret_core::identity::Reserved;
 use leveret_core::journal::Lead;
-use leveret_core::link::Link;
+use leveret_core::link::{Link, RetainedReplay};
 use leveret_core::queue::{ArgumentsBudget, Queue, Settle};
 use leveret_core::turn::Turn;
 use leveret_core::watermark::Wake;
 
 use crate::method::ServerMethod;
+use crate::options::Options;
 use crate::outlet::Outlet;
 use crate::outlet::window::Held;
 
@@ -32,6 +34,10 @@ pub(crate) struct Session {
     pub(crate) kept_arguments: ArgumentsBudget,
     /// How long a delivery may wait for acknowledgement, in milliseconds; 0 is for ever.
     pub(crate) consumer_timeout_ms: u32,
+    /// Headers that publishers cannot set.
+    pub(crate) reserved: Reserved,
+    /// Where answers to MQTT clients go.
+    pub(crate) mqtt_exchange: Arc<str>,
     /// How far it is ahead of the disk.
     pub(crate) lead: Lead,
     /// It has published, or bound to what publishes by that, while an alarm is set: nothing more is
@@ -41,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) replied_bytes: usize,
     /// An answer that waits for the definitions.
     uncommitted: Option<Uncommitted>,
+    /// What a binding asked for: it comes behind the answer and before all further input.
+    pub(crate) replay: Option<Box<RetainedReplay>>,
     /// A transaction's end that waits for the journal.
     pub(crate) commit: Option<Commit>,
     /// Publications in open transactions of all channels, and their bytes.
@@ -83,8 +91,9 @@ impl Session {
         outlet: Arc<Outlet>,
         bell: Arc<dyn Wake>,
         frame_max: u32,
-        consumer_timeout_ms: u32,
+        options: &Options,
     ) -> Self {
+        let reserved = options.identity.reserved_in(link.vhost().name());
         Self {
             link,
             outlet,
@@ -94,10 +103,13 @@ impl Session {
             assembling_bytes: 0,
             next_consumer: 0,
             kept_arguments: ArgumentsBudget::default(),
-            consumer_timeout_ms,
+            consumer_timeout_ms: options.consumer_timeout_ms,
+            reserved,
+            mqtt_exchange: Arc::clone(&options.mqtt_exchange),
             met_alarm: false,
             replied_bytes: 0,
             uncommitted: None,
+            replay: None,
             commit: None,
             tx_messages: 0,
             tx_bytes: 0,
@@ -158,9 +170,24 @@ impl Session {
         });
     }
 
-    /// Whether an answer waits for the disk: nothing may overtake it.
+    /// Whether an answer waits for the disk, or a binding for what is retained: nothing may
+    /// overtake it.
     pub(crate) fn is_held(&self) -> bool {
-        self.uncommitted.is_some() || self.commit.is_some()
+        self.uncommitted.is_some() || self.commit.is_some() || self.replay.is_some()
+    }
+
+    /// Replays a piece of what is retained, behind the answer to the bind that asked for it.
+    pub(crate) fn go_on_replaying(&mut self, turn: &mut Turn) {
+        if self.uncommitted.is_some() {
+            return;
+        }
+        if let Some(replay) = &mut self.replay {
+            if !self.link.replay_retained(turn, replay) {
+                self.replay = None;
+            }
+            // The rest, or the input that has waited for it.
+            self.outlet.look_again();
+        }
     }
 
     /// The answer that waits will never be true: the disk has failed.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use leveret_amqp::options::Mechanism;
+use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
 use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
@@ -123,6 +124,19 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         connections_max: quantity(values, "mqtt.max_connections"),
         output_bytes_max: number(values, "mqtt.output_bytes_max"),
         protocol_versions: protocol_versions(values),
+        identity: identity(values),
+    }
+}
+
+fn identity(values: &Values) -> IdentityHeaders {
+    const ANNOTATION: &str = "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled";
+    IdentityHeaders {
+        on: boolean(values, "mqtt.identity_headers"),
+        vhosts: values
+            .members("mqtt.identity_vhosts.<vhost>")
+            .map(|(name, entry)| (name.into(), entry.value == Value::Bool(true)))
+            .collect(),
+        annotation: boolean(values, ANNOTATION),
     }
 }
 
@@ -146,6 +160,8 @@ fn amqp(values: &Values) -> leveret_amqp::options::Options {
         },
         mechanisms: offered,
         anonymous_login: anonymous_login(values),
+        identity: identity(values),
+        mqtt_exchange: text(values, "mqtt.exchange").into(),
     }
 }
 

@@ -133,8 +133,9 @@ impl Store {
 }
 
 /// Both protocols, whose messages the journal has.
-fn origins() -> [&'static dyn Origin; 2] {
-    [leveret_mqtt::origin(), &AmqpOrigin]
+fn origins() -> [&'static dyn Origin; 3] {
+    let [mqtt, signed] = leveret_mqtt::origins();
+    [mqtt, signed, &AmqpOrigin]
 }
 
 fn unusable(why: &DataDirError) -> Failure {

@@ -83,7 +83,7 @@ pub(crate) const PATHS: &[Path] = &[
     path(("amqp_safe", "the same, persistent and with publisher confirms"),
         || queue(true, true), (16, 16), 20, (1, 1), (1, 1), 1),
     path(("bridge_m2a", "16 messages, MQTT QoS 0 to AMQP without acknowledgements"),
-        bridge_m2a, (16, 0), 3, (1, 0), (0, 1), 1),
+        bridge_m2a, (16, 0), 4, (1, 0), (0, 1), 1),
     path(("bridge_a2m", "16 messages, AMQP to MQTT QoS 0"),
         bridge_a2m, (16, 0), 2, (1, 0), (0, 1), 1),
 ];

@@ -325,3 +325,285 @@ async fn m3_multi_level_wildcard_in_the_middle() {
         .expect("two messages");
     assert_eq!(arrived, expected);
 }
+
+fn claims(delivery: &lapin::message::Delivery) -> (Option<&str>, Option<&str>, Option<String>) {
+    let text = |name| header(delivery, name).and_then(|text| std::str::from_utf8(text).ok());
+    let user = delivery.properties.user_id().as_ref();
+    (
+        text("x-mqtt-client-id"),
+        text("x-mqtt-topic"),
+        user.map(ToString::to_string),
+    )
+}
+
+/// FEATURES I3: who published is told for as long as the message lives, and by nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_identity_survives_a_restart_and_cannot_be_forged() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let publisher = channel(&connection).await;
+    declare(&publisher, "dead", QueueDeclareOptions::durable()).await;
+    let mut arguments = FieldTable::default();
+    for (name, value) in [("exchange", ""), ("routing-key", "dead")] {
+        let name = format!("x-dead-letter-{name}");
+        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    let options = QueueDeclareOptions::durable();
+    within(publisher.queue_declare("kept".into(), options, arguments))
+        .await
+        .expect("may be declared");
+    crate::amqp::bind(&publisher, "kept", "amq.topic", "cities.*").await;
+
+    let mut four = Mqtt4::connect(options4(broker.mqtt(), "dev-7"))
+        .await
+        .expect("connects");
+    four.publish("cities/london", 1, b"rain").await;
+    // What is published with QoS 1 is acknowledged when it is on disk; this one comes after it.
+    let mut headers = FieldTable::default();
+    for name in ["x-mqtt-client-id", "X-MQTT-Topic", "mine"] {
+        headers.insert(name.into(), AMQPValue::LongString("root".into()));
+    }
+    let kept = broker.queue("kept").expect("it is declared");
+    eventually("the first is there", || kept.counts().0 == 1).await;
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_headers(headers);
+    publish_with(&publisher, "amq.topic", "cities.rome", b"sun", properties).await;
+    eventually("the second is there", || kept.counts().0 == 2).await;
+    drop(kept);
+    drop(connection);
+
+    let broker = broker.restart().await;
+    let connection = connect(&broker).await;
+    let consumer_channel = channel(&connection).await;
+    let mut consumer = consume(&consumer_channel, "kept").await;
+    let delivery = next(&mut consumer).await;
+    let expected = (
+        Some("dev-7"),
+        Some("cities/london"),
+        Some("guest".to_owned()),
+    );
+    assert_eq!(claims(&delivery), expected);
+    let reject = lapin::options::BasicRejectOptions::default();
+    within(delivery.reject(reject)).await.expect("may reject");
+    let forged = next(&mut consumer).await;
+    assert_eq!(claims(&forged), (None, None, None));
+    assert_eq!(header(&forged, "X-MQTT-Topic"), None);
+    assert_eq!(header(&forged, "mine"), Some(&b"root"[..]));
+
+    let mut dead = consume_no_ack(&consumer_channel, "dead").await;
+    assert_eq!(claims(&next(&mut dead).await), expected);
+}
+
+/// FEATURES I3: without the headers nothing is said, and nothing is reserved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_identity_headers_are_switched_off_for_a_vhost() {
+    let broker = TestBroker::start_with(|config| {
+        for options in [&mut config.mqtt.identity, &mut config.amqp.identity] {
+            options.vhosts.insert("/".to_owned(), false);
+        }
+    })
+    .await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let queue = bound_queue(&channel, "amq.topic", "#").await;
+    let mut consumer = consume_no_ack(&channel, &queue).await;
+    let mut four = Mqtt4::connect(options4(broker.mqtt(), "dev-7"))
+        .await
+        .expect("connects");
+    four.publish("cities/london", 1, b"rain").await;
+    let delivery = next(&mut consumer).await;
+    assert_eq!(claims(&delivery), (None, None, None));
+    assert!(delivery.properties.headers().is_none());
+    let mut headers = FieldTable::default();
+    let value = AMQPValue::LongString("anybody".into());
+    headers.insert("x-mqtt-client-id".into(), value);
+    let properties = BasicProperties::default().with_headers(headers);
+    publish_with(&channel, "amq.topic", "t", b"sun", properties).await;
+    let delivery = next(&mut consumer).await;
+    assert_eq!(claims(&delivery), (Some("anybody"), None, None));
+}
+
+async fn bind_retained(
+    channel: &lapin::Channel,
+    queue: &str,
+    key: &str,
+    value: AMQPValue,
+) -> Result<(), lapin::Error> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-mqtt-retained".into(), value);
+    let options = lapin::options::QueueBindOptions::default();
+    let exchange = "amq.topic".into();
+    within(channel.queue_bind(queue.into(), exchange, key.into(), options, arguments)).await
+}
+
+/// FEATURES I4: a queue gets what is retained when it is bound, once, whatever its kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_binding_replays_what_is_retained() {
+    let broker = TestBroker::start().await;
+    let mut four = Mqtt4::connect(options4(broker.mqtt(), "keeper"))
+        .await
+        .expect("connects");
+    for (topic, value) in [
+        ("cities/ely", "old"),
+        ("cities/ely", "fog"),
+        ("towns/x", "no"),
+    ] {
+        four.retain(topic, value.as_bytes()).await;
+    }
+    for n in 0..600 {
+        four.retain(&format!("cities/rome/{n:03}"), b"sun").await;
+    }
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let yes = || AMQPValue::Boolean(true);
+    for kind in ["classic", "quorum", "stream"] {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        let options = QueueDeclareOptions::durable();
+        within(channel.queue_declare(kind.into(), options, arguments))
+            .await
+            .expect("may be declared");
+        bind_retained(&channel, kind, "cities.#", yes())
+            .await
+            .expect("is bound");
+        // What is published after the answer comes behind: the replay holds the connection back.
+        publish(&channel, "amq.topic", "cities.end", b"end").await;
+        let queue = broker.queue(kind).expect("it is declared");
+        eventually(kind, || queue.counts().0 == 602).await;
+        bind_retained(&channel, kind, "cities.#", yes())
+            .await
+            .expect("is bound again");
+        publish(&channel, "amq.topic", "cities.end", b"end").await;
+        eventually(kind, || queue.counts().0 == 603).await;
+    }
+    let mut consumer = consume_no_ack(&channel, "classic").await;
+    let first = next(&mut consumer).await;
+    assert_eq!(
+        (first.routing_key.as_str(), &*text(&first)),
+        ("cities.ely", "fog")
+    );
+    assert_eq!(claims(&first).0, Some("keeper"));
+    for n in 0..600 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.routing_key.as_str(), format!("cities.rome.{n:03}"));
+    }
+    assert_eq!(next_text(&mut consumer).await, "end");
+}
+
+/// FEATURES I4: the argument is a boolean.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_wrong_argument_is_refused() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let wrong = [
+        AMQPValue::LongString("true".into()),
+        AMQPValue::LongInt(1),
+        AMQPValue::Void,
+    ];
+    for value in wrong {
+        let channel = channel(&connection).await;
+        let queue = declare(&channel, "", QueueDeclareOptions::exclusive()).await;
+        let refused = bind_retained(&channel, &queue, "#", value).await;
+        let error = refused.expect_err("not a boolean");
+        assert_eq!(crate::amqp::reply_code(&error), 406);
+        assert!(error.to_string().contains("x-mqtt-retained"), "{error}");
+    }
+    let channel = channel(&connection).await;
+    let queue = declare(&channel, "", QueueDeclareOptions::exclusive()).await;
+    let no = AMQPValue::Boolean(false);
+    bind_retained(&channel, &queue, "#", no)
+        .await
+        .expect("is bound");
+}
+
+/// FEATURES I6: an AMQP service answers an MQTT client as it answers anybody: to reply_to, through
+/// the default exchange.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_amqp_service_answers_mqtt_by_reply_to() {
+    let broker = TestBroker::start().await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let service = bound_queue(&channel, "amq.topic", "rpc.*").await;
+    let mut requests = consume_no_ack(&channel, &service).await;
+    let mut client = Mqtt5::connect(options5(broker.mqtt(), "asks"))
+        .await
+        .expect("connects");
+    client.subscribe("answers/asks/+", 1).await;
+    let properties = PublishProperties {
+        response_topic: Some("answers/asks/1".to_owned()),
+        correlation_data: Some(b"nr-1".to_vec().into()),
+        ..PublishProperties::default()
+    };
+    client.publish_with("rpc/add", b"1+1", properties).await;
+
+    let request = next(&mut requests).await;
+    let reply_to = request.properties.reply_to().clone().expect("a reply_to");
+    let correlation = request.properties.correlation_id().clone().expect("an id");
+    assert_eq!(reply_to.as_str(), "amq.mqtt.reply-to.answers.asks.1");
+    let properties = BasicProperties::default()
+        .with_correlation_id(correlation)
+        .with_delivery_mode(2);
+    publish_with(&channel, "", reply_to.as_str(), b"2", properties).await;
+    let answer = client.next().await;
+    assert_eq!((&*answer.topic, &*answer.text()), ("answers/asks/1", "2"));
+    let data = answer.properties.correlation_data;
+    assert_eq!(data.as_deref(), Some(&b"nr-1"[..]));
+}
+
+/// An MQTT service answers one request to its Response Topic, with its Correlation Data.
+async fn answer_one(service: &mut Mqtt5) -> String {
+    let request = service.next().await;
+    let topic = request.properties.response_topic.clone().expect("a topic");
+    let properties = PublishProperties {
+        correlation_data: request.properties.correlation_data.clone(),
+        ..PublishProperties::default()
+    };
+    let text = format!("{}!", request.text());
+    service
+        .publish_with(&topic, text.as_bytes(), properties)
+        .await;
+    topic
+}
+
+/// FEATURES I6: an MQTT service answers AMQP clients: into their queue, and by direct reply-to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_mqtt_service_answers_amqp() {
+    let broker = TestBroker::start().await;
+    let mut service = Mqtt5::connect(options5(broker.mqtt(), "serves"))
+        .await
+        .expect("connects");
+    service.subscribe("rpc/+", 1).await;
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let own = declare(&channel, "answers/here", QueueDeclareOptions::exclusive()).await;
+    let mut answers = consume_no_ack(&channel, &own).await;
+    let mut direct = consume_no_ack(&channel, "amq.rabbitmq.reply-to").await;
+    let asking = |reply_to: &str, id: &str| {
+        BasicProperties::default()
+            .with_reply_to(reply_to.into())
+            .with_correlation_id(id.into())
+    };
+    publish_with(&channel, "amq.topic", "rpc.hey", b"hey", asking(&own, "1")).await;
+    let topic = answer_one(&mut service).await;
+    assert_eq!(topic, "$amqp/reply-to/answers/here");
+    let answer = next(&mut answers).await;
+    assert_eq!((answer.exchange.as_str(), &*text(&answer)), ("", "hey!"));
+    let id = |answer: &lapin::message::Delivery| {
+        let id = answer.properties.correlation_id().clone();
+        id.expect("an id").to_string()
+    };
+    assert_eq!(id(&answer), "1");
+    assert_eq!(claims(&answer).0, Some("serves"));
+    assert_eq!(claims(&answer).1, Some(&*topic));
+
+    let directly = asking("amq.rabbitmq.reply-to", "2");
+    publish_with(&channel, "amq.topic", "rpc.you", b"you", directly).await;
+    let topic = answer_one(&mut service).await;
+    assert!(
+        topic.starts_with("$amqp/reply-to/amq.rabbitmq.reply-to."),
+        "{topic}"
+    );
+    let answer = next(&mut direct).await;
+    assert_eq!((&*text(&answer), &*id(&answer)), ("you!", "2"));
+}

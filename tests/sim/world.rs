@@ -32,8 +32,9 @@ const BEGIN: Time = Time(1_700_000_000_000);
 const ROUNDS_MAX: usize = 2_000;
 
 /// Who has written to the journal.
-fn origins() -> [&'static dyn Origin; 2] {
-    [leveret_mqtt::origin(), &AmqpOrigin]
+fn origins() -> [&'static dyn Origin; 3] {
+    let [mqtt, signed] = leveret_mqtt::origins();
+    [mqtt, signed, &AmqpOrigin]
 }
 
 /// One life of the broker.

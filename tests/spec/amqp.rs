@@ -266,6 +266,8 @@ fn get(world: &mut World, vhost: &str, queue: &str) -> Vec<String> {
         ("ct", properties.content_type),
         ("cid", properties.correlation_id),
         ("expiration", properties.expiration),
+        ("user", properties.user_id),
+        ("reply", properties.reply_to),
     ];
     for (name, value) in texts {
         if let Some(value) = value {

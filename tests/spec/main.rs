@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 11] = [
+const FLOWS: [(&str, &str); 12] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -38,6 +38,7 @@ const FLOWS: [(&str, &str); 11] = [
     ("auth", include_str!("flows/auth.json")),
     ("bad_input", include_str!("flows/bad_input.json")),
     ("alarms", include_str!("flows/alarms.json")),
+    ("identity", include_str!("flows/identity.json")),
 ];
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
+use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::MemoryJournal;
 use leveret_core::link::Link;
 use leveret_core::login::{Reply, Request, Verdict};
@@ -249,7 +250,12 @@ impl Client {
 }
 
 fn read_options(overrides: &Value) -> (CoreOptions, Options) {
-    let (mut core, mut mqtt) = (CoreOptions::default(), Options::default());
+    let mut core = CoreOptions::default();
+    // Rows that are not about them say nothing of these headers.
+    let mut mqtt = Options {
+        identity: IdentityHeaders::off(),
+        ..Options::default()
+    };
     for (name, value) in overrides.as_object().into_iter().flatten() {
         let number = || value.as_u64().expect("a number");
         let text = || value.as_str().expect("a text");
@@ -280,6 +286,8 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "packet_authenticated_bytes_max" => {
                 mqtt.packet_authenticated_bytes_max = number() as u32;
             }
+            "identity_headers" => mqtt.identity.on = yes(),
+            "identity_annotation" => mqtt.identity.annotation = yes(),
             "topic_alias_max" => mqtt.topic_alias_max = number() as u16,
             "output_bytes_max" => mqtt.output_bytes_max = number(),
             "protocol_versions" => {

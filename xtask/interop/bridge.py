@@ -221,6 +221,52 @@ def request_from_mqtt_answered_by_amqp():
                (f"{replies}/me", b"42", b"7"))
 
 
+def messages_say_who_published_them():
+    topic = unique("who")
+    sent = properties("PUBLISH", UserProperty=[("X-MQTT-Client-Id", "root"), ("mine", "kept")])
+    with bound(topic) as (channel, name), Mqtt() as client:
+        client.publish(topic, b"", 1, sent=sent)
+        (_, got, _), *_ = take(channel, name, 1)
+        channel.basic_publish(TOPIC_EXCHANGE, topic, b"", pika.BasicProperties(
+            headers={"x-mqtt-client-id": "root", "mine": "kept"}))
+        (_, forged, _), *_ = take(channel, name, 1)
+    said = got.headers
+    expect("client id", said.get("x-mqtt-client-id"), client.client_id)
+    expect("user", (said.get("x-mqtt-username"), got.user_id), ("guest", "guest"))
+    expect("QoS and RETAIN", (said.get("x-mqtt-qos"), said.get("x-mqtt-retain")), (1, False))
+    expect("topic", said.get("x-mqtt-topic"), topic)
+    expect("by MQTT", (said.get("X-MQTT-Client-Id"), said.get("mine")), (None, "kept"))
+    expect("by AMQP", forged.headers, {"mine": "kept"})
+
+
+def request_from_mqtt_answered_to_reply_to():
+    requests, replies = unique("req"), unique("rep")
+    with bound(requests) as (channel, name), Mqtt() as client:
+        client.subscribe(f"{replies}/me", 1)
+        sent = properties("PUBLISH", ResponseTopic=f"{replies}/me", CorrelationData=b"7")
+        client.publish(requests, b"21", 1, sent=sent)
+        (_, asked, _), *_ = take(channel, name, 1)
+        channel.basic_publish("", asked.reply_to, b"42", pika.BasicProperties(
+            correlation_id=asked.correlation_id, delivery_mode=2))
+        answer = client.receive()
+        expect("answer", (answer.topic, answer.payload, answer.properties.CorrelationData),
+               (f"{replies}/me", b"42", b"7"))
+
+
+def request_from_amqp_answered_by_mqtt():
+    requests = unique("req")
+    with bound() as (channel, name), Mqtt() as service:
+        service.subscribe(requests, 1)
+        channel.basic_publish(TOPIC_EXCHANGE, requests, b"21", pika.BasicProperties(
+            reply_to=name, correlation_id="7"))
+        asked = service.receive()
+        expect("ResponseTopic", asked.properties.ResponseTopic, f"$amqp/reply-to/{name}")
+        sent = properties("PUBLISH", CorrelationData=asked.properties.CorrelationData)
+        service.publish(asked.properties.ResponseTopic, b"42", 1, sent=sent)
+        (_, answer, body), *_ = take(channel, name, 1)
+        expect("answer", (body, answer.correlation_id), (b"42", "7"))
+
+
 def amqp_bindings_reach_a_subscription_queue():
     """The queue of a subscription is a queue: AMQP can bind another key to it."""
     topic, extra = unique("queue"), unique("extra")
@@ -269,6 +315,9 @@ if __name__ == "__main__":
             basic_properties_become_mqtt_properties,
             correlation_header_becomes_correlation_data,
             request_from_mqtt_answered_by_amqp,
+            messages_say_who_published_them,
+            request_from_mqtt_answered_to_reply_to,
+            request_from_amqp_answered_by_mqtt,
             amqp_bindings_reach_a_subscription_queue,
             amqp_consumes_an_offline_session,
         ]

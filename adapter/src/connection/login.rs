@@ -3,7 +3,7 @@
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::Owner;
 use leveret_core::exchange::Memo;
@@ -275,6 +275,7 @@ pub(super) fn finish<H: Host>(
         window: node.options.prefetch.min(pending.receive_maximum),
         topic_alias_max: pending.topic_alias_max,
         packet_bytes_max: pending.packet_bytes_max,
+        reserved: node.options.identity.reserved_in(&pending.vhost),
     };
     let (active, present) = start(node, outlet, pending, core, turn)
         .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
@@ -317,6 +318,7 @@ fn start<H: Host>(
         client_id: Arc::clone(&pending.client_id),
         clean: pending.expiry_ms == Some(0),
         keep_alive_s: pending.keep_alive_s,
+        signature: OnceLock::new(),
     });
     let owner = Arc::clone(outlet) as Arc<dyn Owner>;
     // Whoever takes the session over in turn waits until this connection has all of it.
@@ -328,11 +330,13 @@ fn start<H: Host>(
     };
     let present = session::start(outlet, identity, &wish, &previous, turn)?;
     drop(starting);
+    let signed = |will: &Will| Box::new(will.signed(identity.signature(outlet)));
+    let will = pending.will.as_deref().map(signed);
     {
         let mut out = outlet.lock();
         // Whoever has taken the session over meanwhile has not seen the will: it is not published.
         if !out.evicted {
-            out.will.clone_from(&pending.will);
+            out.will = will;
         }
     }
     let mut bytes = Vec::new();
@@ -352,6 +356,7 @@ fn start<H: Host>(
         last_input: turn.now,
         expiry_ms: pending.expiry_ms,
         aliases_in: None,
+        joined: Vec::new(),
         acks: None,
         blocked: None,
         held: Some(Box::new(Held {

@@ -14,13 +14,15 @@ use leveret_core::turn::Turn;
 use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::connection::PendingAck;
-use crate::convert::MQTT;
 use crate::flow::{Received, Slot};
+use crate::identity;
+use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
 use crate::property::Property;
 use crate::reason_code::ReasonCode;
+use crate::reply;
 use crate::violation::Violation;
 
 pub(crate) fn handle<C: Core>(
@@ -51,9 +53,12 @@ pub(crate) fn handle<C: Core>(
     } else {
         publish.raw_properties
     };
+    let mut joined = std::mem::take(&mut context.active.joined);
+    let signature = context.identity.signature(context.outlet);
+    let (origin, properties) = identity::sign(signature, properties, &mut joined);
     let message = MessageRef {
         head: Head {
-            origin: &MQTT,
+            origin,
             form: Form::Slashed,
             persistent: publish.qos != QoS::AtMostOnce,
             exactly_once: publish.qos == QoS::ExactlyOnce,
@@ -67,11 +72,19 @@ pub(crate) fn handle<C: Core>(
         properties,
         payload: publish.payload,
     };
-    match context
+    let mut rendered = Vec::new();
+    let message = match reply::queue_of(topic) {
+        Some(queue) => reply::to_queue(&message, queue, &mut rendered),
+        None => message,
+    };
+    let result = context
         .identity
         .core
-        .publish(turn, &mut context.active.memo, &message)
-    {
+        .publish(turn, &mut context.active.memo, &message);
+    if joined.capacity() <= JOINED_KEPT_BYTES_MAX {
+        context.active.joined = joined;
+    }
+    match result {
         Ok(published) => {
             taken(context, turn, publish, published);
             Ok(Next::Continue)

@@ -6,7 +6,7 @@ use super::Link;
 use crate::exchange::kind;
 use crate::exchange::{Attached, Bound, Destination, End, Exchange, ExchangeKind, Terms};
 use crate::exchange::{Noted, Search, borrowed};
-use crate::field::Table;
+use crate::field::{Table, Value};
 use crate::key::{self, Form};
 use crate::limits;
 use crate::message::Message;
@@ -30,6 +30,19 @@ pub struct BindQueue<'a> {
     pub arguments: Table,
 }
 
+/// The argument that asks for what is retained.
+const RETAINED: &str = "x-mqtt-retained";
+
+/// Retained messages on their way to a queue that was bound with `x-mqtt-retained`.
+#[derive(Clone, Debug)]
+pub struct RetainedReplay {
+    queue: Arc<Queue>,
+    exchange: Arc<Exchange>,
+    key: Box<[u8]>,
+    /// The topic behind which it goes on.
+    after: Option<String>,
+}
+
 /// What a bind found.
 #[derive(Clone, Debug)]
 pub struct BindingMade {
@@ -39,13 +52,15 @@ pub struct BindingMade {
     pub created: bool,
     /// What the queue is to get of what was published before: see [`Link::replay`].
     pub(crate) history: Vec<Noted>,
+    /// The retained messages that the queue is to get: see [`Link::replay_retained`].
+    pub retained: Option<RetainedReplay>,
 }
 
 impl BindingMade {
     /// Messages come with it: it is a publication as well.
     #[must_use]
     pub fn has_history(&self) -> bool {
-        !self.history.is_empty()
+        !self.history.is_empty() || self.retained.is_some()
     }
 }
 
@@ -77,6 +92,7 @@ impl Link {
         check_terms(&source, wish.key, wish.form, &wish.arguments)?;
         check_destination(&source, wish.key, Some(&queue))?;
         crate::records::check_arguments(&wish.arguments)?;
+        let wants_retained = wants_retained(&source, &wish.arguments)?;
         let arguments = encoded(&wish.arguments)?;
         let terms = Terms {
             key: wish.key,
@@ -96,11 +112,39 @@ impl Link {
             Attached::SourceFull => return Err(too_many_hashed(wish.exchange)),
         };
         self.recorded(queue.record());
+        let retained = (created && wants_retained).then(|| RetainedReplay {
+            queue: Arc::clone(&queue),
+            exchange: Arc::clone(&source),
+            key: key::dotted_text(wish.key, wish.form).into_bytes().into(),
+            after: None,
+        });
         Ok(BindingMade {
             queue,
             created,
             history,
+            retained,
         })
+    }
+
+    /// Gives a queue that was bound a piece of what is retained for it, of what the user may read;
+    /// says whether that was not all.
+    pub fn replay_retained(&self, turn: &mut Turn, replay: &mut RetainedReplay) -> bool {
+        if replay.queue.is_deleted() {
+            return false;
+        }
+        let name = replay.exchange.name();
+        let after = replay.after.take();
+        let mut found = Vec::new();
+        let retained = &self.vhost.retained;
+        replay.after = retained.page(&replay.key, after.as_deref(), &mut found);
+        for message in &found {
+            let view = message.view();
+            let key = key::dotted_text(view.key, view.head.form);
+            if view.exchange == name && self.check_topic(Permission::Read, name, &key).is_ok() {
+                deliver(turn, std::slice::from_ref(&replay.queue), message);
+            }
+        }
+        replay.after.is_some()
     }
 
     /// Gives a queue that was bound what its exchange has kept for it.
@@ -208,6 +252,11 @@ impl Link {
         check_terms(&from, key, Form::Dotted, &arguments)?;
         check_destination(&from, key, None)?;
         crate::records::check_arguments(&arguments)?;
+        if wants_retained(&from, &arguments)? {
+            return Err(Refusal::precondition(format!(
+                "argument '{RETAINED}' is for bindings of queues, not of exchanges"
+            )));
+        }
         let arguments = encoded(&arguments)?;
         let terms = Terms {
             key,
@@ -375,6 +424,22 @@ fn check_terms(
         )));
     }
     Ok(())
+}
+
+/// Whether a binding asks for what is retained.
+fn wants_retained(source: &Exchange, arguments: &Table) -> Result<bool, Refusal> {
+    let why = match arguments.lookup(RETAINED) {
+        None | Some(Value::Bool(false)) => return Ok(false),
+        Some(Value::Bool(true)) if source.properties().kind == ExchangeKind::Topic => {
+            return Ok(true);
+        }
+        Some(Value::Bool(true)) => "needs a topic exchange".to_owned(),
+        Some(other) => format!("must be a boolean, not {}", other.type_name()),
+    };
+    Err(Refusal::precondition(format!(
+        "argument '{RETAINED}' {why}, in a binding of exchange '{}'",
+        source.name()
+    )))
 }
 
 /// A local random exchange chooses among classic queues, whatever the key: it has none.

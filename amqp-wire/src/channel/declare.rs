@@ -154,6 +154,7 @@ impl Channel {
             method.no_wait,
             ServerMethod::QueueBindOk(QueueBindOk {}),
         );
+        session.replay = made.retained.map(Box::new);
         Ok(())
     }
 

@@ -3,12 +3,14 @@
 //! Owns what a publisher's properties must obey; routing and permissions are the core's. AMQP
 //! 0-9-1, class basic: publish, return; RabbitMQ's validated user-id and per-message TTL.
 
+use std::sync::Arc;
+
 use leveret_core::key::Form;
 use leveret_core::limits::TTL_MS_MAX;
 use leveret_core::message::{AmqpOrigin, Head, MessageRef};
 use leveret_core::properties::BasicProperties;
 use leveret_core::refusal::Refusal;
-use leveret_core::replies::REPLY_TO;
+use leveret_core::replies::{MQTT_REPLY_PREFIX, REPLY_TO};
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::turn::Turn;
 
@@ -108,9 +110,22 @@ impl Channel {
             properties: publication.properties,
             payload: publication.body,
         };
+        // Not the session's own, which is borrowed for the publish: only an answer has one.
+        let exchange;
+        let message = match mqtt_answer(publication) {
+            None => message,
+            Some(key) => {
+                exchange = Arc::clone(&session.mqtt_exchange);
+                MessageRef {
+                    exchange: &exchange,
+                    key: key.as_bytes(),
+                    ..message
+                }
+            }
+        };
         // RabbitMQ: the message that meets an alarm is taken; then its publisher waits.
         session.met_alarm |= session.has_alarm();
-        if self.tx.is_some() || rewrite::asks_for_more(&properties) {
+        if self.tx.is_some() || rewrite::asks_for_more(&properties, session.reserved) {
             return self.publish_routed(session, turn, publication, &properties, message);
         }
         let published = session.link.publish(turn, &mut self.memo, &message)?;
@@ -121,8 +136,8 @@ impl Channel {
         Ok(())
     }
 
-    /// A publication with more than one routing key, with a reply-to of its own, or in a
-    /// transaction.
+    /// A publication with more than one routing key, with a reply-to of its own, with headers that
+    /// are the broker's, or in a transaction.
     #[inline(never)]
     fn publish_routed(
         &mut self,
@@ -137,7 +152,7 @@ impl Channel {
             Some(name) if name == REPLY_TO.as_bytes() => Some(self.reply_name()?),
             _ => None,
         };
-        let rewritten = rewrite::rewritten(properties, reply_name)?;
+        let rewritten = rewrite::rewritten(properties, reply_name, session.reserved)?;
         let message = MessageRef {
             properties: rewritten.as_deref().unwrap_or(message.properties),
             ..message
@@ -175,6 +190,15 @@ impl Channel {
             content::encode(out, id, message.properties, message.body, frame_max);
         });
     }
+}
+
+/// The key of the topic that an MQTT client wants the answer to its request at.
+#[inline]
+fn mqtt_answer<'a>(publication: &Publication<'a>) -> Option<&'a str> {
+    if !publication.exchange.is_empty() {
+        return None;
+    }
+    publication.routing_key.strip_prefix(MQTT_REPLY_PREFIX)
 }
 
 /// A message that names its publisher must name the one who is logged in.

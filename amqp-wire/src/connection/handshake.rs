@@ -196,8 +196,8 @@ impl Connection {
             .open_vhost(self.id, &self.user, vhost, None, self.peer_ip())
             .map_err(|refusal| Failure::of(ConnectionOpen::ID, refusal))?;
         let (outlet, bell) = (self.outlet.clone(), self.bell.clone());
-        let timeout_ms = self.node.options.consumer_timeout_ms;
-        let mut session = Session::new(link, outlet, bell, self.frame_max, timeout_ms);
+        let options = &self.node.options;
+        let mut session = Session::new(link, outlet, bell, self.frame_max, options);
         session.reply(
             0,
             ServerMethod::ConnectionOpenOk(ConnectionOpenOk::default()),

@@ -144,4 +144,25 @@ pub(super) const MQTT: &[Setting] = &[
         "3, 4, 5",
         "Protocol levels of CONNECT that are served: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.0.",
     ),
+    setting(
+        "mqtt.identity_headers",
+        TRUE_FALSE,
+        "true",
+        "Whether messages of MQTT clients say in headers to AMQP who published them: `x-mqtt-...`, \
+         which nobody else can set.",
+    ),
+    setting(
+        "mqtt.identity_vhosts.<vhost>",
+        TRUE_FALSE,
+        "",
+        "The same for a virtual host of its own.",
+    )
+    .members(&[])
+    .example("mqtt.identity_vhosts.blue", "false"),
+    setting(
+        "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled",
+        TRUE_FALSE,
+        "false",
+        "Whether messages of MQTT clients carry `x-opt-mqtt-client-id` to AMQP.",
+    ),
 ];

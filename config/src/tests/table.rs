@@ -242,6 +242,10 @@ fn every_setting_has_an_effect() {
         ("auth_mechanisms.<N>", "AMQPLAIN"),
         ("persistent_client_expiration", "77h"),
         ("mqtt.listener_vhosts.<name>", "/x"),
+        (
+            "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled",
+            "true",
+        ),
         ("journal.durability", "none"),
         ("journal.vhosts.<vhost>", "none"),
         ("vm_memory_high_watermark.relative", "0.5"),
