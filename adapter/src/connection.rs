@@ -39,10 +39,11 @@ use crate::handle;
 use crate::node::Node;
 use crate::outlet::Outlet;
 use crate::packet::{self, ClientPacket, ProtocolVersion, ping};
+use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::violation::Violation;
 
-pub(crate) use acks::{Acks, PendingAck};
+pub(crate) use acks::{Acks, PendingAck, put_told};
 use blocked::Blocked;
 pub(crate) use held::Held;
 use login::PendingLogin;
@@ -273,12 +274,13 @@ impl<H: Host> Connection<H> {
             }
             ClientPacket::Auth(_) => {
                 // [MQTT-4.12.0-7]: no method was agreed on.
-                handle::Next::Close(ReasonCode::ProtocolError)
+                let why = "AUTH: no authentication method was agreed on in CONNECT";
+                handle::Next::Close(Ending::new(ReasonCode::ProtocolError, why))
             }
         };
         match end {
             handle::Next::Continue => {}
-            handle::Next::Close(reason) => self.close(Some(reason)),
+            handle::Next::Close(ending) => self.close(Some(ending)),
             handle::Next::Disconnected { with_will } => {
                 self.will_due = with_will;
                 self.left = true;
@@ -364,7 +366,8 @@ impl<H: Host> Connection<H> {
                 // [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]
                 let peer = self.outlet.accepted.peer;
                 tracing::info!(%peer, "closing MQTT connection (keepalive timeout)");
-                self.close(Some(ReasonCode::KeepAliveTimeout));
+                let why = "nothing came for one and a half times the keep alive";
+                self.close(Some(Ending::new(ReasonCode::KeepAliveTimeout, why)));
             }
             _ => {
                 let peer = self.outlet.accepted.peer;
@@ -412,8 +415,8 @@ impl<H: Host> Connection<H> {
                 self.started = true;
                 self.release_held(turn);
             }
-            Err(reason) => {
-                self.refuse(reason);
+            Err(ending) => {
+                self.refuse(&ending);
                 let expiry_ms = pending.expiry_ms;
                 self.state = State::Closed { expiry_ms };
             }

@@ -65,6 +65,8 @@ pub(crate) struct Terms {
     pub(crate) topic_alias_max: u16,
     /// Bytes of the largest packet that the client takes.
     pub(crate) packet_bytes_max: Option<NonZeroU32>,
+    /// Reason Strings are welcome in all packets.
+    pub(crate) problem_information: bool,
 }
 
 /// A QoS 2 publish that was routed.

@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 11] = [
+const FLOWS: [(&str, &str); 13] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -38,6 +38,8 @@ const FLOWS: [(&str, &str); 11] = [
     ("auth", include_str!("flows/auth.json")),
     ("bad_input", include_str!("flows/bad_input.json")),
     ("alarms", include_str!("flows/alarms.json")),
+    ("connack", include_str!("flows/connack.json")),
+    ("limits", include_str!("flows/limits.json")),
 ];
 
 #[test]

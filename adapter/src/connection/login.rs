@@ -13,6 +13,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
 
+use super::closing::say_refused;
 use super::{Active, Held, State};
 use crate::codec::FixedHeader;
 use crate::flow::Terms;
@@ -21,7 +22,8 @@ use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::connect::Connect;
 use crate::packet::{self, ProtocolVersion, connack};
-use crate::property::Property;
+use crate::property::{self, Property};
+use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 use crate::session::{self, Wish};
 use crate::vhost_choice::{self, Rule};
@@ -40,9 +42,6 @@ pub(super) struct PendingLogin {
     /// `None`: never.
     pub(super) expiry_ms: Option<u64>,
     keep_alive_s: u16,
-    receive_maximum: u16,
-    packet_bytes_max: Option<NonZeroU32>,
-    topic_alias_max: u16,
     will: Option<Box<Will>>,
 }
 
@@ -54,17 +53,25 @@ impl PendingLogin {
 
 /// Why a CONNECT is refused before anybody was asked.
 struct Refused {
-    reason: ReasonCode,
+    ending: Ending,
+    /// The log may say more than a stranger is told.
     why: String,
 }
 
 impl Refused {
-    fn new(reason: ReasonCode, why: impl Into<String>) -> Self {
+    fn new(code: ReasonCode, why: impl Into<String>) -> Self {
+        let why = why.into();
         Self {
-            reason,
-            why: why.into(),
+            ending: Ending::new(code, why.clone()),
+            why,
         }
     }
+}
+
+/// What whoever has no right to know more is told.
+fn bad_credentials() -> Ending {
+    let code = ReasonCode::BadUserNameOrPassword;
+    Ending::new(code, "the login was refused")
 }
 
 /// Takes a CONNECT: to AwaitLogin, or to Closed with a CONNACK that says why.
@@ -76,20 +83,32 @@ pub(super) fn connect<H: Host>(
     now: leveret_core::time::Time,
 ) -> Result<State<H>, Violation> {
     let connect = packet::decode_first(header, body)?;
-    outlet.lock().version = connect.version;
-    match pending(node, outlet, &connect) {
+    {
+        let (options, asked) = (&node.options, &connect.properties);
+        let mut out = outlet.lock();
+        out.version = connect.version;
+        out.terms = Terms {
+            window: options.prefetch.min(asked.receive_maximum.get()),
+            topic_alias_max: asked.topic_alias_maximum.min(options.topic_alias_max),
+            packet_bytes_max: asked.maximum_packet_size,
+            problem_information: asked.request_problem_information,
+        };
+    }
+    let made = pending(node, outlet, &connect).and_then(|pending| {
+        let properties = connack_properties(node, &pending, connect.version);
+        let fixed = 2 + property::block_len(&properties);
+        if !connect.version.is_v5() || reason::has_room(&outlet.lock().terms, fixed) {
+            return Ok(pending);
+        }
+        let why = "CONNACK exceeds the client's maximum packet size";
+        Err(Refused::new(ReasonCode::PacketTooLarge, why))
+    });
+    match made {
         Ok(pending) => Ok(State::AwaitLogin(Box::new(pending))),
         Err(refused) => {
             let peer = outlet.accepted.peer;
             tracing::warn!(%peer, why = refused.why, at = now.0, "MQTT login refused");
-            // A CONNACK without properties always fits.
-            let _ = connack::encode(
-                &mut outlet.lock().buf,
-                connect.version,
-                false,
-                refused.reason,
-                &[],
-            );
+            say_refused(&mut outlet.lock(), &refused.ending);
             Ok(State::OVER)
         }
     }
@@ -118,13 +137,11 @@ fn pending<H: Host>(
     )
     .map_err(|pinned| Refused::new(ReasonCode::NotAuthorized, pinned.to_string()))?;
     if !node.host.has_vhost(&choice.vhost) {
-        return Err(Refused::new(
-            ReasonCode::BadUserNameOrPassword,
-            format!(
-                "vhost '{}' (chosen by {}) does not exist",
-                choice.vhost, choice.rule
-            ),
-        ));
+        let (vhost, rule) = (&choice.vhost, choice.rule);
+        return Err(Refused {
+            ending: bad_credentials(),
+            why: format!("vhost '{vhost}' (chosen by {rule}) does not exist"),
+        });
     }
     let user: Box<str> = choice.user.into();
     Ok(PendingLogin {
@@ -140,12 +157,6 @@ fn pending<H: Host>(
         clean_start: connect.clean_start,
         expiry_ms: expiry(connect, options.session_expiry_max_ms),
         keep_alive_s: connect.keep_alive_s,
-        receive_maximum: connect.properties.receive_maximum.get(),
-        packet_bytes_max: connect.properties.maximum_packet_size,
-        topic_alias_max: connect
-            .properties
-            .topic_alias_maximum
-            .min(options.topic_alias_max),
         will: connect.will.as_ref().map(|will| Box::new(Will::new(will))),
     })
 }
@@ -226,20 +237,18 @@ pub(super) fn finish<H: Host>(
     pending: &PendingLogin,
     verdict: Verdict,
     turn: &mut Turn,
-) -> Result<Active<H::Core>, ReasonCode> {
+) -> Result<Active<H::Core>, Ending> {
     let peer = outlet.accepted.peer;
     let refused = |reason: ReasonCode, why: &dyn std::fmt::Display| {
         let (user, vhost) = (&*pending.user, &*pending.vhost);
         tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
-        reason
+        Ending::new(reason, why.to_string())
     };
     match verdict {
         Verdict::Accepted => {}
         Verdict::Refused => {
-            return Err(refused(
-                ReasonCode::BadUserNameOrPassword,
-                &"wrong user name or password",
-            ));
+            let ending = bad_credentials();
+            return Err(refused(ending.code, &ending.text));
         }
         Verdict::Unavailable => {
             return Err(refused(ReasonCode::ServerBusy, &"too many logins at once"));
@@ -271,11 +280,6 @@ pub(super) fn finish<H: Host>(
         );
         return Err(refused(ReasonCode::ImplementationSpecificError, &why));
     }
-    outlet.lock().terms = Terms {
-        window: node.options.prefetch.min(pending.receive_maximum),
-        topic_alias_max: pending.topic_alias_max,
-        packet_bytes_max: pending.packet_bytes_max,
-    };
     let (active, present) = start(node, outlet, pending, core, turn)
         .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
     tracing::info!(

@@ -3,12 +3,12 @@
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
 
-use super::publish::answer;
+use super::publish::{answer, answer_told};
 use super::{Context, Next};
 use crate::codec::PacketType;
-use crate::connection::Settled;
+use crate::connection::{Settled, put_told};
 use crate::flow::Received;
-use crate::packet::ack::{self, Ack};
+use crate::packet::ack::Ack;
 use crate::reason_code::ReasonCode;
 
 /// A QoS 1 delivery is done. An id that is not in flight is ignored. A failure settles as well: the
@@ -37,14 +37,15 @@ pub(crate) fn puback<C: Core>(context: &mut Context<'_, C>, ack: &Ack<'_>) -> Ne
 
 /// Nothing was sent with QoS 2: a 5.0 client is told that the id is unknown.
 pub(crate) fn pubrec<C: Core>(context: &mut Context<'_, C>, received: &Ack<'_>) -> Next {
-    let buf = &mut context.outlet.lock().buf;
     let reason = ReasonCode::PacketIdentifierNotFound;
-    ack::encode(
-        buf,
-        context.version,
+    let why = "PUBREC: nothing in flight has this packet identifier";
+    let mut out = context.outlet.lock();
+    put_told(
+        &mut out,
         PacketType::PubRel,
         received.packet_id,
         reason,
+        why,
     );
     Next::Continue
 }
@@ -71,6 +72,12 @@ pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) 
         None => (ReasonCode::PacketIdentifierNotFound, 0),
     };
     let packet_id = released.packet_id;
-    answer(context, PacketType::PubComp, packet_id, reason, journaled);
+    let packet = PacketType::PubComp;
+    if reason == ReasonCode::Success {
+        answer(context, packet, packet_id, reason, journaled);
+    } else {
+        let why = "PUBREL: nothing that was received has this packet identifier";
+        answer_told(context, packet, packet_id, (reason, why), journaled);
+    }
     Next::Continue
 }

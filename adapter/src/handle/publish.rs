@@ -13,13 +13,14 @@ use leveret_core::turn::Turn;
 
 use super::{Context, Next};
 use crate::codec::PacketType;
-use crate::connection::PendingAck;
+use crate::connection::{PendingAck, put_told};
 use crate::convert::MQTT;
 use crate::flow::{Received, Slot};
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
 use crate::property::Property;
+use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::violation::Violation;
 
@@ -92,7 +93,8 @@ fn taken<C: Core>(
         // R§2.13: only MQTT 5.0 has a word for that; others get none, and publish again when they
         // come back.
         if is_v5 {
-            acknowledge(context, publish, ReasonCode::QuotaExceeded, 0);
+            let why = "a queue that the message was routed to is full";
+            fail(context, publish, ReasonCode::QuotaExceeded, why);
         }
         return;
     }
@@ -205,11 +207,26 @@ fn acknowledge<C: Core>(
     journaled: u64,
 ) {
     if let Some(packet_id) = publish.packet_id {
-        let packet = match publish.qos {
-            QoS::ExactlyOnce => PacketType::PubRec,
-            _ => PacketType::PubAck,
-        };
-        answer(context, packet, packet_id, reason, journaled);
+        answer(context, answer_to(publish), packet_id, reason, journaled);
+    }
+}
+
+fn answer_to(publish: &Publish<'_>) -> PacketType {
+    match publish.qos {
+        QoS::ExactlyOnce => PacketType::PubRec,
+        _ => PacketType::PubAck,
+    }
+}
+
+/// Answers a PUBLISH that was not taken, if it can be answered.
+fn fail<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+    reason: ReasonCode,
+    why: &str,
+) {
+    if let Some(packet_id) = publish.packet_id {
+        answer_told(context, answer_to(publish), packet_id, (reason, why), 0);
     }
 }
 
@@ -222,6 +239,7 @@ fn count_on_disk<C: Core>(context: &mut Context<'_, C>, journaled: u64) {
             packet: None,
             packet_id: NonZeroU16::MIN,
             reason: ReasonCode::Success,
+            told: false,
             journaled,
         });
     }
@@ -235,13 +253,7 @@ pub(super) fn answer<C: Core>(
     reason: ReasonCode,
     journaled: u64,
 ) {
-    let at_once = context
-        .active
-        .acks
-        .as_ref()
-        .is_none_or(|acks| acks.pending.is_empty())
-        && (journaled == 0 || journaled <= context.identity.core.journal_durable());
-    if at_once {
+    if is_due(context, journaled) {
         let mut out = context.outlet.lock();
         ack::encode(
             roomy(&mut out.buf),
@@ -260,9 +272,44 @@ pub(super) fn answer<C: Core>(
                 packet: Some(packet),
                 packet_id,
                 reason,
+                told: false,
                 journaled,
             });
     }
+}
+
+/// As [`answer`], with a sentence for the client.
+pub(super) fn answer_told<C: Core>(
+    context: &mut Context<'_, C>,
+    packet: PacketType,
+    packet_id: NonZeroU16,
+    (reason, why): (ReasonCode, &str),
+    journaled: u64,
+) {
+    if is_due(context, journaled) {
+        let mut out = context.outlet.lock();
+        put_told(&mut out, packet, packet_id, reason, why);
+        return;
+    }
+    let acks = context.active.acks.get_or_insert_default();
+    acks.texts.push_back(why.into());
+    acks.pending.push_back(PendingAck {
+        packet: Some(packet),
+        packet_id,
+        reason,
+        told: true,
+        journaled,
+    });
+}
+
+/// Whether an answer need not wait: neither for the journal, nor behind others.
+fn is_due<C: Core>(context: &Context<'_, C>, journaled: u64) -> bool {
+    context
+        .active
+        .acks
+        .as_ref()
+        .is_none_or(|acks| acks.pending.is_empty())
+        && (journaled == 0 || journaled <= context.identity.core.journal_durable())
 }
 
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
@@ -287,12 +334,12 @@ fn refused<C: Core>(
         _ => false,
     };
     if !answered {
-        return Next::Close(reason);
+        return Next::Close(Ending::new(reason, String::from(refusal.text.clone())));
     }
     debug_assert!(
         denied || reason == ReasonCode::QuotaExceeded,
         "nothing else is answered"
     );
-    acknowledge(context, publish, reason, 0);
+    fail(context, publish, reason, &refusal.text);
     Next::Continue
 }
