@@ -15,6 +15,7 @@ mod blocked;
 mod closing;
 mod held;
 mod login;
+mod rate;
 #[cfg(test)]
 mod tests;
 
@@ -86,6 +87,12 @@ pub(crate) struct Active<C: Core> {
     pub(crate) held: Option<Box<Held<C>>>,
     /// It has published while an alarm is set.
     blocked: Option<Box<Blocked>>,
+    /// QoS 2 publishes of this connection that are not released yet.
+    pub(crate) unreleased: u32,
+    /// How many more PUBLISH packets are read in this second.
+    rate: rate::Rate,
+    /// When the connection has lasted for as long as it may.
+    ends_at: Option<Time>,
 }
 
 /// The Topic Aliases that the client has set.
@@ -242,6 +249,10 @@ impl<H: Host> Connection<H> {
         let Some(identity) = self.outlet.identity.get() else {
             return Ok(());
         };
+        let rate_max = self.node.options.message_rate_max;
+        if rate_max > 0 && matches!(packet, ClientPacket::Publish(_)) {
+            active.rate.count(rate_max, turn.now);
+        }
         let mut context = handle::Context {
             options: &self.node.options,
             outlet: &self.outlet,
@@ -361,7 +372,23 @@ impl<H: Host> Connection<H> {
         if deadline > turn.now {
             return;
         }
-        match self.state {
+        if let State::Active(active) = &mut self.state
+            && active.rate.go_on(turn.now)
+        {
+            // Nobody has counted its silence meanwhile.
+            active.last_input = turn.now;
+            self.outlet.bell.press_and_ring();
+        }
+        let Some(_) = self.poll_timeout().filter(|next| *next <= turn.now) else {
+            return;
+        };
+        match &self.state {
+            State::Active(active) if active.ends_at.is_some_and(|end| end <= turn.now) => {
+                let peer = self.outlet.accepted.peer;
+                tracing::info!(%peer, "closing MQTT connection (maximum lifetime)");
+                let why = "the connection has lasted for as long as it may";
+                self.close(Some(Ending::new(ReasonCode::MaximumConnectTime, why)));
+            }
             State::Active(_) => {
                 // [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]
                 let peer = self.outlet.accepted.peer;
@@ -382,14 +409,25 @@ impl<H: Host> Connection<H> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::ExpectConnect { deadline } => Some(*deadline),
-            State::Active(active) if !self.is_paused(active) => {
-                let keep_alive_s = self.outlet.identity.get()?.keep_alive_s;
-                // One and a half times the Keep Alive.
-                let silence_ms = u64::from(keep_alive_s) * 1_500;
-                (silence_ms > 0).then(|| active.last_input.after_ms(silence_ms))
+            State::Active(active) => {
+                let silence = self.silence_deadline(active);
+                let others = [active.ends_at, active.rate.until];
+                silence
+                    .into_iter()
+                    .chain(others.into_iter().flatten())
+                    .min()
             }
-            _ => None,
+            State::AwaitLogin(_) | State::Closed { .. } => None,
         }
+    }
+
+    /// When its silence is that of a client that is gone: one and a half times the Keep Alive.
+    fn silence_deadline(&self, active: &Active<H::Core>) -> Option<Time> {
+        if self.is_paused(active) {
+            return None;
+        }
+        let silence_ms = u64::from(self.outlet.identity.get()?.keep_alive_s) * 1_500;
+        (silence_ms > 0).then(|| active.last_input.after_ms(silence_ms))
     }
 
     /// A question that takes time, asked once.
@@ -453,6 +491,7 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { .. } => true,
             State::Active(active) => {
                 active.held.is_none()
+                    && active.rate.until.is_none()
                     && !self.outlet.is_full()
                     && !self.is_ahead(active)
                     && active
@@ -466,7 +505,10 @@ impl<H: Host> Connection<H> {
 
     /// Its silence says nothing: what it sends is not handled for reasons of ours.
     fn is_paused(&self, active: &Active<H::Core>) -> bool {
-        active.held.is_some() || active.blocked.is_some() || self.is_ahead(active)
+        active.held.is_some()
+            || active.rate.until.is_some()
+            || active.blocked.is_some()
+            || self.is_ahead(active)
     }
 
     /// Whether nothing more is wanted but the output written.

@@ -13,6 +13,7 @@ use leveret_core::seam::Core;
 
 use crate::connection::{Active, Held, Settled};
 use crate::flow::Replay;
+use crate::limits::TOPIC_LEVELS_MAX;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::ProtocolVersion;
@@ -41,6 +42,17 @@ pub(crate) enum Next {
         /// It wants its will published all the same.
         with_will: bool,
     },
+}
+
+/// Why a topic or filter has too many levels for the operator, if it has.
+pub(crate) fn topic_too_deep(options: &Options, topic: &str) -> Option<String> {
+    let max = usize::from(options.topic_depth_max);
+    if max >= TOPIC_LEVELS_MAX {
+        // It could not be read otherwise.
+        return None;
+    }
+    let levels = 1 + topic.bytes().filter(|byte| *byte == b'/').count();
+    (levels > max).then(|| format!("{levels} topic levels, at most {max} are allowed"))
 }
 
 impl<C: Core> Context<'_, C> {

@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 13] = [
+const FLOWS: [(&str, &str); 15] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -40,6 +40,8 @@ const FLOWS: [(&str, &str); 13] = [
     ("alarms", include_str!("flows/alarms.json")),
     ("connack", include_str!("flows/connack.json")),
     ("limits", include_str!("flows/limits.json")),
+    ("lifetime", include_str!("flows/lifetime.json")),
+    ("takeover", include_str!("flows/takeover.json")),
 ];
 
 #[test]

@@ -2,11 +2,12 @@
 //! RabbitMQ's order.
 
 use std::hash::BuildHasher;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use leveret_core::claims::Owner;
 use leveret_core::exchange::Memo;
+use leveret_core::key::Form;
 use leveret_core::login::{Credentials, Request, Verdict};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
@@ -17,10 +18,11 @@ use super::closing::say_refused;
 use super::{Active, Held, State};
 use crate::codec::FixedHeader;
 use crate::flow::Terms;
+use crate::handle::topic_too_deep;
 use crate::node::Node;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
-use crate::packet::connect::Connect;
+use crate::packet::connect::{self, Connect};
 use crate::packet::{self, ProtocolVersion, connack};
 use crate::property::{self, Property};
 use crate::reason::{self, Ending};
@@ -42,6 +44,9 @@ pub(super) struct PendingLogin {
     /// `None`: never.
     pub(super) expiry_ms: Option<u64>,
     keep_alive_s: u16,
+    /// The client is told another Keep Alive than it asked for ([MQTT-3.1.2-21]).
+    keep_alive_capped: bool,
+    response_information: bool,
     will: Option<Box<Will>>,
 }
 
@@ -95,9 +100,10 @@ pub(super) fn connect<H: Host>(
         };
     }
     let made = pending(node, outlet, &connect).and_then(|pending| {
-        let properties = connack_properties(node, &pending, connect.version);
+        let terms = outlet.lock().terms;
+        let properties = connack_properties(node, &terms, &pending, connect.version);
         let fixed = 2 + property::block_len(&properties);
-        if !connect.version.is_v5() || reason::has_room(&outlet.lock().terms, fixed) {
+        if !connect.version.is_v5() || reason::has_room(&terms, fixed) {
             return Ok(pending);
         }
         let why = "CONNACK exceeds the client's maximum packet size";
@@ -144,6 +150,7 @@ fn pending<H: Host>(
         });
     }
     let user: Box<str> = choice.user.into();
+    let keep_alive_s = granted_keep_alive(connect, options.keep_alive_max_s);
     Ok(PendingLogin {
         request: Some(Request::Login(Credentials {
             user: user.clone(),
@@ -156,9 +163,25 @@ fn pending<H: Host>(
         rule: choice.rule,
         clean_start: connect.clean_start,
         expiry_ms: expiry(connect, options.session_expiry_max_ms),
-        keep_alive_s: connect.keep_alive_s,
-        will: connect.will.as_ref().map(|will| Box::new(Will::new(will))),
+        keep_alive_s,
+        keep_alive_capped: keep_alive_s != connect.keep_alive_s,
+        response_information: connect.properties.request_response_information,
+        will: connect
+            .will
+            .as_ref()
+            .map(|will| Box::new(Will::new(will, options.will_delay_max_ms))),
     })
+}
+
+/// The Keep Alive that holds: only a 5.0 client can be told a shorter one than it has.
+fn granted_keep_alive(connect: &Connect<'_>, max_s: u16) -> u16 {
+    let asked = connect.keep_alive_s;
+    let above = max_s > 0 && (asked == 0 || asked > max_s);
+    if above && connect.version.is_v5() {
+        max_s
+    } else {
+        asked
+    }
 }
 
 /// What a CONNECT can be refused for without asking anybody.
@@ -178,6 +201,16 @@ fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
             "no enhanced authentication method is served",
         ));
     }
+    let (bytes, max) = (connect.client_id.len(), options.client_id_bytes_max);
+    if bytes > usize::from(max) {
+        return Err(Refused::new(
+            ReasonCode::ClientIdentifierNotValid,
+            format!("a client id of {bytes} bytes, at most {max} are allowed"),
+        ));
+    }
+    if let Some(will) = &connect.will {
+        check_will(options, will)?;
+    }
     let v5 = connect.version.is_v5();
     if connect.client_id.is_empty() && !v5 && !connect.clean_start {
         // 3.1.1 [MQTT-3.1.3-8]
@@ -187,6 +220,18 @@ fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
         ));
     }
     Ok(())
+}
+
+/// What a will can be refused for by its topic alone.
+fn check_will(options: &Options, will: &connect::Will<'_>) -> Result<(), Refused> {
+    if will.topic.starts_with('$') {
+        let why = "a will topic may not begin with $";
+        return Err(Refused::new(ReasonCode::NotAuthorized, why));
+    }
+    let too_deep = topic_too_deep(options, will.topic);
+    too_deep.map_or(Ok(()), |why| {
+        Err(Refused::new(ReasonCode::TopicNameInvalid, why))
+    })
 }
 
 /// R§4.2: whose credentials count.
@@ -280,6 +325,11 @@ pub(super) fn finish<H: Host>(
         );
         return Err(refused(ReasonCode::ImplementationSpecificError, &why));
     }
+    if let Some(will) = &pending.will {
+        // Asked again when it is published.
+        core.may_publish(exchange, will.topic.as_bytes(), Form::Slashed)
+            .map_err(|refusal| refused(reason_of(&refusal), &refusal.text))?;
+    }
     let (active, present) = start(node, outlet, pending, core, turn)
         .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
     tracing::info!(
@@ -341,7 +391,8 @@ fn start<H: Host>(
     }
     let mut bytes = Vec::new();
     let version = outlet.lock().version;
-    let properties = connack_properties(node, pending, version);
+    let terms = outlet.lock().terms;
+    let properties = connack_properties(node, &terms, pending, version);
     // The properties are a few short values: they always fit.
     let _ = connack::encode(
         &mut bytes,
@@ -350,6 +401,7 @@ fn start<H: Host>(
         ReasonCode::Success,
         &properties,
     );
+    let lifetime_s = node.options.connection_lifetime_s;
     let active = Active {
         version,
         memo: Memo::default(),
@@ -358,6 +410,9 @@ fn start<H: Host>(
         aliases_in: None,
         acks: None,
         blocked: None,
+        unreleased: 0,
+        rate: super::rate::Rate::default(),
+        ends_at: (lifetime_s > 0).then(|| turn.now.after_ms(lifetime_s.saturating_mul(1000))),
         held: Some(Box::new(Held {
             // A client that is told of its session uses all identifiers that were released.
             journaled: core.release_received(&[]),
@@ -375,6 +430,7 @@ fn start<H: Host>(
 /// R§7.7, without Maximum QoS: clients may publish with QoS 2.
 fn connack_properties<H: Host>(
     node: &Node<H>,
+    terms: &Terms,
     pending: &PendingLogin,
     version: ProtocolVersion,
 ) -> Vec<u8> {
@@ -397,6 +453,25 @@ fn connack_properties<H: Host>(
     put(Property::TopicAliasMaximum(node.options.topic_alias_max));
     if let Some(bytes) = NonZeroU32::new(node.options.packet_authenticated_bytes_max) {
         put(Property::MaximumPacketSize(bytes));
+    }
+    if pending.keep_alive_capped {
+        // [MQTT-3.2.2-21]
+        put(Property::ServerKeepAlive(pending.keep_alive_s));
+    }
+    if let Some(max) = NonZeroU16::new(node.options.receive_maximum)
+        && max < NonZeroU16::MAX
+    {
+        put(Property::ReceiveMaximum(max));
+    }
+    let information = &node.options.response_information;
+    if pending.response_information && !information.is_empty() {
+        let before = out.len();
+        let information = information.replace("{client_id}", &pending.client_id);
+        let added = Property::ResponseInformation(&information).encode(&mut out);
+        if added.is_err() || !reason::has_room(terms, 2 + property::block_len(&out)) {
+            // The client has asked for it, but must do without.
+            out.truncate(before);
+        }
     }
     out
 }

@@ -11,7 +11,7 @@ use leveret_core::seam::Core;
 use leveret_core::shelf;
 use leveret_core::turn::Turn;
 
-use super::{Context, Next};
+use super::{Context, Next, topic_too_deep};
 use crate::codec::PacketType;
 use crate::connection::{PendingAck, put_told};
 use crate::convert::MQTT;
@@ -37,8 +37,17 @@ pub(crate) fn handle<C: Core>(
         acknowledge(context, publish, ReasonCode::Success, journaled);
         return Ok(Next::Continue);
     }
+    check_quota(context, publish)?;
     let resolved = resolve_alias(context, publish)?;
     let topic = resolved.as_deref().unwrap_or(publish.topic);
+    if let Some((reason, why)) = not_taken(context, topic) {
+        let peer = context.outlet.accepted.peer;
+        let client_id = &*context.identity.client_id;
+        tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
+        // 3.x has no word for it: the client goes on as if it were taken.
+        fail(context, publish, reason, &why);
+        return Ok(Next::Continue);
+    }
     let expires = publish.message_expiry_interval;
     let mut stripped = Vec::new();
     let properties = if publish.topic_alias.is_some() {
@@ -79,6 +88,16 @@ pub(crate) fn handle<C: Core>(
         }
         Err(refusal) => Ok(refused(context, publish, &refusal)),
     }
+}
+
+/// Why nothing is published to a topic, whoever asks.
+fn not_taken<C: Core>(context: &Context<'_, C>, topic: &str) -> Option<(ReasonCode, String)> {
+    // [MQTT-4.7.2-1]
+    if topic.starts_with("$SYS/") || topic.starts_with("$share/") {
+        let why = "topics under $SYS and $share are the broker's own";
+        return Some((ReasonCode::NotAuthorized, why.to_owned()));
+    }
+    topic_too_deep(context.options, topic).map(|why| (ReasonCode::TopicNameInvalid, why))
 }
 
 /// A publish that was routed is answered, unless a full queue has refused it.
@@ -123,7 +142,7 @@ fn known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Option<u64
 /// Remembers a QoS 2 publish that was routed, until it is released; gives the number that its
 /// acknowledgement waits for.
 fn remember<C: Core>(
-    context: &Context<'_, C>,
+    context: &mut Context<'_, C>,
     turn: &Turn,
     publish: &Publish<'_>,
     mut journaled: u64,
@@ -153,6 +172,7 @@ fn remember<C: Core>(
         // There are 65,535 ids: the set is bounded by them.
         let received = Received { journaled, place };
         flow.received.insert(packet_id.get(), received);
+        context.active.unreleased += 1;
         return journaled;
     }
     drop(out);
@@ -161,6 +181,24 @@ fn remember<C: Core>(
         context.identity.core.release_received(&[place]);
     }
     journaled
+}
+
+/// A 5.0 client has no more publishes unfinished than it was told ([MQTT-3.3.4-7]): those that no
+/// PUBACK, no PUBCOMP and no failure was sent for.
+fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Result<(), Violation> {
+    let max = context.options.receive_maximum;
+    if max == u16::MAX || publish.qos == QoS::AtMostOnce || !context.version.is_v5() {
+        return Ok(());
+    }
+    let waiting = context.active.acks.iter().flat_map(|acks| &acks.pending);
+    // A PUBREC that waits is of a publish that is not released.
+    let finish =
+        |ack: &&PendingAck| matches!(ack.packet, Some(PacketType::PubAck | PacketType::PubComp));
+    let allowed = usize::from(max).saturating_sub(context.active.unreleased as usize);
+    if waiting.filter(finish).take(allowed).count() < allowed {
+        return Ok(());
+    }
+    Err(Violation::ReceiveMaximumExceeded { max })
 }
 
 /// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).

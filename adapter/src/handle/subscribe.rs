@@ -9,7 +9,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::turn::Turn;
 
-use super::{Context, Next, unsubscribe};
+use super::{Context, Next, topic_too_deep, unsubscribe};
 use crate::codec::PacketType;
 use crate::flow::{Replay, Subscription, is_walked};
 use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
@@ -146,6 +146,13 @@ fn subscribe<C: Core>(
             why: violation.to_string(),
             fatal: false,
         })?;
+    if let Some(why) = topic_too_deep(context.options, wanted.filter) {
+        return Err(Refused {
+            reason: ReasonCode::TopicFilterInvalid,
+            why,
+            fatal: false,
+        });
+    }
     let mut options = wanted.options;
     // FEATURES M7: granted at most QoS 1.
     options.qos = options.qos.min(QoS::AtLeastOnce);
@@ -206,8 +213,12 @@ fn held<C: Core>(
     if held.is_some() {
         return Ok(held);
     }
-    if all.len() >= SUBSCRIPTIONS_MAX {
-        let why = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
+    let max = match context.options.subscriptions_max {
+        0 => SUBSCRIPTIONS_MAX,
+        max => SUBSCRIPTIONS_MAX.min(max as usize),
+    };
+    if all.len() >= max {
+        let why = format!("a session has at most {max} subscriptions");
         return Err(quota(why));
     }
     if walked && all.walked() >= SUBSCRIPTIONS_WALKED_MAX {
