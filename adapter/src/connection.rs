@@ -89,10 +89,17 @@ pub(crate) struct Active<C: Core> {
     blocked: Option<Box<Blocked>>,
     /// QoS 2 publishes of this connection that are not released yet.
     pub(crate) unreleased: u32,
-    /// How many more PUBLISH packets are read in this second.
-    rate: rate::Rate,
+    /// Its publishes of this second, where the operator bounds them.
+    rate: Option<Box<rate::Rate>>,
     /// When the connection has lasted for as long as it may.
     ends_at: Option<Time>,
+}
+
+impl<C: Core> Active<C> {
+    /// When more is read, of a client that has published as much as it may.
+    fn next_second(&self) -> Option<Time> {
+        self.rate.as_ref().and_then(|rate| rate.until)
+    }
 }
 
 /// The Topic Aliases that the client has set.
@@ -251,7 +258,10 @@ impl<H: Host> Connection<H> {
         };
         let rate_max = self.node.options.message_rate_max;
         if rate_max > 0 && matches!(packet, ClientPacket::Publish(_)) {
-            active.rate.count(rate_max, turn.now);
+            active
+                .rate
+                .get_or_insert_default()
+                .count(rate_max, turn.now);
         }
         let mut context = handle::Context {
             options: &self.node.options,
@@ -373,7 +383,10 @@ impl<H: Host> Connection<H> {
             return;
         }
         if let State::Active(active) = &mut self.state
-            && active.rate.go_on(turn.now)
+            && active
+                .rate
+                .as_mut()
+                .is_some_and(|rate| rate.go_on(turn.now))
         {
             // Nobody has counted its silence meanwhile.
             active.last_input = turn.now;
@@ -411,7 +424,7 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { deadline } => Some(*deadline),
             State::Active(active) => {
                 let silence = self.silence_deadline(active);
-                let others = [active.ends_at, active.rate.until];
+                let others = [active.ends_at, active.next_second()];
                 silence
                     .into_iter()
                     .chain(others.into_iter().flatten())
@@ -491,7 +504,7 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { .. } => true,
             State::Active(active) => {
                 active.held.is_none()
-                    && active.rate.until.is_none()
+                    && active.next_second().is_none()
                     && !self.outlet.is_full()
                     && !self.is_ahead(active)
                     && active
@@ -506,7 +519,7 @@ impl<H: Host> Connection<H> {
     /// Its silence says nothing: what it sends is not handled for reasons of ours.
     fn is_paused(&self, active: &Active<H::Core>) -> bool {
         active.held.is_some()
-            || active.rate.until.is_some()
+            || active.next_second().is_some()
             || active.blocked.is_some()
             || self.is_ahead(active)
     }

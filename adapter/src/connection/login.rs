@@ -411,7 +411,7 @@ fn start<H: Host>(
         acks: None,
         blocked: None,
         unreleased: 0,
-        rate: super::rate::Rate::default(),
+        rate: None,
         ends_at: (lifetime_s > 0).then(|| turn.now.after_ms(lifetime_s.saturating_mul(1000))),
         held: Some(Box::new(Held {
             // A client that is told of its session uses all identifiers that were released.
