@@ -80,31 +80,39 @@ pub(crate) struct Active<C: Core> {
     pub(crate) last_input: Time,
     /// `None`: the session never expires.
     pub(crate) expiry_ms: Option<u64>,
-    pub(crate) aliases_in: Option<Box<AliasesIn>>,
+    pub(crate) rare: Option<Box<Rare>>,
     /// Acknowledgements that wait for the journal.
     pub(crate) acks: Option<Box<Acks>>,
     /// Answers that wait until the definitions are on disk.
     pub(crate) held: Option<Box<Held<C>>>,
     /// It has published while an alarm is set.
     blocked: Option<Box<Blocked>>,
-    /// QoS 2 publishes of this connection that are not released yet.
-    pub(crate) unreleased: u32,
-    /// Its publishes of this second, where the operator bounds them.
-    rate: Option<Box<rate::Rate>>,
-    /// When the connection has lasted for as long as it may.
-    ends_at: Option<Time>,
 }
 
 impl<C: Core> Active<C> {
     /// When more is read, of a client that has published as much as it may.
     fn next_second(&self) -> Option<Time> {
-        self.rate.as_ref().and_then(|rate| rate.until)
+        self.rare.as_ref().and_then(|rare| rare.rate.until)
+    }
+
+    fn ends_at(&self) -> Option<Time> {
+        self.rare.as_ref().and_then(|rare| rare.ends_at)
     }
 }
 
-/// The Topic Aliases that the client has set.
+/// What few connections have, made by the first thing that needs it.
 #[derive(Default)]
-pub(crate) struct AliasesIn(pub(crate) HashMap<NonZeroU16, Box<str>>);
+pub(crate) struct Rare {
+    /// The Topic Aliases that the client has set.
+    pub(crate) aliases_in: HashMap<NonZeroU16, Box<str>>,
+    /// QoS 2 publishes of this connection that are not released yet; counted only where the client
+    /// was told a Receive Maximum.
+    pub(crate) unreleased: u32,
+    /// Its publishes of this second, where the operator bounds them.
+    rate: rate::Rate,
+    /// When the connection has lasted for as long as it may.
+    ends_at: Option<Time>,
+}
 
 /// A delivery that the client has acknowledged.
 pub(crate) struct Settled {
@@ -259,8 +267,9 @@ impl<H: Host> Connection<H> {
         let rate_max = self.node.options.message_rate_max;
         if rate_max > 0 && matches!(packet, ClientPacket::Publish(_)) {
             active
-                .rate
+                .rare
                 .get_or_insert_default()
+                .rate
                 .count(rate_max, turn.now);
         }
         let mut context = handle::Context {
@@ -384,9 +393,9 @@ impl<H: Host> Connection<H> {
         }
         if let State::Active(active) = &mut self.state
             && active
-                .rate
+                .rare
                 .as_mut()
-                .is_some_and(|rate| rate.go_on(turn.now))
+                .is_some_and(|rare| rare.rate.go_on(turn.now))
         {
             // Nobody has counted its silence meanwhile.
             active.last_input = turn.now;
@@ -396,7 +405,7 @@ impl<H: Host> Connection<H> {
             return;
         };
         match &self.state {
-            State::Active(active) if active.ends_at.is_some_and(|end| end <= turn.now) => {
+            State::Active(active) if active.ends_at().is_some_and(|end| end <= turn.now) => {
                 let peer = self.outlet.accepted.peer;
                 tracing::info!(%peer, "closing MQTT connection (maximum lifetime)");
                 let why = "the connection has lasted for as long as it may";
@@ -424,7 +433,7 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { deadline } => Some(*deadline),
             State::Active(active) => {
                 let silence = self.silence_deadline(active);
-                let others = [active.ends_at, active.next_second()];
+                let others = [active.ends_at(), active.next_second()];
                 silence
                     .into_iter()
                     .chain(others.into_iter().flatten())

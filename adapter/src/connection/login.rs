@@ -15,7 +15,7 @@ use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
 
 use super::closing::say_refused;
-use super::{Active, Held, State};
+use super::{Active, Held, Rare, State};
 use crate::codec::FixedHeader;
 use crate::flow::Terms;
 use crate::handle::topic_too_deep;
@@ -407,12 +407,14 @@ fn start<H: Host>(
         memo: Memo::default(),
         last_input: turn.now,
         expiry_ms: pending.expiry_ms,
-        aliases_in: None,
+        rare: (lifetime_s > 0).then(|| {
+            Box::new(Rare {
+                ends_at: Some(turn.now.after_ms(lifetime_s.saturating_mul(1000))),
+                ..Rare::default()
+            })
+        }),
         acks: None,
         blocked: None,
-        unreleased: 0,
-        rate: None,
-        ends_at: (lifetime_s > 0).then(|| turn.now.after_ms(lifetime_s.saturating_mul(1000))),
         held: Some(Box::new(Held {
             // A client that is told of its session uses all identifiers that were released.
             journaled: core.release_received(&[]),

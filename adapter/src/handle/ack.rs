@@ -57,9 +57,9 @@ pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) 
         let flow = out.flow.as_mut();
         flow.and_then(|flow| flow.received.remove(&released.packet_id.get()))
     };
-    if known.is_some() {
+    if let (Some(_), Some(rare)) = (&known, &mut context.active.rare) {
         // One of the connection before counted for nothing here.
-        context.active.unreleased = context.active.unreleased.saturating_sub(1);
+        rare.unreleased = rare.unreleased.saturating_sub(1);
     }
     let (reason, journaled) = match known {
         Some(Received { place: None, .. }) => (ReasonCode::Success, 0),

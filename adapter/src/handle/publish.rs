@@ -172,7 +172,9 @@ fn remember<C: Core>(
         // There are 65,535 ids: the set is bounded by them.
         let received = Received { journaled, place };
         flow.received.insert(packet_id.get(), received);
-        context.active.unreleased += 1;
+        if context.options.receive_maximum < u16::MAX {
+            context.active.rare.get_or_insert_default().unreleased += 1;
+        }
         return journaled;
     }
     drop(out);
@@ -194,7 +196,9 @@ fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Resu
     // A PUBREC that waits is of a publish that is not released.
     let finish =
         |ack: &&PendingAck| matches!(ack.packet, Some(PacketType::PubAck | PacketType::PubComp));
-    let allowed = usize::from(max).saturating_sub(context.active.unreleased as usize);
+    let rare = context.active.rare.as_ref();
+    let unreleased = rare.map_or(0, |rare| rare.unreleased);
+    let allowed = usize::from(max).saturating_sub(unreleased as usize);
     if waiting.filter(finish).take(allowed).count() < allowed {
         return Ok(());
     }
@@ -219,9 +223,9 @@ fn resolve_alias<C: Core>(
     if publish.topic.is_empty() {
         let known = context
             .active
-            .aliases_in
+            .rare
             .as_ref()
-            .and_then(|held| held.0.get(&alias));
+            .and_then(|held| held.aliases_in.get(&alias));
         return known
             .cloned()
             .map(Some)
@@ -229,9 +233,9 @@ fn resolve_alias<C: Core>(
     }
     context
         .active
-        .aliases_in
+        .rare
         .get_or_insert_default()
-        .0
+        .aliases_in
         .insert(alias, publish.topic.into());
     Ok(None)
 }
