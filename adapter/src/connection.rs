@@ -15,6 +15,7 @@ mod blocked;
 mod closing;
 mod held;
 mod login;
+mod rate;
 #[cfg(test)]
 mod tests;
 
@@ -39,10 +40,11 @@ use crate::handle;
 use crate::node::Node;
 use crate::outlet::Outlet;
 use crate::packet::{self, ClientPacket, ProtocolVersion, ping};
+use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::violation::Violation;
 
-pub(crate) use acks::{Acks, PendingAck};
+pub(crate) use acks::{Acks, PendingAck, put_told};
 use blocked::Blocked;
 pub(crate) use held::Held;
 use login::PendingLogin;
@@ -78,7 +80,7 @@ pub(crate) struct Active<C: Core> {
     pub(crate) last_input: Time,
     /// `None`: the session never expires.
     pub(crate) expiry_ms: Option<u64>,
-    pub(crate) aliases_in: Option<Box<AliasesIn>>,
+    pub(crate) rare: Option<Box<Rare>>,
     /// A buffer for who it is together with a message's properties.
     pub(crate) joined: Vec<u8>,
     /// Acknowledgements that wait for the journal.
@@ -89,9 +91,30 @@ pub(crate) struct Active<C: Core> {
     blocked: Option<Box<Blocked>>,
 }
 
-/// The Topic Aliases that the client has set.
+impl<C: Core> Active<C> {
+    /// When more is read, of a client that has published as much as it may.
+    fn next_second(&self) -> Option<Time> {
+        self.rare.as_ref().and_then(|rare| rare.rate.until)
+    }
+
+    fn ends_at(&self) -> Option<Time> {
+        self.rare.as_ref().and_then(|rare| rare.ends_at)
+    }
+}
+
+/// What few connections have, made by the first thing that needs it.
 #[derive(Default)]
-pub(crate) struct AliasesIn(pub(crate) HashMap<NonZeroU16, Box<str>>);
+pub(crate) struct Rare {
+    /// The Topic Aliases that the client has set.
+    pub(crate) aliases_in: HashMap<NonZeroU16, Box<str>>,
+    /// QoS 2 publishes of this connection that are not released yet; counted only where the client
+    /// was told a Receive Maximum.
+    pub(crate) unreleased: u32,
+    /// Its publishes of this second, where the operator bounds them.
+    rate: rate::Rate,
+    /// When the connection has lasted for as long as it may.
+    ends_at: Option<Time>,
+}
 
 /// A delivery that the client has acknowledged.
 pub(crate) struct Settled {
@@ -243,6 +266,14 @@ impl<H: Host> Connection<H> {
         let Some(identity) = self.outlet.identity.get() else {
             return Ok(());
         };
+        let rate_max = self.node.options.message_rate_max;
+        if rate_max > 0 && matches!(packet, ClientPacket::Publish(_)) {
+            active
+                .rare
+                .get_or_insert_default()
+                .rate
+                .count(rate_max, turn.now);
+        }
         let mut context = handle::Context {
             options: &self.node.options,
             outlet: &self.outlet,
@@ -275,12 +306,13 @@ impl<H: Host> Connection<H> {
             }
             ClientPacket::Auth(_) => {
                 // [MQTT-4.12.0-7]: no method was agreed on.
-                handle::Next::Close(ReasonCode::ProtocolError)
+                let why = "AUTH: no authentication method was agreed on in CONNECT";
+                handle::Next::Close(Ending::new(ReasonCode::ProtocolError, why))
             }
         };
         match end {
             handle::Next::Continue => {}
-            handle::Next::Close(reason) => self.close(Some(reason)),
+            handle::Next::Close(ending) => self.close(Some(ending)),
             handle::Next::Disconnected { with_will } => {
                 self.will_due = with_will;
                 self.left = true;
@@ -361,12 +393,32 @@ impl<H: Host> Connection<H> {
         if deadline > turn.now {
             return;
         }
-        match self.state {
+        if let State::Active(active) = &mut self.state
+            && active
+                .rare
+                .as_mut()
+                .is_some_and(|rare| rare.rate.go_on(turn.now))
+        {
+            // Nobody has counted its silence meanwhile.
+            active.last_input = turn.now;
+            self.outlet.bell.press_and_ring();
+        }
+        let Some(_) = self.poll_timeout().filter(|next| *next <= turn.now) else {
+            return;
+        };
+        match &self.state {
+            State::Active(active) if active.ends_at().is_some_and(|end| end <= turn.now) => {
+                let peer = self.outlet.accepted.peer;
+                tracing::info!(%peer, "closing MQTT connection (maximum lifetime)");
+                let why = "the connection has lasted for as long as it may";
+                self.close(Some(Ending::new(ReasonCode::MaximumConnectTime, why)));
+            }
             State::Active(_) => {
                 // [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]
                 let peer = self.outlet.accepted.peer;
                 tracing::info!(%peer, "closing MQTT connection (keepalive timeout)");
-                self.close(Some(ReasonCode::KeepAliveTimeout));
+                let why = "nothing came for one and a half times the keep alive";
+                self.close(Some(Ending::new(ReasonCode::KeepAliveTimeout, why)));
             }
             _ => {
                 let peer = self.outlet.accepted.peer;
@@ -381,14 +433,25 @@ impl<H: Host> Connection<H> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::ExpectConnect { deadline } => Some(*deadline),
-            State::Active(active) if !self.is_paused(active) => {
-                let keep_alive_s = self.outlet.identity.get()?.keep_alive_s;
-                // One and a half times the Keep Alive.
-                let silence_ms = u64::from(keep_alive_s) * 1_500;
-                (silence_ms > 0).then(|| active.last_input.after_ms(silence_ms))
+            State::Active(active) => {
+                let silence = self.silence_deadline(active);
+                let others = [active.ends_at(), active.next_second()];
+                silence
+                    .into_iter()
+                    .chain(others.into_iter().flatten())
+                    .min()
             }
-            _ => None,
+            State::AwaitLogin(_) | State::Closed { .. } => None,
         }
+    }
+
+    /// When its silence is that of a client that is gone: one and a half times the Keep Alive.
+    fn silence_deadline(&self, active: &Active<H::Core>) -> Option<Time> {
+        if self.is_paused(active) {
+            return None;
+        }
+        let silence_ms = u64::from(self.outlet.identity.get()?.keep_alive_s) * 1_500;
+        (silence_ms > 0).then(|| active.last_input.after_ms(silence_ms))
     }
 
     /// A question that takes time, asked once.
@@ -414,8 +477,8 @@ impl<H: Host> Connection<H> {
                 self.started = true;
                 self.release_held(turn);
             }
-            Err(reason) => {
-                self.refuse(reason);
+            Err(ending) => {
+                self.refuse(&ending);
                 let expiry_ms = pending.expiry_ms;
                 self.state = State::Closed { expiry_ms };
             }
@@ -452,6 +515,7 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { .. } => true,
             State::Active(active) => {
                 active.held.is_none()
+                    && active.next_second().is_none()
                     && !self.outlet.is_full()
                     && !self.is_ahead(active)
                     && active
@@ -465,7 +529,10 @@ impl<H: Host> Connection<H> {
 
     /// Its silence says nothing: what it sends is not handled for reasons of ours.
     fn is_paused(&self, active: &Active<H::Core>) -> bool {
-        active.held.is_some() || active.blocked.is_some() || self.is_ahead(active)
+        active.held.is_some()
+            || active.next_second().is_some()
+            || active.blocked.is_some()
+            || self.is_ahead(active)
     }
 
     /// Whether nothing more is wanted but the output written.

@@ -68,6 +68,8 @@ pub(crate) struct Terms {
     pub(crate) packet_bytes_max: Option<NonZeroU32>,
     /// Headers of AMQP that are no user properties: the broker has set them.
     pub(crate) reserved: Reserved,
+    /// Reason Strings are welcome in all packets.
+    pub(crate) problem_information: bool,
 }
 
 /// A QoS 2 publish that was routed.

@@ -13,10 +13,11 @@ use leveret_core::seam::Core;
 
 use crate::connection::{Active, Held, Settled};
 use crate::flow::Replay;
+use crate::limits::TOPIC_LEVELS_MAX;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::ProtocolVersion;
-use crate::reason_code::ReasonCode;
+use crate::reason::Ending;
 
 /// What a handler works with.
 pub(crate) struct Context<'a, C: Core> {
@@ -30,12 +31,12 @@ pub(crate) struct Context<'a, C: Core> {
 }
 
 /// What follows a packet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Next {
     /// The next packet.
     Continue,
     /// The connection is closed, a 5.0 client is told why.
-    Close(ReasonCode),
+    Close(Ending),
     /// The client has said goodbye.
     Disconnected {
         /// It wants its will published all the same.
@@ -43,15 +44,21 @@ pub(crate) enum Next {
     },
 }
 
+/// Why a topic or filter has too many levels for the operator, if it has.
+pub(crate) fn topic_too_deep(options: &Options, topic: &str) -> Option<String> {
+    let max = usize::from(options.topic_depth_max);
+    if max >= TOPIC_LEVELS_MAX {
+        // It could not be read otherwise.
+        return None;
+    }
+    let levels = 1 + topic.bytes().filter(|byte| *byte == b'/').count();
+    (levels > max).then(|| format!("{levels} topic levels, at most {max} are allowed"))
+}
+
 impl<C: Core> Context<'_, C> {
     /// Sends an answer that must not leave before the definitions that it speaks of are durable.
     /// The connection releases it, at once if nothing is to be waited for.
-    pub(crate) fn hold(
-        &mut self,
-        bytes: Vec<u8>,
-        replay: Vec<Replay>,
-        then_close: Option<ReasonCode>,
-    ) {
+    pub(crate) fn hold(&mut self, bytes: Vec<u8>, replay: Vec<Replay>, then_close: Option<Ending>) {
         let core = Arc::clone(&self.identity.core);
         self.active.held = Some(Box::new(Held {
             journaled: 0,

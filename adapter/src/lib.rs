@@ -30,6 +30,7 @@ pub mod options;
 mod outlet;
 pub mod packet;
 pub mod property;
+mod reason;
 pub mod reason_code;
 mod reply;
 mod session;

@@ -36,6 +36,9 @@ pub const HELD_BYTES_MAX: usize = 16 * 1024;
 /// Acknowledgements of one client that may wait for the disk; nothing more is read from it then.
 pub const ACKS_WAITING_MAX: usize = 65_536;
 
+/// Bytes of a Reason String: a line for people to read.
+pub const REASON_STRING_BYTES_MAX: usize = 512;
+
 /// Subscriptions of one session. Resuming it, or ending it, goes through all of them at once: some
 /// 0.1 s for so many.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;

@@ -41,6 +41,28 @@ pub struct Options {
     pub protocol_versions: ProtocolVersions,
     /// Where messages to AMQP say who published them.
     pub identity: IdentityHeaders,
+    /// Longest Keep Alive that a 5.0 client may have, in seconds; 0 is no cap.
+    pub keep_alive_max_s: u16,
+    /// QoS 1 and 2 publishes that a 5.0 client may leave unfinished, 1 to 65,535.
+    pub receive_maximum: u16,
+    /// What a 5.0 client that asks is told as Response Information, `{client_id}` replaced by its
+    /// client id; empty is nothing.
+    pub response_information: String,
+    /// For how long a connection may last from its login on, in seconds; 0 is no limit.
+    pub connection_lifetime_s: u64,
+    /// Longest client id, in bytes, at least 1.
+    pub client_id_bytes_max: u16,
+    /// Most levels of a topic or filter, 1 to 256; `$share/group` counts for two.
+    pub topic_depth_max: u16,
+    /// Subscriptions of one session, 0 for as many as there may be:
+    /// [`crate::limits::SUBSCRIPTIONS_MAX`].
+    pub subscriptions_max: u32,
+    /// PUBLISH packets of one client that are read in a second; 0 is no limit.
+    pub message_rate_max: u32,
+    /// Longest Will Delay Interval, in milliseconds; `None` is what the client asks for.
+    pub will_delay_max_ms: Option<u64>,
+    /// Whether the will of a connection that another one takes over is not published.
+    pub suppress_will_on_takeover: bool,
 }
 
 impl Default for Options {
@@ -62,6 +84,16 @@ impl Default for Options {
             output_bytes_max: 4_194_304,
             protocol_versions: ProtocolVersions::default(),
             identity: IdentityHeaders::default(),
+            keep_alive_max_s: 0,
+            receive_maximum: u16::MAX,
+            response_information: String::new(),
+            connection_lifetime_s: 0,
+            client_id_bytes_max: u16::MAX,
+            topic_depth_max: 256,
+            subscriptions_max: 0,
+            message_rate_max: 0,
+            will_delay_max_ms: None,
+            suppress_will_on_takeover: false,
         }
     }
 }

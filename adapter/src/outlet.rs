@@ -226,9 +226,11 @@ impl<C: Core> Owner for Outlet<C> {
                     let mut out = self.lock();
                     out.evicted = true;
                     out.order.get_or_insert_with(|| Box::new(Order::Evicted));
+                    let will = out.will.take();
+                    let published = !self.options.suppress_will_on_takeover;
                     Parting {
                         flow: out.flow.take(),
-                        will: out.will.take(),
+                        will: will.filter(|_| published),
                     }
                 };
                 let identity = self.identity.get();

@@ -128,6 +128,9 @@ pub enum Violation {
     /// MQTT 5.0 §3.3.2.3.4: an alias that names no topic yet.
     #[error("PUBLISH: topic alias {alias} names no topic")]
     TopicAliasUnknown { alias: u16 },
+    /// [MQTT-3.3.4-7], [MQTT-3.3.4-8].
+    #[error("PUBLISH: {max} publishes of QoS 1 and 2 are unfinished already, the Receive Maximum")]
+    ReceiveMaximumExceeded { max: u16 },
     /// [MQTT-3.3.4-6].
     #[error("PUBLISH: a subscription identifier from a client")]
     SubscriptionIdentifierFromClient,
@@ -228,6 +231,7 @@ impl Violation {
                 ReasonCode::TopicAliasInvalid
             }
             Self::PacketTooLarge { .. } => ReasonCode::PacketTooLarge,
+            Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::UserPropertiesTooMany { .. } => ReasonCode::QuotaExceeded,
             Self::PayloadNotUtf8 => ReasonCode::PayloadFormatInvalid,
             _ => ReasonCode::ProtocolError,

@@ -19,7 +19,7 @@ use crate::property::Property;
 /// A Will Message, as the client gave it.
 #[derive(Clone)]
 pub(crate) struct Will {
-    topic: Box<str>,
+    pub(crate) topic: Box<str>,
     payload: Box<[u8]>,
     qos: QoS,
     retain: bool,
@@ -32,7 +32,9 @@ pub(crate) struct Will {
 }
 
 impl Will {
-    pub(crate) fn new(will: &connect::Will<'_>) -> Self {
+    /// The will of a CONNECT, with a delay of no more than `delay_max_ms`.
+    pub(crate) fn new(will: &connect::Will<'_>, delay_max_ms: Option<u64>) -> Self {
+        let asked_ms = u64::from(will.delay_interval_s) * 1000;
         let mut properties = Vec::new();
         let mut expiry_ms = None;
         for property in will.properties.iter() {
@@ -52,7 +54,7 @@ impl Will {
             payload: will.payload.into(),
             qos: will.qos,
             retain: will.retain,
-            delay_ms: u64::from(will.delay_interval_s) * 1000,
+            delay_ms: delay_max_ms.map_or(asked_ms, |max| asked_ms.min(max)),
             expiry_ms,
             origin: &MQTT,
             properties: properties.into(),

@@ -12,6 +12,7 @@ use crate::alarms::Alarms;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous};
 use crate::exchange::{Binding, Memo};
+use crate::key::Form;
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
 use crate::message::{Message, MessageRef};
 use crate::peer::Peer;
@@ -98,6 +99,12 @@ pub trait Core: Send + Sync + Sized + 'static {
 
     /// The queue's bindings, to bring a session's subscriptions back.
     fn bindings(&self, queue: &Arc<Queue>) -> Vec<Binding>;
+
+    /// Whether the user may publish under a key, as of now.
+    ///
+    /// # Errors
+    /// No permission, or no such exchange.
+    fn may_publish(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal>;
 
     /// Publishes a message.
     ///
@@ -246,6 +253,10 @@ impl Core for Link {
 
     fn bindings(&self, queue: &Arc<Queue>) -> Vec<Binding> {
         queue.bindings().collect()
+    }
+
+    fn may_publish(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal> {
+        Self::may_publish(self, exchange, key, form)
     }
 
     fn publish(

@@ -125,6 +125,19 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         output_bytes_max: number(values, "mqtt.output_bytes_max"),
         protocol_versions: protocol_versions(values),
         identity: identity(values),
+        keep_alive_max_s: number_u16(values, "mqtt.max_keep_alive"),
+        receive_maximum: number_u16(values, "mqtt.receive_maximum"),
+        response_information: values
+            .entry("mqtt.response_information")
+            .map(|entry| entry.text.clone())
+            .unwrap_or_default(),
+        connection_lifetime_s: number(values, "mqtt.max_connection_lifetime"),
+        client_id_bytes_max: number_u16(values, "mqtt.max_client_id_size"),
+        topic_depth_max: number_u16(values, "mqtt.topic_max_depth"),
+        subscriptions_max: number_u32(values, "mqtt.max_subscriptions_per_client"),
+        message_rate_max: number_u32(values, "mqtt.max_message_rate"),
+        will_delay_max_ms: quantity(values, "mqtt.max_last_will_delay"),
+        suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
     }
 }
 

@@ -52,10 +52,12 @@ pub enum Kind {
         forever: &'static [&'static str],
     },
     /// VerneMQ's length of life: a number with `s`, `h`, `d`, `w`, `m` (4 weeks) or `y` (12
-    /// months), or `never` for "does not expire".
+    /// months), or a word for "as long as it wants".
     Lifetime {
         /// The longest, in seconds.
         max_s: u64,
+        /// The word for none.
+        forever: &'static str,
     },
     /// A number of bytes, with a unit or without.
     Size,
@@ -147,7 +149,7 @@ pub(crate) fn parse(kind: Kind, text: &str, shape: Shape) -> Option<Value> {
         Kind::Duration { unit, min, max, .. } => {
             whole(text, min, max).map(|number| Value::Duration(Some(number * unit.ms())))
         }
-        Kind::Lifetime { max_s } => lifetime(text, max_s),
+        Kind::Lifetime { max_s, forever } => lifetime(text, max_s, forever),
         Kind::Size => quantity::parse_size(text).map(|bytes| Value::Number(Some(bytes))),
         Kind::Fraction { max } => quantity::parse_fraction(text)
             .filter(|millionths| *millionths <= max * WHOLE)
@@ -201,10 +203,10 @@ fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
         .filter(|number| (min..=max).contains(number))
 }
 
-fn lifetime(text: &str, max_s: u64) -> Option<Value> {
+fn lifetime(text: &str, max_s: u64, forever: &str) -> Option<Value> {
     const HOUR_S: u64 = 3_600;
     const WEEK_S: u64 = 7 * 24 * HOUR_S;
-    if text == "never" {
+    if text == forever {
         return Some(Value::Duration(None));
     }
     let unit_at = text.char_indices().next_back()?.0;
@@ -309,10 +311,10 @@ impl fmt::Display for Kind {
                 write!(f, "a whole number of {} from {min} to {max}", unit.name())?;
                 forever.iter().try_for_each(|word| write!(f, ", or {word}"))
             }
-            Self::Lifetime { max_s } => write!(
+            Self::Lifetime { max_s, forever } => write!(
                 f,
                 "a whole number with s, h, d, w, m (4 weeks) or y (48 weeks), up to {max_s}s, \
-                 or never"
+                 or {forever}"
             ),
             Self::Size => f.write_str(
                 "a whole number of bytes, or with kB, MB, GB, TB (thousands) or KiB, MiB, GiB, \

@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 12] = [
+const FLOWS: [(&str, &str); 16] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -39,6 +39,10 @@ const FLOWS: [(&str, &str); 12] = [
     ("bad_input", include_str!("flows/bad_input.json")),
     ("alarms", include_str!("flows/alarms.json")),
     ("identity", include_str!("flows/identity.json")),
+    ("connack", include_str!("flows/connack.json")),
+    ("limits", include_str!("flows/limits.json")),
+    ("lifetime", include_str!("flows/lifetime.json")),
+    ("takeover", include_str!("flows/takeover.json")),
 ];
 
 #[test]

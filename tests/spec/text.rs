@@ -134,6 +134,7 @@ pub(crate) fn show_property(property: &Property<'_>) -> String {
         Property::AssignedClientIdentifier(v) => ("acid", format!("({})", v.len())),
         Property::ServerKeepAlive(v) => ("ska", v.to_string()),
         Property::ReasonString(v) => ("rs", word(v.as_bytes())),
+        Property::ResponseInformation(v) => ("ri", word(v.as_bytes())),
         Property::ReceiveMaximum(v) => ("rm", v.to_string()),
         Property::TopicAliasMaximum(v) => ("tam", v.to_string()),
         Property::TopicAlias(v) => ("ta", v.to_string()),

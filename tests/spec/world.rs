@@ -289,6 +289,16 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "identity_headers" => mqtt.identity.on = yes(),
             "identity_annotation" => mqtt.identity.annotation = yes(),
             "topic_alias_max" => mqtt.topic_alias_max = number() as u16,
+            "keep_alive_max_s" => mqtt.keep_alive_max_s = number() as u16,
+            "receive_maximum" => mqtt.receive_maximum = number() as u16,
+            "response_information" => mqtt.response_information = text().to_owned(),
+            "connection_lifetime_s" => mqtt.connection_lifetime_s = number(),
+            "client_id_bytes_max" => mqtt.client_id_bytes_max = number() as u16,
+            "topic_depth_max" => mqtt.topic_depth_max = number() as u16,
+            "subscriptions_max" => mqtt.subscriptions_max = number() as u32,
+            "message_rate_max" => mqtt.message_rate_max = number() as u32,
+            "will_delay_max_ms" => mqtt.will_delay_max_ms = value.as_u64(),
+            "suppress_will_on_takeover" => mqtt.suppress_will_on_takeover = yes(),
             "output_bytes_max" => mqtt.output_bytes_max = number(),
             "protocol_versions" => {
                 let has = |level: u64| {

@@ -11,14 +11,17 @@ use leveret_core::watermark::Wake;
 use super::{Active, Connection, State};
 use crate::codec::PacketType;
 use crate::limits::ACKS_WAITING_MAX;
-use crate::outlet::{Nudge, roomy};
+use crate::outlet::{Nudge, Out, roomy};
 use crate::packet::ack;
+use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 
 /// Acknowledgements that wait for the journal, in the order of the publishes ([MQTT-4.6.0-2]).
 #[derive(Default)]
 pub(crate) struct Acks {
     pub(crate) pending: VecDeque<PendingAck>,
+    /// What the client is told with those of them that are [`PendingAck::told`].
+    pub(crate) texts: VecDeque<Box<str>>,
     /// The journal's number that a wake-up was asked for.
     awaited: u64,
 }
@@ -29,7 +32,25 @@ pub(crate) struct PendingAck {
     pub(crate) packet: Option<PacketType>,
     pub(crate) packet_id: NonZeroU16,
     pub(crate) reason: ReasonCode,
+    /// A text goes with it.
+    pub(crate) told: bool,
     pub(crate) journaled: u64,
+}
+
+/// Appends an acknowledgement with a Reason String.
+pub(crate) fn put_told(
+    out: &mut Out,
+    packet: PacketType,
+    packet_id: NonZeroU16,
+    code: ReasonCode,
+    text: &str,
+) {
+    let mut properties = Vec::new();
+    let (terms, version) = (out.terms, out.version);
+    reason::add(&terms, version, packet, 3, &mut properties, (code, text));
+    let buf = roomy(&mut out.buf);
+    // A Reason String has a limit: it always fits.
+    let _ = ack::encode_with_properties(buf, version, packet, packet_id, code, &properties);
 }
 
 impl<H: Host> Connection<H> {
@@ -50,7 +71,7 @@ impl<H: Host> Connection<H> {
         if first.journaled > identity.core.journal_durable() {
             if identity.core.journal_failed() {
                 // It is not acknowledged, and never will be: the client may try elsewhere.
-                self.close(Some(ReasonCode::ImplementationSpecificError));
+                self.close(Some(Ending::disk()));
                 return;
             }
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
@@ -64,7 +85,10 @@ impl<H: Host> Connection<H> {
         let mut out = self.outlet.lock();
         while let Some(due) = acks.pending.pop_front_if(|next| next.journaled <= durable) {
             let version = out.version;
-            if let Some(packet) = due.packet {
+            let text = due.told.then(|| acks.texts.pop_front()).flatten();
+            if let (Some(packet), Some(text)) = (due.packet, &text) {
+                put_told(&mut out, packet, due.packet_id, due.reason, text);
+            } else if let Some(packet) = due.packet {
                 let buf = roomy(&mut out.buf);
                 ack::encode(buf, version, packet, due.packet_id, due.reason);
             }

@@ -9,12 +9,86 @@ use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
 
 use super::{Connection, State};
-use crate::outlet::{Identity, Leaving, Order, Parting};
+use crate::codec::PacketType;
+use crate::outlet::{Identity, Leaving, Order, Out, Parting};
 use crate::packet::{connack, disconnect};
+use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 use crate::session::{self, Left};
 use crate::violation::Violation;
 use crate::will::Will;
+
+/// What the client of a connection that others want closed is told; `None`: it is over already.
+fn ending(order: &Order) -> Option<Ending> {
+    let (code, text) = match order {
+        // [MQTT-3.1.4-3]
+        Order::Evicted => (
+            ReasonCode::SessionTakenOver,
+            "another connection has come with the same client id".into(),
+        ),
+        Order::Close(CloseReason::Shutdown | CloseReason::PluginDisabled) => (
+            ReasonCode::ServerShuttingDown,
+            "the broker stops serving MQTT".into(),
+        ),
+        Order::Close(CloseReason::Administrator(words)) => (
+            ReasonCode::AdministrativeAction,
+            format!("an administrator closed the connection: {words}").into(),
+        ),
+        Order::Close(CloseReason::VHostDeleted(vhost)) => (
+            ReasonCode::AdministrativeAction,
+            format!("virtual host '{vhost}' was deleted").into(),
+        ),
+        Order::Close(CloseReason::DiskFailed) => (
+            ReasonCode::AdministrativeAction,
+            "the broker cannot write to its disk".into(),
+        ),
+        Order::QueueGone => (
+            ReasonCode::UnspecifiedError,
+            "a queue of the session was deleted".into(),
+        ),
+        Order::Over => return None,
+    };
+    Some(Ending { code, text })
+}
+
+/// CONNACK with a failure ([MQTT-3.2.2-7]), unless the client takes no packet so large.
+pub(super) fn say_refused(out: &mut Out, ending: &Ending) {
+    let (terms, version) = (out.terms, out.version);
+    let mut properties = Vec::new();
+    let told = (ending.code, &*ending.text);
+    reason::add(
+        &terms,
+        version,
+        PacketType::ConnAck,
+        2,
+        &mut properties,
+        told,
+    );
+    if !version.is_v5() || reason::has_room(&terms, 3) {
+        // A Reason String has a limit: it always fits.
+        let _ = connack::encode(&mut out.buf, version, false, ending.code, &properties);
+    }
+}
+
+/// DISCONNECT with a reason, which only 5.0 has.
+fn say_goodbye(out: &mut Out, ending: &Ending) {
+    let (terms, version) = (out.terms, out.version);
+    if !version.is_v5() {
+        return;
+    }
+    let mut properties = Vec::new();
+    let told = (ending.code, &*ending.text);
+    reason::add(
+        &terms,
+        version,
+        PacketType::Disconnect,
+        1,
+        &mut properties,
+        told,
+    );
+    // A Reason String has a limit: it always fits.
+    let _ = disconnect::encode(&mut out.buf, version, ending.code, &properties);
+}
 
 impl<H: Host> Connection<H> {
     /// Closes if others want it: nothing more is read then, and no session is touched that a newer
@@ -30,27 +104,16 @@ impl<H: Host> Connection<H> {
         if matches!(self.state, State::Closed { .. }) {
             return;
         }
-        let reason = match order {
-            // [MQTT-3.1.4-3]
-            Order::Evicted => ReasonCode::SessionTakenOver,
-            Order::Close(CloseReason::Shutdown | CloseReason::PluginDisabled) => {
-                ReasonCode::ServerShuttingDown
-            }
-            Order::Close(_) => ReasonCode::AdministrativeAction,
-            Order::QueueGone => ReasonCode::UnspecifiedError,
-            Order::Over => return,
+        let Some(ending) = ending(order) else {
+            return;
         };
         tracing::info!(peer = %self.outlet.accepted.peer, ?order, "closing MQTT connection");
-        self.close(Some(reason));
+        self.close(Some(ending));
     }
 
     /// CONNACK with a failure ([MQTT-3.2.2-7]), then close.
-    pub(super) fn refuse(&mut self, reason: ReasonCode) {
-        let mut out = self.outlet.lock();
-        let version = out.version;
-        // A CONNACK without properties always fits.
-        let _ = connack::encode(&mut out.buf, version, false, reason, &[]);
-        drop(out);
+    pub(super) fn refuse(&mut self, ending: &Ending) {
+        say_refused(&mut self.outlet.lock(), ending);
         self.will_due = false;
         self.state = State::OVER;
     }
@@ -60,11 +123,12 @@ impl<H: Host> Connection<H> {
         let peer = self.outlet.accepted.peer;
         tracing::warn!(%peer, %violation, "MQTT protocol violation: closing the connection");
         match self.state {
-            State::Active(_) => self.close(Some(violation.reason_code())),
+            State::Active(_) => self.close(Some(Ending::from(violation))),
             _ => {
                 if let Some(version) = violation.connack_version() {
                     self.outlet.lock().version = version;
-                    self.refuse(violation.reason_code());
+                    // What it understands of a later version is not known: nothing but the code.
+                    self.refuse(&Ending::new(violation.reason_code(), ""));
                 } else {
                     self.close(None);
                 }
@@ -73,14 +137,9 @@ impl<H: Host> Connection<H> {
     }
 
     /// Says DISCONNECT with a reason to a 5.0 client ([MQTT-4.13.1-1]), and closes.
-    pub(super) fn close(&mut self, reason: Option<ReasonCode>) {
-        if let (State::Active(_), Some(reason)) = (&self.state, reason) {
-            let mut out = self.outlet.lock();
-            if out.version.is_v5() {
-                let version = out.version;
-                // A DISCONNECT without properties always fits.
-                let _ = disconnect::encode(&mut out.buf, version, reason, &[]);
-            }
+    pub(super) fn close(&mut self, ending: Option<Ending>) {
+        if let (State::Active(_), Some(ending)) = (&self.state, ending) {
+            say_goodbye(&mut self.outlet.lock(), &ending);
         }
         self.forget_alarms();
         // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.

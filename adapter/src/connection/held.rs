@@ -8,14 +8,14 @@ use leveret_core::watermark::Wake;
 
 use super::{Connection, State};
 use crate::outlet::Nudge;
-use crate::reason_code::ReasonCode;
+use crate::reason::Ending;
 
 /// An answer that waits for a commit, and what follows it.
 pub(crate) struct Held<C> {
     pub(crate) core: Arc<C>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) replay: Vec<crate::flow::Replay>,
-    pub(crate) then_close: Option<ReasonCode>,
+    pub(crate) then_close: Option<Ending>,
     /// The record that a wake-up was asked for.
     pub(crate) awaited: u64,
     /// The journal's number that it waits for as well.
@@ -35,7 +35,7 @@ impl<H: Host> Connection<H> {
         };
         if let Some(number) = held.core.uncommitted() {
             if held.core.commits_failed() {
-                self.close(Some(ReasonCode::ImplementationSpecificError));
+                self.close(Some(Ending::disk()));
                 return;
             }
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));
@@ -46,7 +46,7 @@ impl<H: Host> Connection<H> {
         }
         if held.journaled > held.core.journal_durable() {
             if held.core.journal_failed() {
-                self.close(Some(ReasonCode::ImplementationSpecificError));
+                self.close(Some(Ending::disk()));
                 return;
             }
             let nudge: Arc<dyn Wake> = Arc::new(Nudge(Arc::clone(&self.outlet)));

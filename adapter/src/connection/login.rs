@@ -2,26 +2,31 @@
 //! RabbitMQ's order.
 
 use std::hash::BuildHasher;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::Owner;
 use leveret_core::exchange::Memo;
+use leveret_core::identity::Reserved;
+use leveret_core::key::Form;
 use leveret_core::login::{Credentials, Request, Verdict};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
 
-use super::{Active, Held, State};
+use super::closing::say_refused;
+use super::{Active, Held, Rare, State};
 use crate::codec::FixedHeader;
 use crate::flow::Terms;
+use crate::handle::topic_too_deep;
 use crate::node::Node;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
-use crate::packet::connect::Connect;
+use crate::packet::connect::{self, Connect};
 use crate::packet::{self, ProtocolVersion, connack};
-use crate::property::Property;
+use crate::property::{self, Property};
+use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 use crate::session::{self, Wish};
 use crate::vhost_choice::{self, Rule};
@@ -40,9 +45,9 @@ pub(super) struct PendingLogin {
     /// `None`: never.
     pub(super) expiry_ms: Option<u64>,
     keep_alive_s: u16,
-    receive_maximum: u16,
-    packet_bytes_max: Option<NonZeroU32>,
-    topic_alias_max: u16,
+    /// The client is told another Keep Alive than it asked for ([MQTT-3.1.2-21]).
+    keep_alive_capped: bool,
+    response_information: bool,
     will: Option<Box<Will>>,
 }
 
@@ -54,17 +59,25 @@ impl PendingLogin {
 
 /// Why a CONNECT is refused before anybody was asked.
 struct Refused {
-    reason: ReasonCode,
+    ending: Ending,
+    /// The log may say more than a stranger is told.
     why: String,
 }
 
 impl Refused {
-    fn new(reason: ReasonCode, why: impl Into<String>) -> Self {
+    fn new(code: ReasonCode, why: impl Into<String>) -> Self {
+        let why = why.into();
         Self {
-            reason,
-            why: why.into(),
+            ending: Ending::new(code, why.clone()),
+            why,
         }
     }
+}
+
+/// What whoever has no right to know more is told.
+fn bad_credentials() -> Ending {
+    let code = ReasonCode::BadUserNameOrPassword;
+    Ending::new(code, "the login was refused")
 }
 
 /// Takes a CONNECT: to AwaitLogin, or to Closed with a CONNACK that says why.
@@ -76,20 +89,34 @@ pub(super) fn connect<H: Host>(
     now: leveret_core::time::Time,
 ) -> Result<State<H>, Violation> {
     let connect = packet::decode_first(header, body)?;
-    outlet.lock().version = connect.version;
-    match pending(node, outlet, &connect) {
+    {
+        let (options, asked) = (&node.options, &connect.properties);
+        let mut out = outlet.lock();
+        out.version = connect.version;
+        out.terms = Terms {
+            window: options.prefetch.min(asked.receive_maximum.get()),
+            topic_alias_max: asked.topic_alias_maximum.min(options.topic_alias_max),
+            packet_bytes_max: asked.maximum_packet_size,
+            problem_information: asked.request_problem_information,
+            reserved: Reserved::default(),
+        };
+    }
+    let made = pending(node, outlet, &connect).and_then(|pending| {
+        let terms = outlet.lock().terms;
+        let properties = connack_properties(node, &terms, &pending, connect.version);
+        let fixed = 2 + property::block_len(&properties);
+        if !connect.version.is_v5() || reason::has_room(&terms, fixed) {
+            return Ok(pending);
+        }
+        let why = "CONNACK exceeds the client's maximum packet size";
+        Err(Refused::new(ReasonCode::PacketTooLarge, why))
+    });
+    match made {
         Ok(pending) => Ok(State::AwaitLogin(Box::new(pending))),
         Err(refused) => {
             let peer = outlet.accepted.peer;
             tracing::warn!(%peer, why = refused.why, at = now.0, "MQTT login refused");
-            // A CONNACK without properties always fits.
-            let _ = connack::encode(
-                &mut outlet.lock().buf,
-                connect.version,
-                false,
-                refused.reason,
-                &[],
-            );
+            say_refused(&mut outlet.lock(), &refused.ending);
             Ok(State::OVER)
         }
     }
@@ -118,15 +145,14 @@ fn pending<H: Host>(
     )
     .map_err(|pinned| Refused::new(ReasonCode::NotAuthorized, pinned.to_string()))?;
     if !node.host.has_vhost(&choice.vhost) {
-        return Err(Refused::new(
-            ReasonCode::BadUserNameOrPassword,
-            format!(
-                "vhost '{}' (chosen by {}) does not exist",
-                choice.vhost, choice.rule
-            ),
-        ));
+        let (vhost, rule) = (&choice.vhost, choice.rule);
+        return Err(Refused {
+            ending: bad_credentials(),
+            why: format!("vhost '{vhost}' (chosen by {rule}) does not exist"),
+        });
     }
     let user: Box<str> = choice.user.into();
+    let keep_alive_s = granted_keep_alive(connect, options.keep_alive_max_s);
     Ok(PendingLogin {
         request: Some(Request::Login(Credentials {
             user: user.clone(),
@@ -139,15 +165,25 @@ fn pending<H: Host>(
         rule: choice.rule,
         clean_start: connect.clean_start,
         expiry_ms: expiry(connect, options.session_expiry_max_ms),
-        keep_alive_s: connect.keep_alive_s,
-        receive_maximum: connect.properties.receive_maximum.get(),
-        packet_bytes_max: connect.properties.maximum_packet_size,
-        topic_alias_max: connect
-            .properties
-            .topic_alias_maximum
-            .min(options.topic_alias_max),
-        will: connect.will.as_ref().map(|will| Box::new(Will::new(will))),
+        keep_alive_s,
+        keep_alive_capped: keep_alive_s != connect.keep_alive_s,
+        response_information: connect.properties.request_response_information,
+        will: connect
+            .will
+            .as_ref()
+            .map(|will| Box::new(Will::new(will, options.will_delay_max_ms))),
     })
+}
+
+/// The Keep Alive that holds: only a 5.0 client can be told a shorter one than it has.
+fn granted_keep_alive(connect: &Connect<'_>, max_s: u16) -> u16 {
+    let asked = connect.keep_alive_s;
+    let above = max_s > 0 && (asked == 0 || asked > max_s);
+    if above && connect.version.is_v5() {
+        max_s
+    } else {
+        asked
+    }
 }
 
 /// What a CONNECT can be refused for without asking anybody.
@@ -167,6 +203,16 @@ fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
             "no enhanced authentication method is served",
         ));
     }
+    let (bytes, max) = (connect.client_id.len(), options.client_id_bytes_max);
+    if bytes > usize::from(max) {
+        return Err(Refused::new(
+            ReasonCode::ClientIdentifierNotValid,
+            format!("a client id of {bytes} bytes, at most {max} are allowed"),
+        ));
+    }
+    if let Some(will) = &connect.will {
+        check_will(options, will)?;
+    }
     let v5 = connect.version.is_v5();
     if connect.client_id.is_empty() && !v5 && !connect.clean_start {
         // 3.1.1 [MQTT-3.1.3-8]
@@ -176,6 +222,18 @@ fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
         ));
     }
     Ok(())
+}
+
+/// What a will can be refused for by its topic alone.
+fn check_will(options: &Options, will: &connect::Will<'_>) -> Result<(), Refused> {
+    if will.topic.starts_with('$') {
+        let why = "a will topic may not begin with $";
+        return Err(Refused::new(ReasonCode::NotAuthorized, why));
+    }
+    let too_deep = topic_too_deep(options, will.topic);
+    too_deep.map_or(Ok(()), |why| {
+        Err(Refused::new(ReasonCode::TopicNameInvalid, why))
+    })
 }
 
 /// R§4.2: whose credentials count.
@@ -226,20 +284,18 @@ pub(super) fn finish<H: Host>(
     pending: &PendingLogin,
     verdict: Verdict,
     turn: &mut Turn,
-) -> Result<Active<H::Core>, ReasonCode> {
+) -> Result<Active<H::Core>, Ending> {
     let peer = outlet.accepted.peer;
     let refused = |reason: ReasonCode, why: &dyn std::fmt::Display| {
         let (user, vhost) = (&*pending.user, &*pending.vhost);
         tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
-        reason
+        Ending::new(reason, why.to_string())
     };
     match verdict {
         Verdict::Accepted => {}
         Verdict::Refused => {
-            return Err(refused(
-                ReasonCode::BadUserNameOrPassword,
-                &"wrong user name or password",
-            ));
+            let ending = bad_credentials();
+            return Err(refused(ending.code, &ending.text));
         }
         Verdict::Unavailable => {
             return Err(refused(ReasonCode::ServerBusy, &"too many logins at once"));
@@ -271,12 +327,12 @@ pub(super) fn finish<H: Host>(
         );
         return Err(refused(ReasonCode::ImplementationSpecificError, &why));
     }
-    outlet.lock().terms = Terms {
-        window: node.options.prefetch.min(pending.receive_maximum),
-        topic_alias_max: pending.topic_alias_max,
-        packet_bytes_max: pending.packet_bytes_max,
-        reserved: node.options.identity.reserved_in(&pending.vhost),
-    };
+    outlet.lock().terms.reserved = node.options.identity.reserved_in(&pending.vhost);
+    if let Some(will) = &pending.will {
+        // Asked again when it is published.
+        core.may_publish(exchange, will.topic.as_bytes(), Form::Slashed)
+            .map_err(|refusal| refused(reason_of(&refusal), &refusal.text))?;
+    }
     let (active, present) = start(node, outlet, pending, core, turn)
         .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
     tracing::info!(
@@ -341,7 +397,8 @@ fn start<H: Host>(
     }
     let mut bytes = Vec::new();
     let version = outlet.lock().version;
-    let properties = connack_properties(node, pending, version);
+    let terms = outlet.lock().terms;
+    let properties = connack_properties(node, &terms, pending, version);
     // The properties are a few short values: they always fit.
     let _ = connack::encode(
         &mut bytes,
@@ -350,13 +407,19 @@ fn start<H: Host>(
         ReasonCode::Success,
         &properties,
     );
+    let lifetime_s = node.options.connection_lifetime_s;
     let active = Active {
         version,
         memo: Memo::default(),
         last_input: turn.now,
         expiry_ms: pending.expiry_ms,
-        aliases_in: None,
         joined: Vec::new(),
+        rare: (lifetime_s > 0).then(|| {
+            Box::new(Rare {
+                ends_at: Some(turn.now.after_ms(lifetime_s.saturating_mul(1000))),
+                ..Rare::default()
+            })
+        }),
         acks: None,
         blocked: None,
         held: Some(Box::new(Held {
@@ -376,6 +439,7 @@ fn start<H: Host>(
 /// R§7.7, without Maximum QoS: clients may publish with QoS 2.
 fn connack_properties<H: Host>(
     node: &Node<H>,
+    terms: &Terms,
     pending: &PendingLogin,
     version: ProtocolVersion,
 ) -> Vec<u8> {
@@ -398,6 +462,25 @@ fn connack_properties<H: Host>(
     put(Property::TopicAliasMaximum(node.options.topic_alias_max));
     if let Some(bytes) = NonZeroU32::new(node.options.packet_authenticated_bytes_max) {
         put(Property::MaximumPacketSize(bytes));
+    }
+    if pending.keep_alive_capped {
+        // [MQTT-3.2.2-21]
+        put(Property::ServerKeepAlive(pending.keep_alive_s));
+    }
+    if let Some(max) = NonZeroU16::new(node.options.receive_maximum)
+        && max < NonZeroU16::MAX
+    {
+        put(Property::ReceiveMaximum(max));
+    }
+    let information = &node.options.response_information;
+    if pending.response_information && !information.is_empty() {
+        let before = out.len();
+        let information = information.replace("{client_id}", &pending.client_id);
+        let added = Property::ResponseInformation(&information).encode(&mut out);
+        if added.is_err() || !reason::has_room(terms, 2 + property::block_len(&out)) {
+            // The client has asked for it, but must do without.
+            out.truncate(before);
+        }
     }
     out
 }

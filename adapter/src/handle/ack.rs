@@ -3,12 +3,12 @@
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
 
-use super::publish::answer;
+use super::publish::{answer, answer_told};
 use super::{Context, Next};
 use crate::codec::PacketType;
-use crate::connection::Settled;
+use crate::connection::{Settled, put_told};
 use crate::flow::Received;
-use crate::packet::ack::{self, Ack};
+use crate::packet::ack::Ack;
 use crate::reason_code::ReasonCode;
 
 /// A QoS 1 delivery is done. An id that is not in flight is ignored. A failure settles as well: the
@@ -37,14 +37,15 @@ pub(crate) fn puback<C: Core>(context: &mut Context<'_, C>, ack: &Ack<'_>) -> Ne
 
 /// Nothing was sent with QoS 2: a 5.0 client is told that the id is unknown.
 pub(crate) fn pubrec<C: Core>(context: &mut Context<'_, C>, received: &Ack<'_>) -> Next {
-    let buf = &mut context.outlet.lock().buf;
     let reason = ReasonCode::PacketIdentifierNotFound;
-    ack::encode(
-        buf,
-        context.version,
+    let why = "PUBREC: nothing in flight has this packet identifier";
+    let mut out = context.outlet.lock();
+    put_told(
+        &mut out,
         PacketType::PubRel,
         received.packet_id,
         reason,
+        why,
     );
     Next::Continue
 }
@@ -56,6 +57,10 @@ pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) 
         let flow = out.flow.as_mut();
         flow.and_then(|flow| flow.received.remove(&released.packet_id.get()))
     };
+    if let (Some(_), Some(rare)) = (&known, &mut context.active.rare) {
+        // One of the connection before counted for nothing here.
+        rare.unreleased = rare.unreleased.saturating_sub(1);
+    }
     let (reason, journaled) = match known {
         Some(Received { place: None, .. }) => (ReasonCode::Success, 0),
         Some(Received { place, .. }) => {
@@ -71,6 +76,12 @@ pub(crate) fn pubrel<C: Core>(context: &mut Context<'_, C>, released: &Ack<'_>) 
         None => (ReasonCode::PacketIdentifierNotFound, 0),
     };
     let packet_id = released.packet_id;
-    answer(context, PacketType::PubComp, packet_id, reason, journaled);
+    let packet = PacketType::PubComp;
+    if reason == ReasonCode::Success {
+        answer(context, packet, packet_id, reason, journaled);
+    } else {
+        let why = "PUBREL: nothing that was received has this packet identifier";
+        answer_told(context, packet, packet_id, (reason, why), journaled);
+    }
     Next::Continue
 }

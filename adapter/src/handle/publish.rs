@@ -11,9 +11,9 @@ use leveret_core::seam::Core;
 use leveret_core::shelf;
 use leveret_core::turn::Turn;
 
-use super::{Context, Next};
+use super::{Context, Next, topic_too_deep};
 use crate::codec::PacketType;
-use crate::connection::PendingAck;
+use crate::connection::{PendingAck, put_told};
 use crate::flow::{Received, Slot};
 use crate::identity;
 use crate::limits::JOINED_KEPT_BYTES_MAX;
@@ -21,6 +21,7 @@ use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
 use crate::property::Property;
+use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::reply;
 use crate::violation::Violation;
@@ -38,8 +39,17 @@ pub(crate) fn handle<C: Core>(
         acknowledge(context, publish, ReasonCode::Success, journaled);
         return Ok(Next::Continue);
     }
+    check_quota(context, publish)?;
     let resolved = resolve_alias(context, publish)?;
     let topic = resolved.as_deref().unwrap_or(publish.topic);
+    if let Some((reason, why)) = not_taken(context, topic) {
+        let peer = context.outlet.accepted.peer;
+        let client_id = &*context.identity.client_id;
+        tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
+        // 3.x has no word for it: the client goes on as if it were taken.
+        fail(context, publish, reason, &why);
+        return Ok(Next::Continue);
+    }
     let expires = publish.message_expiry_interval;
     let mut stripped = Vec::new();
     let properties = if publish.topic_alias.is_some() {
@@ -93,6 +103,16 @@ pub(crate) fn handle<C: Core>(
     }
 }
 
+/// Why nothing is published to a topic, whoever asks.
+fn not_taken<C: Core>(context: &Context<'_, C>, topic: &str) -> Option<(ReasonCode, String)> {
+    // [MQTT-4.7.2-1]
+    if topic.starts_with("$SYS/") || topic.starts_with("$share/") {
+        let why = "topics under $SYS and $share are the broker's own";
+        return Some((ReasonCode::NotAuthorized, why.to_owned()));
+    }
+    topic_too_deep(context.options, topic).map(|why| (ReasonCode::TopicNameInvalid, why))
+}
+
 /// A publish that was routed is answered, unless a full queue has refused it.
 fn taken<C: Core>(
     context: &mut Context<'_, C>,
@@ -105,7 +125,8 @@ fn taken<C: Core>(
         // R§2.13: only MQTT 5.0 has a word for that; others get none, and publish again when they
         // come back.
         if is_v5 {
-            acknowledge(context, publish, ReasonCode::QuotaExceeded, 0);
+            let why = "a queue that the message was routed to is full";
+            fail(context, publish, ReasonCode::QuotaExceeded, why);
         }
         return;
     }
@@ -134,7 +155,7 @@ fn known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Option<u64
 /// Remembers a QoS 2 publish that was routed, until it is released; gives the number that its
 /// acknowledgement waits for.
 fn remember<C: Core>(
-    context: &Context<'_, C>,
+    context: &mut Context<'_, C>,
     turn: &Turn,
     publish: &Publish<'_>,
     mut journaled: u64,
@@ -164,6 +185,9 @@ fn remember<C: Core>(
         // There are 65,535 ids: the set is bounded by them.
         let received = Received { journaled, place };
         flow.received.insert(packet_id.get(), received);
+        if context.options.receive_maximum < u16::MAX {
+            context.active.rare.get_or_insert_default().unreleased += 1;
+        }
         return journaled;
     }
     drop(out);
@@ -172,6 +196,26 @@ fn remember<C: Core>(
         context.identity.core.release_received(&[place]);
     }
     journaled
+}
+
+/// A 5.0 client has no more publishes unfinished than it was told ([MQTT-3.3.4-7]): those that no
+/// PUBACK, no PUBCOMP and no failure was sent for.
+fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Result<(), Violation> {
+    let max = context.options.receive_maximum;
+    if max == u16::MAX || publish.qos == QoS::AtMostOnce || !context.version.is_v5() {
+        return Ok(());
+    }
+    let waiting = context.active.acks.iter().flat_map(|acks| &acks.pending);
+    // A PUBREC that waits is of a publish that is not released.
+    let finish =
+        |ack: &&PendingAck| matches!(ack.packet, Some(PacketType::PubAck | PacketType::PubComp));
+    let rare = context.active.rare.as_ref();
+    let unreleased = rare.map_or(0, |rare| rare.unreleased);
+    let allowed = usize::from(max).saturating_sub(unreleased as usize);
+    if waiting.filter(finish).take(allowed).count() < allowed {
+        return Ok(());
+    }
+    Err(Violation::ReceiveMaximumExceeded { max })
 }
 
 /// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).
@@ -192,9 +236,9 @@ fn resolve_alias<C: Core>(
     if publish.topic.is_empty() {
         let known = context
             .active
-            .aliases_in
+            .rare
             .as_ref()
-            .and_then(|held| held.0.get(&alias));
+            .and_then(|held| held.aliases_in.get(&alias));
         return known
             .cloned()
             .map(Some)
@@ -202,9 +246,9 @@ fn resolve_alias<C: Core>(
     }
     context
         .active
-        .aliases_in
+        .rare
         .get_or_insert_default()
-        .0
+        .aliases_in
         .insert(alias, publish.topic.into());
     Ok(None)
 }
@@ -218,11 +262,26 @@ fn acknowledge<C: Core>(
     journaled: u64,
 ) {
     if let Some(packet_id) = publish.packet_id {
-        let packet = match publish.qos {
-            QoS::ExactlyOnce => PacketType::PubRec,
-            _ => PacketType::PubAck,
-        };
-        answer(context, packet, packet_id, reason, journaled);
+        answer(context, answer_to(publish), packet_id, reason, journaled);
+    }
+}
+
+fn answer_to(publish: &Publish<'_>) -> PacketType {
+    match publish.qos {
+        QoS::ExactlyOnce => PacketType::PubRec,
+        _ => PacketType::PubAck,
+    }
+}
+
+/// Answers a PUBLISH that was not taken, if it can be answered.
+fn fail<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+    reason: ReasonCode,
+    why: &str,
+) {
+    if let Some(packet_id) = publish.packet_id {
+        answer_told(context, answer_to(publish), packet_id, (reason, why), 0);
     }
 }
 
@@ -235,6 +294,7 @@ fn count_on_disk<C: Core>(context: &mut Context<'_, C>, journaled: u64) {
             packet: None,
             packet_id: NonZeroU16::MIN,
             reason: ReasonCode::Success,
+            told: false,
             journaled,
         });
     }
@@ -248,13 +308,7 @@ pub(super) fn answer<C: Core>(
     reason: ReasonCode,
     journaled: u64,
 ) {
-    let at_once = context
-        .active
-        .acks
-        .as_ref()
-        .is_none_or(|acks| acks.pending.is_empty())
-        && (journaled == 0 || journaled <= context.identity.core.journal_durable());
-    if at_once {
+    if is_due(context, journaled) {
         let mut out = context.outlet.lock();
         ack::encode(
             roomy(&mut out.buf),
@@ -273,9 +327,44 @@ pub(super) fn answer<C: Core>(
                 packet: Some(packet),
                 packet_id,
                 reason,
+                told: false,
                 journaled,
             });
     }
+}
+
+/// As [`answer`], with a sentence for the client.
+pub(super) fn answer_told<C: Core>(
+    context: &mut Context<'_, C>,
+    packet: PacketType,
+    packet_id: NonZeroU16,
+    (reason, why): (ReasonCode, &str),
+    journaled: u64,
+) {
+    if is_due(context, journaled) {
+        let mut out = context.outlet.lock();
+        put_told(&mut out, packet, packet_id, reason, why);
+        return;
+    }
+    let acks = context.active.acks.get_or_insert_default();
+    acks.texts.push_back(why.into());
+    acks.pending.push_back(PendingAck {
+        packet: Some(packet),
+        packet_id,
+        reason,
+        told: true,
+        journaled,
+    });
+}
+
+/// Whether an answer need not wait: neither for the journal, nor behind others.
+fn is_due<C: Core>(context: &Context<'_, C>, journaled: u64) -> bool {
+    context
+        .active
+        .acks
+        .as_ref()
+        .is_none_or(|acks| acks.pending.is_empty())
+        && (journaled == 0 || journaled <= context.identity.core.journal_durable())
 }
 
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
@@ -300,12 +389,12 @@ fn refused<C: Core>(
         _ => false,
     };
     if !answered {
-        return Next::Close(reason);
+        return Next::Close(Ending::new(reason, String::from(refusal.text.clone())));
     }
     debug_assert!(
         denied || reason == ReasonCode::QuotaExceeded,
         "nothing else is answered"
     );
-    acknowledge(context, publish, reason, 0);
+    fail(context, publish, reason, &refusal.text);
     Next::Continue
 }

@@ -9,12 +9,14 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::turn::Turn;
 
-use super::{Context, Next, unsubscribe};
+use super::{Context, Next, topic_too_deep, unsubscribe};
+use crate::codec::PacketType;
 use crate::flow::{Replay, Subscription, is_walked};
 use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
 use crate::options::TopicFilters;
 use crate::packet::subscribe::{self, RetainHandling, Subscribe};
 use crate::packet::{QoS, suback};
+use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 use crate::session;
 use crate::topic::{FilterMode, ParsedFilter};
@@ -34,13 +36,17 @@ pub(crate) fn handle<C: Core>(
     turn: &mut Turn,
     packet: &Subscribe<'_>,
 ) -> Next {
+    if let Some(end) = too_large(context, PacketType::SubAck, packet.filter_count) {
+        return end;
+    }
     let mut reasons = Vec::with_capacity(packet.filter_count);
+    let mut told = None;
     let mut replay = Vec::new();
     let mut fatal = None;
     let mut refusals = 0;
     for wanted in packet.filters() {
-        if let Some(reason) = fatal {
-            reasons.push(reason);
+        if let Some(Ending { code, .. }) = &fatal {
+            reasons.push(*code);
             continue;
         }
         match subscribe(context, turn, packet, &wanted, &mut replay) {
@@ -55,16 +61,60 @@ pub(crate) fn handle<C: Core>(
                     tracing::warn!(%peer, client_id, filter, why, "subscription refused");
                 }
                 reasons.push(refused.reason);
-                fatal = refused.fatal.then_some(refused.reason);
+                fatal = refused
+                    .fatal
+                    .then(|| Ending::new(refused.reason, refused.why.clone()));
+                told.get_or_insert(refused);
             }
         }
     }
-    // Headers of 8 bytes at most, without properties.
-    let mut bytes = Vec::with_capacity(8 + reasons.len());
-    // At most 65,535 / 3 codes: they always fit.
-    let _ = suback::encode(&mut bytes, context.version, packet.packet_id, &reasons, &[]);
+    let told = told.as_ref().map(|first| (first.reason, &*first.why));
+    let properties = reason_string(context, PacketType::SubAck, reasons.len(), told);
+    // Headers of 8 bytes at most.
+    let mut bytes = Vec::with_capacity(8 + properties.len() + reasons.len());
+    let (version, packet_id) = (context.version, packet.packet_id);
+    // They are fewer than the bytes of the SUBSCRIBE, and the string has a limit: they always fit.
+    let _ = suback::encode(&mut bytes, version, packet_id, &reasons, &properties);
     context.hold(bytes, replay, fatal);
     Next::Continue
+}
+
+/// Ends the connection of a client that would not take the answer it asks for ([MQTT-3.1.2-24]):
+/// nothing is done then.
+pub(super) fn too_large<C: Core>(
+    context: &Context<'_, C>,
+    packet: PacketType,
+    filters: usize,
+) -> Option<Next> {
+    let terms = context.outlet.lock().terms;
+    if !context.version.is_v5() || reason::has_room(&terms, 3 + filters) {
+        return None;
+    }
+    let why = format!("{packet} with {filters} reason codes exceeds your maximum packet size");
+    Some(Next::Close(Ending::new(ReasonCode::PacketTooLarge, why)))
+}
+
+/// The properties of an answer that has one code for each filter: what the first failure is about.
+pub(super) fn reason_string<C: Core>(
+    context: &Context<'_, C>,
+    packet: PacketType,
+    codes: usize,
+    told: Option<(ReasonCode, &str)>,
+) -> Vec<u8> {
+    let mut properties = Vec::new();
+    if let Some(told) = told {
+        let terms = context.outlet.lock().terms;
+        let fixed = 2 + codes;
+        reason::add(
+            &terms,
+            context.version,
+            packet,
+            fixed,
+            &mut properties,
+            told,
+        );
+    }
+    properties
 }
 
 /// Why a filter was refused, and whether the connection goes with it.
@@ -96,6 +146,13 @@ fn subscribe<C: Core>(
             why: violation.to_string(),
             fatal: false,
         })?;
+    if let Some(why) = topic_too_deep(context.options, wanted.filter) {
+        return Err(Refused {
+            reason: ReasonCode::TopicFilterInvalid,
+            why,
+            fatal: false,
+        });
+    }
     let mut options = wanted.options;
     // FEATURES M7: granted at most QoS 1.
     options.qos = options.qos.min(QoS::AtLeastOnce);
@@ -156,8 +213,12 @@ fn held<C: Core>(
     if held.is_some() {
         return Ok(held);
     }
-    if all.len() >= SUBSCRIPTIONS_MAX {
-        let why = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
+    let max = match context.options.subscriptions_max {
+        0 => SUBSCRIPTIONS_MAX,
+        max => SUBSCRIPTIONS_MAX.min(max as usize),
+    };
+    if all.len() >= max {
+        let why = format!("a session has at most {max} subscriptions");
         return Err(quota(why));
     }
     if walked && all.walked() >= SUBSCRIPTIONS_WALKED_MAX {
@@ -284,7 +345,7 @@ fn refused<C: Core>(context: &Context<'_, C>, refusal: &Refusal) -> Refused {
     let fatal = !denied || context.options.disconnect_on_unauthorized;
     Refused {
         reason,
-        why: refusal.to_string(),
+        why: refusal.text.to_string(),
         fatal,
     }
 }

@@ -6,8 +6,9 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::turn::Turn;
 
-use super::subscribe::binding_arguments;
+use super::subscribe::{binding_arguments, reason_string, too_large};
 use super::{Context, Next};
+use crate::codec::PacketType;
 use crate::flow::Subscription;
 use crate::packet::unsuback;
 use crate::packet::unsubscribe::Unsubscribe;
@@ -20,13 +21,24 @@ pub(crate) fn handle<C: Core>(
     turn: &mut Turn,
     packet: &Unsubscribe<'_>,
 ) -> Next {
-    let mut reasons = Vec::new();
-    for text in packet.filters() {
-        reasons.push(end_text(context, turn, text));
+    if let Some(end) = too_large(context, PacketType::UnsubAck, packet.filters().count()) {
+        return end;
     }
+    let mut reasons = Vec::new();
+    let mut told = None;
+    for text in packet.filters() {
+        let (reason, why) = end_text(context, turn, text);
+        reasons.push(reason);
+        if let Some(why) = why {
+            told.get_or_insert((reason, why));
+        }
+    }
+    let told = told.as_ref().map(|(reason, why)| (*reason, &**why));
+    let properties = reason_string(context, PacketType::UnsubAck, reasons.len(), told);
     let mut bytes = Vec::new();
-    // At most 65,535 / 2 codes: they always fit.
-    let _ = unsuback::encode(&mut bytes, context.version, packet.packet_id, &reasons, &[]);
+    let (version, packet_id) = (context.version, packet.packet_id);
+    // They are fewer than the bytes of the UNSUBSCRIBE, and the string has a limit: they fit.
+    let _ = unsuback::encode(&mut bytes, version, packet_id, &reasons, &properties);
     context.hold(bytes, Vec::new(), None);
     Next::Continue
 }
@@ -36,18 +48,22 @@ pub(super) fn end_text<C: Core>(
     context: &Context<'_, C>,
     turn: &mut Turn,
     text: &str,
-) -> ReasonCode {
+) -> (ReasonCode, Option<Box<str>>) {
     let held = {
         let mut out = context.outlet.lock();
         out.flow.as_mut().and_then(|flow| flow.unsubscribe(text))
     };
     match held {
-        None => ReasonCode::NoSubscriptionExisted,
+        None => (ReasonCode::NoSubscriptionExisted, None),
         Some(held) => end(context, turn, held),
     }
 }
 
-fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -> ReasonCode {
+fn end<C: Core>(
+    context: &Context<'_, C>,
+    turn: &mut Turn,
+    held: Subscription,
+) -> (ReasonCode, Option<Box<str>>) {
     let identity = context.identity;
     if held.share().is_some() {
         let queue = {
@@ -67,7 +83,7 @@ fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -
             &session::Membership::of(identity, context.outlet.exchange()),
             &held,
         );
-        return ReasonCode::Success;
+        return (ReasonCode::Success, None);
     }
     let queue = session::queue_name(&identity.client_id, held.options.qos);
     let unbound = identity.core.unbind(&BindQueue {
@@ -78,14 +94,15 @@ fn end<C: Core>(context: &Context<'_, C>, turn: &mut Turn, held: Subscription) -
         arguments: binding_arguments(context, &held),
     });
     match unbound {
-        Ok(_) => ReasonCode::Success,
+        Ok(_) => (ReasonCode::Success, None),
         Err(refusal) => {
             // The subscription stands: it is still bound.
             session::add(context.outlet, held);
-            match refusal.code {
+            let reason = match refusal.code {
                 ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
                 _ => ReasonCode::UnspecifiedError,
-            }
+            };
+            (reason, Some(refusal.text))
         }
     }
 }

@@ -177,6 +177,16 @@ impl Link {
         Ok(route.found)
     }
 
+    /// Whether the user may publish to an exchange under a key, as of now.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn may_publish(&self, exchange: &str, topic: &[u8], form: Form) -> Result<(), Refusal> {
+        self.check(Permission::Write, Resource::Exchange, exchange)?;
+        let exchange = self.vhost.find_exchange(exchange)?;
+        self.check_publish(&exchange, key::dotted_text(topic, form).as_bytes())
+    }
+
     pub(super) fn no_exchange(&self, name: &str) -> Refusal {
         Refusal::not_found(Resource::Exchange, name, self.vhost.name())
     }

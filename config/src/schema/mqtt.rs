@@ -47,6 +47,7 @@ pub(super) const MQTT: &[Setting] = &[
             key: "persistent_client_expiration",
             kind: Kind::Lifetime {
                 max_s: EXPIRY_S_MAX,
+                forever: "never",
             },
             from: "VerneMQ",
         },
@@ -165,4 +166,149 @@ pub(super) const MQTT: &[Setting] = &[
         "false",
         "Whether messages of MQTT clients carry `x-opt-mqtt-client-id` to AMQP.",
     ),
+    setting(
+        "mqtt.max_keep_alive",
+        Kind::Integer {
+            min: 0,
+            max: 65_535,
+            unit: "seconds",
+        },
+        "0",
+        "Longest keep alive of a 5.0 client, which is told; 0 is no cap. 3.x clients keep theirs.",
+    ),
+    setting(
+        "mqtt.receive_maximum",
+        Kind::Integer {
+            min: 1,
+            max: 65_535,
+            unit: "messages",
+        },
+        "65535",
+        "How many QoS 1 and 2 publishes a 5.0 client may leave unfinished.",
+    )
+    .aliases(&[Alias {
+        key: "receive_max_broker",
+        kind: Kind::Integer {
+            min: 1,
+            max: 65_535,
+            unit: "messages",
+        },
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.response_information",
+        Kind::Text { min: 0, max: 1_024 },
+        "",
+        "What a 5.0 client is told that asks for response information; `{client_id}` is its own.",
+    ),
+    setting(
+        "mqtt.max_connection_lifetime",
+        LIFETIME,
+        "0",
+        "How long a connection may last, in seconds; 0 is no limit.",
+    )
+    .aliases(&[Alias {
+        key: "max_connection_lifetime",
+        kind: LIFETIME,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.max_client_id_size",
+        CLIENT_ID_SIZE,
+        "65535",
+        "Longest client id; a longer one is refused.",
+    )
+    .aliases(&[Alias {
+        key: "max_client_id_size",
+        kind: CLIENT_ID_SIZE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.topic_max_depth",
+        TOPIC_DEPTH,
+        "256",
+        "Most levels of a topic or filter; \
+         `$share/group` counts for two. Others are refused one by one.",
+    )
+    .aliases(&[Alias {
+        key: "topic_max_depth",
+        kind: TOPIC_DEPTH,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.max_subscriptions_per_client",
+        Kind::Integer {
+            min: 0,
+            max: 100_000,
+            unit: "subscriptions",
+        },
+        "0",
+        "Subscriptions of one session; 0 is the greatest number.",
+    ),
+    setting(
+        "mqtt.max_message_rate",
+        MESSAGE_RATE,
+        "0",
+        "PUBLISH packets of one client that are read in a second; the rest waits. 0 is no limit.",
+    )
+    .aliases(&[Alias {
+        key: "max_message_rate",
+        kind: MESSAGE_RATE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.max_last_will_delay",
+        Kind::Duration {
+            unit: TimeUnit::Seconds,
+            min: 0,
+            max: EXPIRY_S_MAX,
+            forever: &["client"],
+        },
+        "client",
+        "Longest delay of a will; `client` is what the client asks for.",
+    )
+    .aliases(&[Alias {
+        key: "max_last_will_delay",
+        kind: Kind::Lifetime {
+            max_s: EXPIRY_S_MAX,
+            forever: "client",
+        },
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.suppress_lwt_on_session_takeover",
+        TRUE_FALSE,
+        "false",
+        "Whether a connection that another one with its client id replaces leaves no will.",
+    )
+    .aliases(&[Alias {
+        key: "suppress_lwt_on_session_takeover",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
 ];
+
+/// Seconds, up to a year.
+const LIFETIME: Kind = Kind::Integer {
+    min: 0,
+    max: 31_536_000,
+    unit: "seconds",
+};
+
+const CLIENT_ID_SIZE: Kind = Kind::Integer {
+    min: 1,
+    max: 65_535,
+    unit: "bytes",
+};
+
+const TOPIC_DEPTH: Kind = Kind::Integer {
+    min: 1,
+    max: 256,
+    unit: "levels",
+};
+
+const MESSAGE_RATE: Kind = Kind::Integer {
+    min: 0,
+    max: 1_000_000,
+    unit: "messages",
+};

@@ -67,6 +67,7 @@ fn values_of_listeners_and_lifetimes() {
         .expect("is in the table")
         .kind;
     let lifetime = Kind::Lifetime {
+        forever: "never",
         max_s: 4_294_967_294,
     };
     let rows: &[Row<'_>] = &[
@@ -241,6 +242,11 @@ fn every_setting_has_an_effect() {
         ("max_message_size", "536870912"),
         ("auth_mechanisms.<N>", "AMQPLAIN"),
         ("persistent_client_expiration", "77h"),
+        ("max_last_will_delay", "77h"),
+        ("mqtt.suppress_lwt_on_session_takeover", "true"),
+        ("suppress_lwt_on_session_takeover", "true"),
+        ("mqtt.topic_max_depth", "77"),
+        ("topic_max_depth", "77"),
         ("mqtt.listener_vhosts.<name>", "/x"),
         (
             "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled",
