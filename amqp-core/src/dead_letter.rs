@@ -202,6 +202,7 @@ impl Letter {
             queues,
             mut stops,
             notes,
+            _room,
         } = match vhost.resolve(&exchange, &message, &search) {
             Ok(route) => route.found,
             Err(NoWay::Delayed) => return Routed::Refused(takers),

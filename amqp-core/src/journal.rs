@@ -45,8 +45,11 @@ pub struct Stretch {
     pub first: u64,
     /// How many there are; at most [`Self::COUNT_MAX`].
     pub count: u32,
-    /// Bytes of all their bodies.
+    /// Bytes of all their bodies: what queues count.
     pub bytes: u64,
+    /// Bytes of all their parts: exchanges, routing keys and properties beside the bodies. What
+    /// streams count, and about what it takes to read them.
+    pub part_bytes: u64,
     /// The priority that all of them ask for; only of those that a restart found.
     pub priority: Option<u8>,
 }
@@ -54,7 +57,7 @@ pub struct Stretch {
 impl Stretch {
     /// Messages of one stretch at most: they are read at once.
     pub const COUNT_MAX: u32 = 512;
-    /// Bytes of a stretch that is longer than one message.
+    /// Bytes of all parts of a stretch that is longer than one message.
     pub const BYTES_MAX: u64 = 256 * 1_024;
 
     /// One behind the last.

@@ -169,6 +169,13 @@ impl Message {
         self.0.slice.len() as u64 - u64::from(before)
     }
 
+    /// Bytes of all its parts: exchange, routing key, properties and body.
+    #[inline]
+    #[must_use]
+    pub fn part_bytes(&self) -> u64 {
+        self.0.slice.len() as u64
+    }
+
     /// The message's parts.
     #[must_use]
     pub fn view(&self) -> MessageRef<'_> {

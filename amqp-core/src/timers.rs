@@ -195,20 +195,21 @@ pub(crate) struct Timers {
     state: Mutex<State>,
     /// While one is set, dead letters multiply slowly.
     pub(crate) alarms: Arc<Alarms>,
-    scheduled: Scheduled,
+    scheduled: Arc<Scheduled>,
 }
 
 /// How many publications wait on the node, or in one vhost.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Scheduled(AtomicUsize);
 
 impl Scheduled {
     pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 
+    /// Whoever counts one after this has also counted what was added elsewhere before.
     pub(crate) fn add(&self, more: usize) {
-        self.0.fetch_add(more, Ordering::Relaxed);
+        self.0.fetch_add(more, Ordering::AcqRel);
     }
 
     pub(crate) fn remove(&self, gone: usize) {
@@ -216,7 +217,29 @@ impl Scheduled {
         let left = |count: usize| Some(count.saturating_sub(gone));
         let _ = self
             .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, left);
+    }
+}
+
+/// Room for publications that are to wait: it is taken when they are routed, and given back when
+/// they are counted themselves, or never will be.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Of the node and of the vhost.
+    taken_of: [Arc<Scheduled>; 2],
+    count: usize,
+}
+
+impl Room {
+    pub(crate) fn new(taken_of: [Arc<Scheduled>; 2], count: usize) -> Self {
+        Self { taken_of, count }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let Self { taken_of, count } = self;
+        taken_of.iter().for_each(|taken_of| taken_of.remove(*count));
     }
 }
 
@@ -254,7 +277,7 @@ impl Timers {
     }
 
     /// Publications that wait.
-    pub(crate) fn scheduled(&self) -> &Scheduled {
+    pub(crate) fn scheduled(&self) -> &Arc<Scheduled> {
         &self.scheduled
     }
 

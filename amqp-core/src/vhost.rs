@@ -27,7 +27,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
-use crate::timers::Scheduled;
+use crate::timers::{Room, Scheduled};
 use crate::watermark::Watermark;
 
 /// The exchanges that every vhost has.
@@ -82,7 +82,7 @@ pub struct VHost {
     pub(crate) claims: Claims,
     pub(crate) delayed: Delayed,
     /// Wills and delayed messages.
-    pub(crate) scheduled: Scheduled,
+    pub(crate) scheduled: Arc<Scheduled>,
     pub(crate) retained: Retained,
     pub(crate) replies: Replies,
     /// What queues have dropped that are gone.
@@ -125,7 +125,7 @@ impl VHost {
                 recording: Mutex::default(),
                 claims: Claims::default(),
                 delayed: Delayed::default(),
-                scheduled: Scheduled::default(),
+                scheduled: Arc::default(),
                 retained: Retained::default(),
                 replies: Replies::default(),
                 losses: Mutex::default(),
@@ -214,10 +214,27 @@ impl VHost {
         self.clear_delayed();
     }
 
-    /// Whether so many more publications may be scheduled here: not more than are left free.
-    pub(crate) fn may_schedule(&self, more: usize) -> bool {
+    /// Schedules so many more publications here, unless that leaves less free than they take: all
+    /// or none, whoever tries at the same time.
+    pub(crate) fn try_hold_scheduled(&self, more: usize) -> bool {
+        // Counted first: of those who take the last at the same time, one sees the other.
+        self.hold_scheduled(more);
         let taken = self.door.timers.scheduled().count() + self.scheduled.count();
-        taken + more <= limits::SCHEDULED_MAX
+        let fits = taken.saturating_sub(more) <= limits::SCHEDULED_MAX;
+        if !fits {
+            self.release_scheduled(more);
+        }
+        fits
+    }
+
+    /// Takes room for so many that are scheduled later, if at all.
+    pub(crate) fn take_room(&self, more: usize) -> Option<Room> {
+        let taken_of = || {
+            let node = self.door.timers.scheduled();
+            [Arc::clone(node), Arc::clone(&self.scheduled)]
+        };
+        self.try_hold_scheduled(more)
+            .then(|| Room::new(taken_of(), more))
     }
 
     /// More are scheduled.

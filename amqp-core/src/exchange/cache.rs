@@ -13,6 +13,7 @@ use super::route::{Note, Stop};
 use crate::key::Form;
 use crate::limits::{ROUTE_KEY_CACHED_BYTES_MAX, ROUTE_TARGETS_CACHED_MAX, ROUTES_CACHED_MAX};
 use crate::queue::Queue;
+use crate::timers::Room;
 
 /// Where a message goes.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) stops: Vec<Stop>,
     /// What is to take note of it when it is published.
     pub(crate) notes: Vec<Note>,
+    /// For as long as it may still come to wait: nobody else takes that room meanwhile.
+    pub(crate) _room: Option<Arc<Room>>,
 }
 
 impl Found {
@@ -32,6 +35,7 @@ impl Found {
             queues,
             stops: Vec::new(),
             notes: Vec::new(),
+            _room: None,
         }
     }
 }

@@ -160,25 +160,14 @@ impl Exchange {
                     exchanges.push(next);
                 }
             };
-            exchange.each_match(
-                message,
-                search,
-                &mut steps,
-                &mut |bound| match bound.destination() {
+            exchange.each_match(message, search, &mut steps, &mut |bound| {
+                matched |= match bound.destination() {
                     Destination::Queue(queue) => {
-                        if let Some(queue) = queue.upgrade() {
-                            matched = true;
-                            queues.push(queue);
-                        }
+                        queue.upgrade().map(|queue| queues.push(queue)).is_some()
                     }
-                    Destination::Exchange(next) => {
-                        if let Some(next) = next.upgrade() {
-                            matched = true;
-                            go_on(next);
-                        }
-                    }
-                },
-            );
+                    Destination::Exchange(next) => next.upgrade().map(&mut go_on).is_some(),
+                };
+            });
             if steps == 0 {
                 return Err(NoWay::Steps);
             }
@@ -190,15 +179,18 @@ impl Exchange {
             notes.extend(exchange.later_note(search));
         }
         each_once(&mut queues);
-        if !stops.is_empty() && !search.waits && !vhost.may_schedule(stops.len()) {
-            return Err(NoWay::Delayed);
-        }
+        let room = if stops.is_empty() || search.waits {
+            None
+        } else {
+            Some(vhost.take_room(stops.len()).ok_or(NoWay::Delayed)?.into())
+        };
         let queues = queues.into();
         Ok(Route {
             found: Found {
                 queues,
                 stops,
                 notes,
+                _room: room,
             },
             stamp: cacheable.then(|| watch.stamp()),
         })

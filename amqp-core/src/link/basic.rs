@@ -271,7 +271,7 @@ impl Link {
         at: Time,
         message: &MessageRef<'_>,
     ) -> Option<Arc<Scheduled>> {
-        if !self.vhost.may_schedule(1) {
+        if !self.vhost.try_hold_scheduled(1) {
             return None;
         }
         let later = Later {
@@ -288,7 +288,6 @@ impl Link {
         });
         let message = message.to_message(&mut turn.scratch);
         let scheduled = Arc::new(Scheduled::new(Arc::clone(self), message, place));
-        self.vhost.hold_scheduled(1);
         self.broker
             .timers
             .add(at, Due::Publish(Arc::clone(&scheduled)));

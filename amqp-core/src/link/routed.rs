@@ -8,7 +8,8 @@ use crate::permission::Permission;
 use crate::refusal::{Refusal, Resource};
 use crate::turn::Turn;
 
-/// The queues that a message was routed to, each once, and the exchanges at which it is to wait.
+/// The queues that a message was routed to, each once, and the exchanges at which it is to wait:
+/// as long as this is there, it has room at them.
 #[derive(Clone, Debug)]
 pub struct Routed(Found);
 
@@ -106,6 +107,7 @@ impl Link {
             queues,
             stops,
             notes,
+            ..
         } = &routed.0;
         for note in notes {
             note.exchange.note(message, &borrowed(&note.more));

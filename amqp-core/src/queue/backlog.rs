@@ -53,8 +53,8 @@ const MESSAGES_AT_ONCE: usize = 16 * Stretch::COUNT_MAX as usize;
 #[derive(Default)]
 pub(super) struct Backlog {
     head: VecDeque<Entry>,
-    /// Messages that came back to places in the midst of a long head. All of them are before the
-    /// rest.
+    /// Messages that came back to places in the midst of a long head, or behind the first of the
+    /// rest: each is taken when nothing is before it.
     back: BTreeMap<u64, Entry>,
     /// Bytes of all bodies, wherever they are.
     bytes: u64,
@@ -86,6 +86,14 @@ impl Cold {
         match self {
             Self::Paged(piece) => piece.first(),
             Self::Held(entry) => entry.seq(),
+        }
+    }
+
+    /// One behind the last.
+    fn end(&self) -> u64 {
+        match self {
+            Self::Paged(piece) => piece.end(),
+            Self::Held(entry) => entry.seq() + 1,
         }
     }
 }
@@ -192,7 +200,7 @@ impl Backlog {
         head.chain(cold).chain(fresh)
     }
 
-    /// The first message, if it is in memory.
+    /// The first message, if it is in memory before the rest.
     #[inline]
     pub(super) fn head(&self) -> Option<&Entry> {
         let first = self.head.front();
@@ -200,27 +208,31 @@ impl Backlog {
             return first;
         }
         let back = self.back.values().next();
-        back.filter(|back| first.is_none_or(|first| back.seq() < first.seq()))
-            .or(first)
+        back.filter(|back| self.is_first(back.seq())).or(first)
     }
 
-    /// Takes the first of those that are in memory before the rest.
+    /// Takes it.
     #[inline]
     fn pop_head(&mut self) -> Option<Entry> {
         if !self.back.is_empty() {
-            let first = self.head.front().map(Entry::seq);
-            let back = self.back.first_entry();
-            let is_first = |seq: &u64| first.is_none_or(|first| *seq < first);
-            if let Some(entry) = back.filter(|back| is_first(back.key())) {
-                return Some(entry.remove());
+            let back = self.back.keys().next();
+            if back.is_some_and(|back| self.is_first(*back)) {
+                return self.back.pop_first().map(|(_, entry)| entry);
             }
         }
         self.head.pop_front()
     }
 
+    /// Whether one that came back is before the head; or where that is empty, before the rest.
+    fn is_first(&self, seq: u64) -> bool {
+        let rest = || self.rest.as_ref()?.first();
+        let next = self.head.front().map(Entry::seq).or_else(rest);
+        next.is_none_or(|next| seq < next)
+    }
+
     /// Whether the first message is on disk, and may have a time to live of its own.
     pub(super) fn may_expire_on_disk(&self) -> bool {
-        let rest = self.rest.as_ref().filter(|_| self.head.is_empty());
+        let rest = self.rest.as_ref().filter(|_| self.head().is_none());
         rest.is_some_and(|rest| {
             let is_paged = matches!(rest.cold.front(), Some(Cold::Paged { .. }));
             rest.expires || !is_paged
@@ -335,19 +347,18 @@ impl Backlog {
     /// front, unless others before them came back earlier.
     pub(super) fn put_back(&mut self, mut entries: Vec<Entry>) {
         self.bytes += entries.iter().map(body_bytes).sum::<u64>();
-        if let Some(rest) = &mut self.rest
-            && let Some(behind) = rest.first()
-        {
+        if let Some(behind) = self.rest.as_ref().and_then(|rest| rest.first()) {
             let at = entries.partition_point(|entry| entry.seq() < behind);
-            for entry in entries.split_off(at) {
-                rest.insert(entry);
-            }
+            let among = entries.split_off(at).into_iter();
+            self.back.extend(among.map(|entry| (entry.seq(), entry)));
         }
         // The last first: those that belong before the head come one before the other.
         for entry in entries.into_iter().rev() {
             let place = self.head.partition_point(|held| held.seq() < entry.seq());
             // An insertion moves the few that are on the shorter side.
-            if place.min(self.head.len() - place) <= MOVED_MAX {
+            let moved = place.min(self.head.len() - place);
+            if moved <= MOVED_MAX {
+                note_moved(moved);
                 self.head.insert(place, entry);
             } else {
                 self.back.insert(entry.seq(), entry);
@@ -389,7 +400,7 @@ impl Backlog {
             let sizes = self.head.iter().take(keep.messages);
             let kept = sizes
                 .take_while(|entry| {
-                    bytes += body_bytes(entry);
+                    bytes += entry.message.part_bytes();
                     bytes <= keep.bytes
                 })
                 .count();
@@ -404,6 +415,7 @@ impl Backlog {
             self.head.shrink_to(2 * keep.messages);
         }
         let Some(rest) = &mut self.rest else { return 0 };
+        rest.take_among(&mut self.back);
         let mut passed = 0;
         while passed < MESSAGES_AT_ONCE
             && let Some(first) = rest.fresh.front()
@@ -437,14 +449,20 @@ impl Backlog {
 
     /// Those that came back take their places in the head.
     fn merge_back(&mut self) {
-        if !self.back.is_empty() {
-            let back = std::mem::take(&mut self.back).into_values();
-            let mut head: Vec<Entry> = back.chain(self.head.drain(..)).collect();
-            // Two runs in order: one pass.
-            head.sort_by_key(Entry::seq);
-            self.head = head.into();
-        }
+        merge(&mut self.head, std::mem::take(&mut self.back));
     }
+}
+
+/// Puts some in their places among others: one pass, however many.
+fn merge(list: &mut VecDeque<Entry>, some: BTreeMap<u64, Entry>) {
+    if some.is_empty() {
+        return;
+    }
+    let mut all: Vec<Entry> = some.into_values().chain(list.drain(..)).collect();
+    note_moved(all.len());
+    // Two runs in order.
+    all.sort_by_key(Entry::seq);
+    *list = all.into();
 }
 
 impl Rest {
@@ -458,6 +476,7 @@ impl Rest {
                 first: entry.seq(),
                 count: 1,
                 bytes: body_bytes(entry),
+                part_bytes: entry.message.part_bytes(),
                 priority: None,
             };
             let alike = entry.redelivered() == redelivered && pager.keeps(entry);
@@ -474,31 +493,27 @@ impl Rest {
         cold.or_else(|| self.fresh.front().map(Entry::seq))
     }
 
-    /// Puts one between the cold ones, or among the fresh.
-    fn insert(&mut self, entry: Entry) {
-        let seq = entry.seq();
-        let among = self.fresh.front().is_some_and(|fresh| fresh.seq() < seq);
-        if among || self.cold.is_empty() {
-            let place = self.fresh.partition_point(|held| held.seq() < seq);
-            self.fresh.insert(place, entry);
-            return;
-        }
-        self.cold_messages += 1;
-        self.cold_bytes += body_bytes(&entry);
-        let place = self.cold.partition_point(|cold| cold.first() < seq);
-        if let Some(before) = place.checked_sub(1)
-            && let Some(Cold::Paged(piece)) = self.cold.get_mut(before)
-            && piece.end() > seq
-            && let Some(behind) = piece.split_off(seq)
+    /// Takes those that came back to places among the fresh, so that they can be paged out as well.
+    /// What belongs between cold ones stays where it is.
+    fn take_among(&mut self, back: &mut BTreeMap<u64, Entry>) {
+        let behind = self.cold.back().map(Cold::end);
+        let last = back.keys().next_back().copied();
+        if let Some(from) = behind.or_else(|| self.first())
+            && last.is_some_and(|last| last >= from)
         {
-            self.cold.insert(place, Cold::Paged(behind));
+            merge(&mut self.fresh, back.split_off(&from));
         }
-        self.cold.insert(place, Cold::Held(entry));
     }
 }
 
 /// Messages that one which comes back moves at most: 4 KiB.
 const MOVED_MAX: usize = 256;
+
+/// Tests count what is moved.
+#[cfg(not(test))]
+fn note_moved(_entries: usize) {}
+#[cfg(test)]
+use tests::note_moved;
 
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,17 @@ impl Ready {
         }
     }
 
+    #[inline]
+    fn first_list(&self) -> &Backlog {
+        if self.lanes.is_empty() {
+            return &self.plain;
+        }
+        match self.first_lane() {
+            Some(place) => &self.lanes[place].1,
+            None => &self.plain,
+        }
+    }
+
     /// Which lane is the first with a message; `None` if the plain list is.
     fn first_lane(&self) -> Option<usize> {
         let place = self.lanes.iter().position(|(_, lane)| lane.len() > 0)?;
@@ -147,20 +158,13 @@ impl Ready {
     /// The first message, if it is in memory.
     #[inline]
     pub(super) fn head(&self) -> Option<&Entry> {
-        if self.lanes.is_empty() {
-            return self.plain.head();
-        }
-        match self.first_lane() {
-            Some(place) => self.lanes[place].1.head(),
-            None => self.plain.head(),
-        }
+        self.first_list().head()
     }
 
     /// Whether the first message is on disk, and may have a time to live of its own.
     #[inline]
     pub(super) fn may_expire_on_disk(&self) -> bool {
-        let mut lanes = self.each().filter(|lane| lane.len() > 0);
-        lanes.next().is_some_and(Backlog::may_expire_on_disk)
+        self.first_list().may_expire_on_disk()
     }
 
     /// Brings the first message into memory, if it is not there.

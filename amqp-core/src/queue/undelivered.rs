@@ -61,6 +61,7 @@ impl Undelivered {
                     first,
                     count,
                     bytes: bytes * u64::from(count),
+                    part_bytes: stretch.part_bytes / u64::from(stretch.count) * u64::from(count),
                     priority: stretch.priority,
                 };
                 ready.extend((count > 0).then_some(of_these));

@@ -64,7 +64,7 @@ impl Scripted {
             "slow" => {
                 // It is later than it was, whenever that was.
                 turn.set_clock(|| Time(u64::MAX));
-                turn.count_rebound(0);
+                turn.count_rebound(1);
             }
             "bind" => turn.count_rebound(100),
             "calm" => self.deadline = None,

@@ -50,7 +50,20 @@ struct AllKnown(Vec<Known>);
 pub(super) struct Known {
     /// How long its body is.
     pub(super) bytes: u32,
+    /// How long all its parts are, wherever they lie.
+    pub(super) part_bytes: u32,
     pub(super) priority: Option<u8>,
+}
+
+impl Known {
+    /// Where nothing is: by the record alone.
+    fn guess(place: Place) -> Self {
+        Self {
+            bytes: place.bytes,
+            part_bytes: place.bytes,
+            priority: None,
+        }
+    }
 }
 
 /// A record's place, and what is known of the message.
@@ -126,10 +139,7 @@ impl Run {
             self.spots.push(spot(place));
             if let Some(AllKnown(all)) = self.known.as_deref_mut() {
                 all.resize(gap, Known::default());
-                all.push(known.unwrap_or(Known {
-                    bytes: place.bytes,
-                    priority: None,
-                }));
+                all.push(known.unwrap_or(Known::guess(place)));
             }
             self.live += 1;
             self.bytes += u64::from(place.bytes);
@@ -406,31 +416,33 @@ impl Ledger {
     pub(super) fn stretches(&self, queue: u64) -> Vec<Stretch> {
         let mut found: Vec<Stretch> = Vec::new();
         let runs = self.queues.get(&queue);
-        // Of the last one, what it takes to read it: records beside bodies, and bodies elsewhere.
+        // Of the last one, what it takes to read it: records, and parts that lie elsewhere.
         let mut weight = 0;
         for (seq, (place, known)) in runs.iter().flat_map(|runs| runs.all()).flat_map(Run::live) {
-            let bytes = u64::from(known.map_or(place.bytes, |known| known.bytes));
-            let priority = known.and_then(|known| known.priority);
-            let heavy = bytes.max(place.bytes.into());
+            let known = known.unwrap_or_else(|| Known::guess(place));
+            let heavy = u64::from(known.part_bytes.max(place.bytes));
+            let one = Stretch {
+                first: seq,
+                count: 1,
+                bytes: known.bytes.into(),
+                part_bytes: known.part_bytes.into(),
+                priority: known.priority,
+            };
             match found.last_mut() {
                 Some(last)
                     if last.end() == seq
-                        && last.priority == priority
+                        && last.priority == one.priority
                         && last.count < Stretch::COUNT_MAX
                         && weight + heavy <= Stretch::BYTES_MAX =>
                 {
                     last.count += 1;
-                    last.bytes += bytes;
+                    last.bytes += one.bytes;
+                    last.part_bytes += one.part_bytes;
                     weight += heavy;
                 }
                 _ => {
                     weight = heavy;
-                    found.push(Stretch {
-                        first: seq,
-                        count: 1,
-                        bytes,
-                        priority,
-                    });
+                    found.push(one);
                 }
             }
         }

@@ -54,8 +54,8 @@ pub(super) struct Recovered {
     pub(super) last_queue: u64,
     /// Queues that have taken a message with a time to live.
     pub(super) expiring: HashSet<u64, RandomState>,
-    /// Messages that queues have given up and still have.
-    given_up: BTreeMap<(u64, u64), Death>,
+    /// Messages that queues have given up and still have, by queue.
+    given_up: HashMap<u64, BTreeMap<u64, Death>, RandomState>,
     /// Of each segment that was read.
     pub(super) records: BTreeMap<u64, u64>,
     pub(super) bytes: u64,
@@ -82,9 +82,12 @@ impl Reading<'_> {
     /// What a queue is told of a message; `None` if nobody can read it.
     fn know(&self, message: Encoded<'_>) -> Option<Known> {
         let message = message.message(self.origins)?;
+        let before = message.exchange.len() + message.key.len() + message.properties.len();
+        // A record's length has as many bits.
+        let bytes = message.payload.len() as u32;
         Some(Known {
-            // A record's length has as many bits.
-            bytes: message.payload.len() as u32,
+            bytes,
+            part_bytes: bytes + before as u32,
             priority: message.head.origin.priority(&message),
         })
     }
@@ -424,7 +427,7 @@ impl Recovered {
                     self.expiring.insert(queue);
                 }
                 if let Some(why) = message.given_up() {
-                    self.given_up.insert((queue, seq), why);
+                    self.given_up.entry(queue).or_default().insert(seq, why);
                 }
                 self.ledger.restore(queue, seq, place, known);
             }
@@ -443,16 +446,16 @@ impl Recovered {
                 for seq in seqs.iter() {
                     self.ledger.settle(queue, seq);
                 }
-                if !self.given_up.is_empty() {
+                if let Some(given_up) = self.given_up.get_mut(&queue) {
                     for seq in seqs.iter() {
-                        self.given_up.remove(&(queue, seq));
+                        given_up.remove(&seq);
                     }
                 }
             }
             Record::Forget { queue } => {
                 self.last_queue = self.last_queue.max(queue);
                 self.ledger.forget(queue);
-                self.given_up.retain(|(held, _), _| *held != queue);
+                self.given_up.remove(&queue);
             }
             Record::Batch(mark) => {
                 let begins_file = u64::from(place.offset) == segment::HEADER_BYTES;
@@ -471,10 +474,13 @@ impl Recovered {
 
     /// By queue and in order, what queues have given up and still have.
     pub(super) fn take_given_up(&mut self) -> HashMap<u64, Vec<(u64, Death)>, RandomState> {
-        let mut found: HashMap<u64, Vec<(u64, Death)>, RandomState> = HashMap::default();
-        for ((queue, seq), why) in std::mem::take(&mut self.given_up) {
-            if self.ledger.find(queue, seq).is_some() {
-                found.entry(queue).or_default().push((seq, why));
+        let mut found = HashMap::default();
+        for (queue, given_up) in std::mem::take(&mut self.given_up) {
+            let given_up = given_up.into_iter();
+            let held = given_up.filter(|(seq, _)| self.ledger.find(queue, *seq).is_some());
+            let held: Vec<(u64, Death)> = held.collect();
+            if !held.is_empty() {
+                found.insert(queue, held);
             }
         }
         found

@@ -8,6 +8,7 @@ use crate::limits;
 use crate::link::{DeclareQueue, Link};
 use crate::properties::BasicProperties;
 use crate::time::Time;
+use crate::turn::Turn;
 
 fn delaying(link: &Link, name: &str, kind: &str) {
     let arguments = table(&[("x-delayed-type", Value::from(kind))]);
@@ -207,6 +208,56 @@ fn a3_no_vhost_takes_all_that_may_be_delayed() {
     one.exchange_delete("later", false).expect("deleted");
     delaying(&one, "later", "fanout");
     assert_eq!(try_publish(&one), Ok(1), "what is deleted counts no more");
+}
+
+/// What is kept back for a transaction has its room from when it is routed: no commit and no other
+/// thread goes beyond what may be delayed.
+#[test]
+fn a3_what_is_kept_back_takes_its_room() {
+    let link = link();
+    delaying(&link, "later", "fanout");
+    let vhost = link.vhost();
+    let half = limits::SCHEDULED_MAX / 2;
+    vhost.hold_scheduled(half - 2);
+    let properties = properties_of(&[("x-delay", Value::I32(100))]);
+    let message = super::message("later", ("k", Form::Dotted), &properties);
+    let mut publisher = Publisher::default();
+    let mut keep = || {
+        let Publisher { turn, memo } = &mut publisher;
+        link.route_kept_back(turn, memo, &message, &[])
+    };
+    let kept = [keep(), keep()].map(|kept| kept.expect("there is room for two"));
+    let refused = keep().expect_err("there is none for more");
+    assert_eq!(refused.code.number(), 506);
+    assert!(refused.text.starts_with("too many messages are delayed"));
+    // One is given up, another one takes its place.
+    let [one, two] = kept;
+    drop(one);
+    let one = keep().expect("there is room again");
+    assert!(keep().is_err());
+    for kept in [one, two] {
+        let published = link.publish_to(&mut Turn::new(), &message, &kept);
+        assert_eq!((published.routed, published.rejected), (1, false));
+    }
+    assert!(keep().is_err(), "both wait");
+    assert_eq!(vhost.scheduled.count(), half);
+    // Of many who try at the same time none goes beyond it.
+    vhost.release_scheduled(60);
+    let publish = || {
+        let mut publisher = Publisher::default();
+        let all = (0..50).map(|_| {
+            let sent = publisher.publish(&link, "later", ("k", Form::Dotted), &properties);
+            usize::from(sent.is_ok())
+        });
+        all.sum::<usize>()
+    };
+    let sent: usize = std::thread::scope(|scope| {
+        let threads = [0; 4].map(|_| scope.spawn(publish));
+        let sent = threads.map(|thread| thread.join().expect("it ends"));
+        sent.iter().sum()
+    });
+    assert!(sent > 0 && sent <= 60, "{sent} were taken");
+    assert_eq!(vhost.scheduled.count(), half - 60 + sent);
 }
 
 /// Whoever may not publish leaves nothing to wait.

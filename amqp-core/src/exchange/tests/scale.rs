@@ -197,8 +197,8 @@ fn nothing_walks_over_all_bindings() {
     assert_eq!(publisher.routed(&link, TOPIC, "all/x", Form::Slashed), 0);
 }
 
-/// FEATURES A3: bindings with several wildcards that a long key fits in very many ways. A message for
-/// which matching would take too long is refused, others are not.
+/// FEATURES A3: bindings with several wildcards that a long key fits in very many ways. A message
+/// for which matching would take too long is refused, others are not.
 #[test]
 fn a3_a_message_that_is_too_hard_to_match_is_refused() {
     let link = link();

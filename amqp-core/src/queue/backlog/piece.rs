@@ -14,6 +14,8 @@ pub(in crate::queue) struct Piece {
     count: u32,
     /// Bytes of all their bodies.
     bytes: u64,
+    /// Bytes of all their parts: what is read at once.
+    part_bytes: u64,
     /// They were delivered before.
     pub(super) redelivered: bool,
 }
@@ -26,6 +28,7 @@ impl Piece {
             behind: VecDeque::new(),
             count: stretch.count,
             bytes: stretch.bytes,
+            part_bytes: stretch.part_bytes,
             redelivered: true,
         }
     }
@@ -37,6 +40,7 @@ impl Piece {
             behind: VecDeque::new(),
             count: 0,
             bytes: 0,
+            part_bytes: 0,
             redelivered,
         }
     }
@@ -66,7 +70,7 @@ impl Piece {
         let span = stretch.end().checked_sub(self.first).map(u32::try_from);
         let room = self.count == 0
             || (self.count + stretch.count <= Stretch::COUNT_MAX
-                && self.bytes + stretch.bytes <= Stretch::BYTES_MAX);
+                && self.part_bytes + stretch.part_bytes <= Stretch::BYTES_MAX);
         if stretch.first < self.end() || !room || !matches!(span, Some(Ok(_))) {
             return false;
         }
@@ -79,6 +83,7 @@ impl Piece {
         }
         self.count += stretch.count;
         self.bytes += stretch.bytes;
+        self.part_bytes += stretch.part_bytes;
         true
     }
 
@@ -120,7 +125,9 @@ impl Piece {
     /// Drops the first; gives its number, and about how many bytes it has.
     pub(super) fn drop_first(&mut self) -> (u64, u64) {
         let seq = self.first;
-        let bytes = self.bytes / u64::from(self.count.max(1));
+        let count = u64::from(self.count.max(1));
+        let bytes = self.bytes / count;
+        self.part_bytes -= self.part_bytes / count;
         self.count -= 1;
         self.bytes -= bytes;
         if self.behind.is_empty() {
@@ -132,21 +139,5 @@ impl Piece {
             self.behind.iter_mut().for_each(|behind| *behind -= step);
         }
         (seq, bytes)
-    }
-
-    /// Those before this number stay; gives the others, if there are any.
-    pub(super) fn split_off(&mut self, seq: u64) -> Option<Self> {
-        let stay = self.seqs().take_while(|held| *held < seq).count();
-        let first = self.seqs().nth(stay)?;
-        let mut rest = Self::at(first, self.redelivered);
-        rest.count = self.count - stay as u32;
-        rest.bytes = self.bytes / u64::from(self.count) * u64::from(rest.count);
-        let step = (first - self.first) as u32;
-        let behind = self.behind.iter().skip(stay).map(|behind| behind - step);
-        rest.behind = behind.collect();
-        self.behind.truncate(stay);
-        self.count = stay as u32;
-        self.bytes -= rest.bytes;
-        Some(rest)
     }
 }

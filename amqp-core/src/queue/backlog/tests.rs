@@ -1,12 +1,21 @@
 //! Messages that are paged out come back in their order, each once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::key::Form;
 use crate::message::{AmqpOrigin, Head, MessageRef};
 use crate::time::Time;
+
+thread_local! {
+    static MOVED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Entries were moved to make way for others.
+pub(super) fn note_moved(entries: usize) {
+    MOVED.set(MOVED.get() + entries);
+}
 
 /// A journal that has every persistent message up to a number.
 #[derive(Default)]
@@ -169,6 +178,7 @@ fn what_a_restart_found() {
         first,
         count,
         bytes: u64::from(count) * 30,
+        part_bytes: u64::from(count) * 31,
         priority: None,
     };
     let mut backlog = Backlog::default();
@@ -242,6 +252,77 @@ fn a4_putting_back_does_not_depend_on_the_length() {
     page_out_all(&mut backlog, &disk);
     let all: Vec<u64> = (1..300_000).collect();
     assert_eq!(drain(&mut backlog, &disk), all);
+}
+
+/// The same when much is paged out between them: they belong before, between and behind what is on
+/// disk, and among those that are not there yet.
+#[test]
+fn a4_putting_back_among_paged_ones_does_not_depend_on_the_length() {
+    const COUNT: u64 = 100_000;
+    let (mut backlog, disk) = filled(COUNT, 1, 0);
+    let out = (0..COUNT).filter_map(|_| backlog.pop_front(&disk, &mut 0));
+    let (even, odd): (Vec<_>, Vec<_>) = out.partition(|entry| entry.seq() % 2 == 0);
+    MOVED.set(0);
+    backlog.put_back(even);
+    assert!(backlog.page_out(&disk, Keep::LITTLE) > 0);
+    assert!((1_000..COUNT as usize / 4).contains(&backlog.paged()));
+    let mut odd = odd.into_iter();
+    // Some come back one by one, in no order, with the rest behind them.
+    let mut some: Vec<Entry> = odd.by_ref().take(10_000).collect();
+    shuffle(&mut some);
+    for entry in some {
+        backlog.put_back(vec![entry]);
+    }
+    backlog.put_back(odd.collect());
+    assert_eq!(backlog.len(), COUNT as usize);
+    page_out_all(&mut backlog, &disk);
+    let moved = MOVED.get();
+    assert!(moved < 4 * COUNT as usize, "{moved} entries were moved");
+    // What came back behind all that was paged out is paged out as well.
+    assert!(backlog.paged() > COUNT as usize * 8 / 10);
+    let dropped = backlog.drop_front(&disk).map(|dropped| dropped.seq);
+    assert_eq!(dropped, Some(0));
+    assert_eq!(drain(&mut backlog, &disk), (1..COUNT).collect::<Vec<u64>>());
+}
+
+/// What is read at once fits memory, also where most of it is no body, and also after a restart.
+#[test]
+fn d4_pieces_are_weighed_by_all_that_is_read() {
+    let part_bytes = 100_000;
+    let stretch = |first| Stretch {
+        first,
+        count: 1,
+        bytes: 0,
+        part_bytes,
+        priority: None,
+    };
+    let mut restored = Backlog::default();
+    (0..64).for_each(|first| restored.restore(&stretch(first), false));
+    let disk = Disk {
+        up_to: u64::MAX,
+        ..Disk::default()
+    };
+    let mut since = Backlog::default();
+    let key = vec![b'k'; part_bytes as usize];
+    for seq in 0..64 {
+        let message = message(seq, 0, true);
+        let large = MessageRef {
+            key: &key,
+            ..message.view()
+        };
+        let message = large.to_message(&mut Vec::new());
+        disk.messages.borrow_mut().insert(seq, message.clone());
+        since.push_back(Entry::new(message, seq, false));
+    }
+    page_out_all(&mut since, &disk);
+    for mut backlog in [restored, since] {
+        let mut lost = 0;
+        while backlog.pop_front(&disk, &mut lost).is_some() {
+            let held: u64 = backlog.held().map(|held| held.message.part_bytes()).sum();
+            assert!(held <= Stretch::BYTES_MAX, "{held} bytes at once");
+        }
+        assert_eq!(lost, 0);
+    }
 }
 
 /// One list of several, each of which has some of the numbers: those of the others do not make it

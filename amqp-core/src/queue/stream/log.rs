@@ -47,14 +47,7 @@ const ENTRY_BYTES: u64 = 112;
 
 /// Bytes that a message counts for retention: about those of its record in the journal.
 pub(super) fn bytes(message: &Message) -> u64 {
-    let view = message.view();
-    let parts = [
-        view.exchange.len(),
-        view.key.len(),
-        view.properties.len(),
-        view.payload.len(),
-    ];
-    RECORD_BYTES + parts.iter().sum::<usize>() as u64
+    RECORD_BYTES + message.part_bytes()
 }
 
 impl Log {
@@ -65,8 +58,14 @@ impl Log {
         log.settled = log.first;
         log.next = stretches.last().map_or(0, Stretch::end);
         for stretch in stretches {
-            let Stretch { first, bytes, .. } = *stretch;
-            log.segments.push(first, bytes, None, segment_bytes);
+            let count = u64::from(stretch.count);
+            // One by one, each an equal share: segments are as long as if they had just come.
+            let until = |place: u64| stretch.part_bytes * place / count;
+            for place in 0..count {
+                let bytes = RECORD_BYTES + until(place + 1) - until(place);
+                let offset = stretch.first + place;
+                log.segments.push(offset, bytes, None, segment_bytes);
+            }
         }
         log
     }
@@ -150,6 +149,7 @@ impl Log {
                 first: self.tail_first(),
                 count: 0,
                 bytes: 0,
+                part_bytes: 0,
                 priority: None,
             };
             for recent in self.tail.iter().take(Stretch::COUNT_MAX as usize) {

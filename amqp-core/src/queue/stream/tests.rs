@@ -47,7 +47,8 @@ fn a_restored_log_goes_on() {
     let stretch = |first, count| crate::journal::Stretch {
         first,
         count,
-        bytes: 1_000,
+        bytes: 0,
+        part_bytes: 1_000 - 40 * u64::from(count),
         priority: None,
     };
     let log = Log::restored(&[stretch(7, 3), stretch(12, 2)], 1_500);

@@ -67,6 +67,30 @@ fn a4_priorities_of_quorum_queues_survive_a_restart() {
     assert_eq!(bodies, IN_ORDER);
 }
 
+/// What has expired goes from the head, also while a lower priority waits in memory and the head is
+/// on disk.
+#[test]
+fn a4_a_lower_priority_keeps_no_expired_ones() {
+    let tape = Arc::new(Tape::default());
+    {
+        let mut rig = Tape::rig(&tape);
+        rig.declare("q", &quorum(&[]));
+        for _ in 0..5 {
+            rig.publish_with("", "q", b"m", |properties| {
+                properties.expiration = Some(b"8000");
+            });
+        }
+    }
+    let mut rig = Tape::rig(&tape);
+    let queue = rig.link.vhost().queue("q").expect("it is durable");
+    rig.publish_with("", "q", b"low", |properties| properties.priority = Some(2));
+    rig.pass(7_999);
+    assert_eq!(queue.view().ready, 6);
+    rig.pass(2);
+    assert_eq!(queue.view().ready, 1);
+    assert_eq!(rig.get("q").map(|got| got.body), Some("low".to_owned()));
+}
+
 /// A queue with a single active consumer, and consumers of it.
 fn single(rig: &mut Rig, kind: &str) {
     let arguments = [

@@ -160,6 +160,7 @@ impl Journal for Tape {
                 first: *seq,
                 count: 1,
                 bytes,
+                part_bytes: message.part_bytes(),
                 priority: view.head.origin.priority(&view),
             });
         }
