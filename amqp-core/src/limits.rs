@@ -139,8 +139,8 @@ pub const LETTERS_MAX: usize = 1_024;
 pub const LETTERS_HELD_MAX: usize = 16 * LETTERS_MAX;
 
 /// Bytes in memory of all dead letters of a vhost that wait in lines. Beyond that, only the journal
-/// has those that it has, and those of messages that full queues refuse are dropped; what
-/// consumers had in memory stays there.
+/// has those that it has, and those of messages that full queues refuse are dropped until all lines
+/// are worked off; what consumers had in memory stays there.
 pub const LETTERS_HELD_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 
 /// While an alarm is set, messages that a vhost's dead letters add to those that there are, as they
