@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::Durability;
@@ -16,6 +17,8 @@ pub struct Options {
     pub max_message_size_bytes: u64,
     /// Retained messages of one virtual host.
     pub retained_messages_max: usize,
+    /// Topic exchange that answers of AMQP clients to MQTT clients go through.
+    pub mqtt_exchange: Arc<str>,
     /// Users who may connect over the loopback interface only.
     pub loopback_users: Vec<String>,
     /// User who is made when the broker starts without any, 1 to 255 bytes.
@@ -54,6 +57,7 @@ impl Default for Options {
         Self {
             max_message_size_bytes: 16_777_216,
             retained_messages_max: 1_000_000,
+            mqtt_exchange: "amq.topic".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),
             default_pass: Secret::new("guest"),

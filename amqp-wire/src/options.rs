@@ -3,8 +3,6 @@
 //! Never reads a file or the environment: whoever assembles the broker fills these in. The
 //! negotiated values are those of `connection.tune`, AMQP 0-9-1 §1.4.2.6.
 
-use std::sync::Arc;
-
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
@@ -30,8 +28,6 @@ pub struct Options {
     pub anonymous_login: Option<AnonymousLogin>,
     /// Where headers that say who published are the broker's alone.
     pub identity: IdentityHeaders,
-    /// Topic exchange that answers to MQTT clients go through.
-    pub mqtt_exchange: Arc<str>,
 }
 
 impl Default for Options {
@@ -46,7 +42,6 @@ impl Default for Options {
             mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous],
             anonymous_login: Some(AnonymousLogin::default()),
             identity: IdentityHeaders::default(),
-            mqtt_exchange: "amq.topic".into(),
         }
     }
 }

@@ -36,8 +36,6 @@ pub(crate) struct Session {
     pub(crate) consumer_timeout_ms: u32,
     /// Headers that publishers cannot set.
     pub(crate) reserved: Reserved,
-    /// Where answers to MQTT clients go.
-    pub(crate) mqtt_exchange: Arc<str>,
     /// How far it is ahead of the disk.
     pub(crate) lead: Lead,
     /// It has published, or bound to what publishes by that, while an alarm is set: nothing more is
@@ -105,7 +103,6 @@ impl Session {
             kept_arguments: ArgumentsBudget::default(),
             consumer_timeout_ms: options.consumer_timeout_ms,
             reserved,
-            mqtt_exchange: Arc::clone(&options.mqtt_exchange),
             met_alarm: false,
             replied_bytes: 0,
             uncommitted: None,

@@ -62,6 +62,7 @@ fn core(values: &Values) -> leveret_core::options::Options {
         max_message_size_bytes: number(values, MESSAGE_MAX),
         retained_messages_max: usize::try_from(number(values, "mqtt.retained_messages_max"))
             .unwrap_or(usize::MAX),
+        mqtt_exchange: text(values, "mqtt.exchange").into(),
         loopback_users: true_members(values, "loopback_users.<user>"),
         default_user: text(values, "default_user"),
         default_pass: Secret::new(text(values, "default_pass")),
@@ -174,7 +175,6 @@ fn amqp(values: &Values) -> leveret_amqp::options::Options {
         mechanisms: offered,
         anonymous_login: anonymous_login(values),
         identity: identity(values),
-        mqtt_exchange: text(values, "mqtt.exchange").into(),
     }
 }
 

@@ -395,18 +395,8 @@ fn start<H: Host>(
             out.will = will;
         }
     }
-    let mut bytes = Vec::new();
     let version = outlet.lock().version;
-    let terms = outlet.lock().terms;
-    let properties = connack_properties(node, &terms, pending, version);
-    // The properties are a few short values: they always fit.
-    let _ = connack::encode(
-        &mut bytes,
-        version,
-        present,
-        ReasonCode::Success,
-        &properties,
-    );
+    let bytes = greeting(node, outlet, pending, present);
     let lifetime_s = node.options.connection_lifetime_s;
     let active = Active {
         version,
@@ -434,6 +424,25 @@ fn start<H: Host>(
         })),
     };
     Ok((active, present))
+}
+
+/// CONNACK of a login that is accepted.
+fn greeting<H: Host>(
+    node: &Node<H>,
+    outlet: &Outlet<H::Core>,
+    pending: &PendingLogin,
+    present: bool,
+) -> Vec<u8> {
+    let (version, terms) = {
+        let out = outlet.lock();
+        (out.version, out.terms)
+    };
+    let properties = connack_properties(node, &terms, pending, version);
+    let mut bytes = Vec::new();
+    let success = ReasonCode::Success;
+    // The properties are a few short values: they always fit.
+    let _ = connack::encode(&mut bytes, version, present, success, &properties);
+    bytes
 }
 
 /// R§7.7, without Maximum QoS: clients may publish with QoS 2.

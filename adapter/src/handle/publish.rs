@@ -52,17 +52,7 @@ pub(crate) fn handle<C: Core>(
     }
     let expires = publish.message_expiry_interval;
     let mut stripped = Vec::new();
-    let properties = if publish.topic_alias.is_some() {
-        for property in publish.properties().iter() {
-            if !matches!(property, Property::TopicAlias(_)) {
-                // It was decoded from a packet, so it fits into one.
-                let _ = property.encode(&mut stripped);
-            }
-        }
-        &stripped[..]
-    } else {
-        publish.raw_properties
-    };
+    let properties = without_alias(publish, &mut stripped);
     let mut joined = std::mem::take(&mut context.active.joined);
     let signature = context.identity.signature(context.outlet);
     let (origin, properties) = identity::sign(signature, properties, &mut joined);
@@ -101,6 +91,20 @@ pub(crate) fn handle<C: Core>(
         }
         Err(refusal) => Ok(refused(context, publish, &refusal)),
     }
+}
+
+/// The properties that go on with the message: the alias is the connection's.
+fn without_alias<'a>(publish: &Publish<'a>, stripped: &'a mut Vec<u8>) -> &'a [u8] {
+    if publish.topic_alias.is_none() {
+        return publish.raw_properties;
+    }
+    for property in publish.properties().iter() {
+        if !matches!(property, Property::TopicAlias(_)) {
+            // It was decoded from a packet, so it fits into one.
+            let _ = property.encode(stripped);
+        }
+    }
+    stripped
 }
 
 /// Why nothing is published to a topic, whoever asks.

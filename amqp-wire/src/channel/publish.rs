@@ -115,7 +115,7 @@ impl Channel {
         let message = match mqtt_answer(publication) {
             None => message,
             Some(key) => {
-                exchange = Arc::clone(&session.mqtt_exchange);
+                exchange = Arc::clone(&session.link.broker().options().mqtt_exchange);
                 MessageRef {
                     exchange: &exchange,
                     key: key.as_bytes(),
