@@ -13,6 +13,7 @@ mod fixture;
 mod interop;
 mod interrupt;
 mod leveret;
+mod mosquitto;
 mod process;
 mod rabbitmq;
 mod service;

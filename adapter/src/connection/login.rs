@@ -236,19 +236,25 @@ fn check_will(options: &Options, will: &connect::Will<'_>) -> Result<(), Refused
     })
 }
 
-/// R§4.2: whose credentials count.
+/// R§4.2: whose credentials count. An empty user name without a password names nobody, as with
+/// mosquitto: some clients cannot leave the field out.
 fn credentials<H: Host>(
     node: &Node<H>,
     connect: &Connect<'_>,
 ) -> Result<(String, Box<[u8]>), Refused> {
     let refuse = |why: &str| Err(Refused::new(ReasonCode::BadUserNameOrPassword, why));
-    match (connect.user_name, connect.password) {
+    let password = connect.password;
+    let names_nobody = password.is_none_or(<[u8]>::is_empty);
+    let user_name = connect
+        .user_name
+        .filter(|name| !(name.is_empty() && names_nobody));
+    match (user_name, password) {
         (Some(name), Some(password)) if !password.is_empty() => {
             Ok((name.to_owned(), password.into()))
         }
         (Some(_), _) => refuse("a user name without a password"),
-        (None, Some(_)) => refuse("a password without a user name"),
-        (None, None) => match &node.options.anonymous_login {
+        (None, Some(_)) if connect.user_name.is_none() => refuse("a password without a user name"),
+        (None, _) => match &node.options.anonymous_login {
             Some(login) if node.options.allow_anonymous => {
                 Ok((login.user.clone(), login.pass.reveal().as_bytes().into()))
             }
