@@ -311,6 +311,27 @@ pub(crate) const SESSIONS: &[Flag] = &[
     ),
 ];
 
+pub(crate) const TAKEOVER: &[Flag] = &[
+    Flag("ids", "1", "client ids that are taken over in turn"),
+    Flag("rate", "100", "CONNECTs a second over all of them"),
+];
+
+pub(crate) const RECONNECT: &[Flag] = &[
+    Flag("sessions", "15k", "persistent sessions, all connected"),
+    Flag("rate", "5000", "reconnects a second over all of them"),
+];
+
+pub(crate) const RETURNING: &[Flag] = &[
+    Flag("qos", "1", "QoS of the one subscription that each has"),
+    Flag("seconds", "10", "for so long"),
+    Flag(
+        "sources",
+        "64",
+        "source addresses 127.0.0.2 and up; 0: the system's choice",
+    ),
+    Flag("settle", "1", "seconds before each look at RSS"),
+];
+
 /// Pairs that run flat out while something else happens.
 pub(crate) const PAIRS: &[Flag] = &[
     Flag("pubs", "10", "pairs of a publisher and a subscriber"),

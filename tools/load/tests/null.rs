@@ -182,6 +182,24 @@ fn connections_are_counted() {
 }
 
 #[test]
+fn sessions_that_do_not_come_back_are_noticed() {
+    let null = Null::start(&[]);
+    let rest = "--addr MQTT --seconds 0.5 --settle 0 --broker-pid PID";
+    let (json, ok) = null.load(&format!("mqtt takeover --ids 2 --rate 40 {rest}"));
+    assert!(!ok, "{json}");
+    // It leaves every connection open.
+    for (name, expected) in [("returned", 20), ("evicted", 0), ("left_up", 22)] {
+        assert_eq!(count(&json, name), expected, "{name}: {json}");
+    }
+    let (json, ok) = null.load(&format!("mqtt reconnect --sessions 10 --rate 100 {rest}"));
+    assert!(!ok, "{json}");
+    // It keeps no sessions.
+    for (name, expected) in [("returned", 50), ("sessions_present", 0), ("failed", 0)] {
+        assert_eq!(count(&json, name), expected, "{name}: {json}");
+    }
+}
+
+#[test]
 fn storms_and_tables_are_made() {
     let null = Null::start(&[]);
     for version in [4, 5] {

@@ -42,6 +42,7 @@ pub(crate) fn retained(job: &mut Job<'_>) -> Result<Report, Failure> {
         report.put("set_broker_cpu_s", set.broker_cpu_s());
         let grown = crate::report::rss_per(&before, &set.b, n as u64);
         report.put("rss_per_retained_bytes", grown);
+        report.put("broker_rss_set_kb", set.b.broker.rss_kb);
     }
     read_back(job, &mut report, &options, run, n)?;
     if !args.is_set("keep") {
@@ -93,6 +94,7 @@ fn read_back(
         }
         let now: Snap = usage::snap(pid);
         report.put("broker_rss_now_kb", now.broker.rss_kb);
+        report.put("broker_rss_hwm_kb", now.broker.hwm_kb);
     }
     if all.lost > 0 {
         report.blame(Some(format!(
