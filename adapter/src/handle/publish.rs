@@ -72,21 +72,24 @@ pub(crate) fn handle<C: Core>(
         properties,
         payload: publish.payload,
     };
-    let mut rendered = Vec::new();
-    let message = match reply::queue_of(topic) {
-        Some(queue) => reply::to_queue(&message, queue, &mut rendered),
-        None => message,
+    let core = &context.identity.core;
+    let memo = &mut context.active.memo;
+    let answered = reply::queue_of(topic);
+    let result = match answered {
+        Some(queue) => reply::answer(&**core, turn, memo, &message, queue),
+        None => core.publish(turn, memo, &message),
     };
-    let result = context
-        .identity
-        .core
-        .publish(turn, &mut context.active.memo, &message);
     if joined.capacity() <= JOINED_KEPT_BYTES_MAX {
         context.active.joined = joined;
     }
     match result {
         Ok(published) => {
             taken(context, turn, publish, published);
+            Ok(Next::Continue)
+        }
+        // Who asks names the queue, and must not close the connection of who answers.
+        Err(refusal) if answered.is_some() => {
+            fail(context, publish, reason_of(&refusal), &refusal.text);
             Ok(Next::Continue)
         }
         Err(refusal) => Ok(refused(context, publish, &refusal)),
@@ -371,6 +374,14 @@ fn is_due<C: Core>(context: &Context<'_, C>, journaled: u64) -> bool {
         && (journaled == 0 || journaled <= context.identity.core.journal_durable())
 }
 
+fn reason_of(refusal: &Refusal) -> ReasonCode {
+    match refusal.code {
+        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
+        ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::ImplementationSpecificError,
+    }
+}
+
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
 fn refused<C: Core>(
     context: &mut Context<'_, C>,
@@ -381,11 +392,7 @@ fn refused<C: Core>(
     let client_id = &*context.identity.client_id;
     tracing::warn!(%peer, client_id, %refusal, "MQTT publish refused");
     let denied = refusal.code == ReplyCode::AccessRefused;
-    let reason = match refusal.code {
-        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
-        ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
-        _ => ReasonCode::ImplementationSpecificError,
-    };
+    let reason = reason_of(refusal);
     let answered = match reason {
         ReasonCode::NotAuthorized => !context.options.disconnect_on_unauthorized,
         // A limit of the broker's is no reason to lose the connection, where it can be said.

@@ -116,10 +116,19 @@ impl Channel {
             None => message,
             Some(key) => {
                 exchange = Arc::clone(&session.link.broker().options().mqtt_exchange);
-                MessageRef {
-                    exchange: &exchange,
-                    key: key.as_bytes(),
-                    ..message
+                let link = &session.link;
+                match link.may_publish(&exchange, key.as_bytes(), Form::Dotted) {
+                    Ok(()) => MessageRef {
+                        exchange: &exchange,
+                        key: key.as_bytes(),
+                        ..message
+                    },
+                    // Who asks names the topic, and must not close the channel of who answers:
+                    // nothing has this name in the default exchange.
+                    Err(refusal) => {
+                        tracing::info!(key, %refusal, "answer to an MQTT client not published");
+                        message
+                    }
                 }
             }
         };
