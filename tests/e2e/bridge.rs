@@ -551,7 +551,7 @@ async fn i6_amqp_service_answers_mqtt_by_reply_to() {
     assert_eq!(data.as_deref(), Some(&b"nr-1"[..]));
 }
 
-/// FEATURES I6: who asks names where the answer goes, and must not close the channel of who answers.
+/// FEATURES I6: who asks names where the answer goes, and closes nothing of who answers by that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i6_an_answer_that_may_not_be_published_closes_nothing() {
     let broker = TestBroker::start().await;
