@@ -63,6 +63,8 @@ pub struct Options {
     pub will_delay_max_ms: Option<u64>,
     /// Whether the will of a connection that another one takes over is not published.
     pub suppress_will_on_takeover: bool,
+    /// Whether a client id belongs to the user whose session it names.
+    pub client_ids_bound: bool,
 }
 
 impl Default for Options {
@@ -94,6 +96,7 @@ impl Default for Options {
             message_rate_max: 0,
             will_delay_max_ms: None,
             suppress_will_on_takeover: false,
+            client_ids_bound: true,
         }
     }
 }

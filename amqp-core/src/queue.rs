@@ -151,8 +151,8 @@ impl State {
     }
 
     /// Whose session it is a part of.
-    fn session(&self) -> Option<&SessionTerms> {
-        self.given.as_ref()?.session.as_deref()
+    fn session(&self) -> Option<&Arc<SessionTerms>> {
+        self.given.as_ref()?.session.as_ref()
     }
 
     /// The policies that apply.

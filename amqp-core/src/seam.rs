@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::alarms::Alarms;
 use crate::broker::Broker;
-use crate::claims::{Leftover, Owner, Previous};
+use crate::claims::{Leftover, Owner, Previous, Wanted};
 use crate::exchange::{Binding, Memo};
 use crate::key::Form;
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
@@ -35,8 +35,8 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// Claims a client id; the connection that owns it is evicted.
     ///
     /// # Errors
-    /// Too many identifiers.
-    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal>;
+    /// Too many identifiers, or it is another user's.
+    fn own(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal>;
 
     /// Gives a client id up, leaving something for its next owner for so many milliseconds (`None`:
     /// for ever).
@@ -195,8 +195,8 @@ impl Core for Link {
         Self::vhost(self).name()
     }
 
-    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal> {
-        self.claim(turn, id, owner)
+    fn own(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
+        self.claim(turn, wanted)
     }
 
     fn disown(

@@ -299,6 +299,7 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "message_rate_max" => mqtt.message_rate_max = number() as u32,
             "will_delay_max_ms" => mqtt.will_delay_max_ms = value.as_u64(),
             "suppress_will_on_takeover" => mqtt.suppress_will_on_takeover = yes(),
+            "client_ids_bound" => mqtt.client_ids_bound = yes(),
             "output_bytes_max" => mqtt.output_bytes_max = number(),
             "protocol_versions" => {
                 let has = |level: u64| {

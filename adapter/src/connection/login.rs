@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, OnceLock};
 
-use leveret_core::claims::Owner;
+use leveret_core::claims::{Owner, Wanted};
 use leveret_core::exchange::Memo;
 use leveret_core::identity::Reserved;
 use leveret_core::key::Form;
@@ -334,7 +334,7 @@ pub(super) fn finish<H: Host>(
             .map_err(|refusal| refused(reason_of(&refusal), &refusal.text))?;
     }
     let (active, present) = start(node, outlet, pending, core, turn)
-        .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
+        .map_err(|refusal| refused(reason_of(&refusal), &refusal.text))?;
     tracing::info!(
         peer = %outlet.accepted.peer, local = %outlet.accepted.local,
         client_id = &*pending.client_id, user = &*pending.user, vhost = &*pending.vhost,
@@ -351,6 +351,8 @@ pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
         // A race that was lost: coming again may do.
         ReplyCode::ResourceLocked => ReasonCode::ServerUnavailable,
         ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
+        // The session of the client id is another user's.
+        ReplyCode::NotAllowed => ReasonCode::ClientIdentifierNotValid,
         _ => ReasonCode::ImplementationSpecificError,
     }
 }
@@ -359,6 +361,35 @@ pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
 /// the 0 of nobody.
 fn publisher(client_id: &str) -> u64 {
     foldhash::fast::FixedState::default().hash_one(client_id) | 1
+}
+
+/// Claims the client id and starts its session; says whether there was one.
+fn start_session<H: Host>(
+    node: &Node<H>,
+    outlet: &Arc<Outlet<H::Core>>,
+    identity: &Identity<H::Core>,
+    pending: &PendingLogin,
+    turn: &mut Turn,
+) -> Result<bool, Refusal> {
+    let owner = Arc::clone(outlet) as Arc<dyn Owner>;
+    // Whoever takes the session over in turn waits until this connection has all of it.
+    let starting = outlet.leaving.lock();
+    let queues = session::queue_names(&pending.client_id);
+    let wanted = Wanted {
+        id: &pending.client_id,
+        owner: &owner,
+        queues: &queues,
+        bound: node.options.client_ids_bound,
+    };
+    let previous = identity.core.own(turn, &wanted)?;
+    let wish = Wish {
+        queues: &queues,
+        clean_start: pending.clean_start,
+        expiry_ms: pending.expiry_ms,
+    };
+    let present = session::start(outlet, identity, &wish, &previous, turn);
+    drop(starting);
+    present
 }
 
 fn start<H: Host>(
@@ -376,16 +407,7 @@ fn start<H: Host>(
         keep_alive_s: pending.keep_alive_s,
         signature: OnceLock::new(),
     });
-    let owner = Arc::clone(outlet) as Arc<dyn Owner>;
-    // Whoever takes the session over in turn waits until this connection has all of it.
-    let starting = outlet.leaving.lock();
-    let previous = core.own(turn, &pending.client_id, &owner)?;
-    let wish = Wish {
-        clean_start: pending.clean_start,
-        expiry_ms: pending.expiry_ms,
-    };
-    let present = session::start(outlet, identity, &wish, &previous, turn)?;
-    drop(starting);
+    let present = start_session(node, outlet, identity, pending, turn)?;
     let signed = |will: &Will| Box::new(will.signed(identity.signature(outlet)));
     let will = pending.will.as_deref().map(signed);
     {

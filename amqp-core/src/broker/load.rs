@@ -395,7 +395,7 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
         direct: properties.direct,
     };
     let applied = vhost.policies.of_queue(&subject);
-    let session = SessionTerms::read(value);
+    let session = SessionTerms::read(value).map(Arc::new);
     let given = vhost.alike.share(
         &properties.arguments,
         parsed,

@@ -184,7 +184,7 @@ impl Alike {
         asked: QueueArguments,
         applied: Applied,
         direct: bool,
-        session: Option<&SessionTerms>,
+        session: Option<&Arc<SessionTerms>>,
     ) -> Option<Arc<Given>> {
         if table.is_empty() && applied.is_nothing() && session.is_none() {
             return None;
@@ -194,7 +194,7 @@ impl Alike {
             held.direct == direct
                 && held.applied.is(&applied)
                 && held.table == *table
-                && held.session.as_deref() == session
+                && held.session.as_ref() == session
         };
         if let Some(held) = last.iter().filter_map(Weak::upgrade).find(same) {
             return Some(held);
@@ -210,7 +210,7 @@ impl Alike {
             effective,
             applied,
             direct,
-            session: session.cloned().map(Arc::new),
+            session: session.cloned(),
         });
         if last.len() == ALIKE_MAX {
             last.pop_front();

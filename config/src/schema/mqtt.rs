@@ -286,6 +286,13 @@ pub(super) const MQTT: &[Setting] = &[
         kind: TRUE_FALSE,
         from: "VerneMQ",
     }]),
+    setting(
+        "mqtt.client_id_binding",
+        Kind::Choice(&["user", "none"]),
+        "user",
+        "`user`: nobody but the user whose session it is connects with a client id, \
+         as long as there is that session. `none`: whoever comes last has it.",
+    ),
 ];
 
 /// Seconds, up to a year.
