@@ -65,6 +65,8 @@ pub struct Options {
     pub suppress_will_on_takeover: bool,
     /// Whether a client id belongs to the user whose session it names.
     pub client_ids_bound: bool,
+    /// Whether a 5.0 client may log in by SCRAM-SHA-256.
+    pub scram_sha_256: bool,
 }
 
 impl Default for Options {
@@ -97,6 +99,7 @@ impl Default for Options {
             will_delay_max_ms: None,
             suppress_will_on_takeover: false,
             client_ids_bound: true,
+            scram_sha_256: true,
         }
     }
 }

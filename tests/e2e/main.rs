@@ -26,6 +26,7 @@ mod policies;
 mod program;
 mod publish;
 mod restart;
+mod scram;
 mod second_client;
 mod sessions;
 mod start;

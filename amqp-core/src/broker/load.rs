@@ -273,6 +273,8 @@ fn load_one(
         (Kind::User, [name]) => {
             let user = User {
                 password_hash: text(value, "password_hash"),
+                // Empty in what older versions wrote.
+                scram: text(value, "scram_sha_256"),
                 tags: tags(value),
                 limits: Limits::read(Limited::User, &nested(value, "limits")).ok()?,
             };
