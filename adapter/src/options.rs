@@ -63,6 +63,10 @@ pub struct Options {
     pub will_delay_max_ms: Option<u64>,
     /// Whether the will of a connection that another one takes over is not published.
     pub suppress_will_on_takeover: bool,
+    /// Whether a client id belongs to the user whose session it names.
+    pub client_ids_bound: bool,
+    /// Whether a 5.0 client may log in by SCRAM-SHA-256.
+    pub scram_sha_256: bool,
 }
 
 impl Default for Options {
@@ -94,6 +98,8 @@ impl Default for Options {
             message_rate_max: 0,
             will_delay_max_ms: None,
             suppress_will_on_takeover: false,
+            client_ids_bound: true,
+            scram_sha_256: true,
         }
     }
 }

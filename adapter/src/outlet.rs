@@ -4,6 +4,7 @@
 //! Publishers deliver into it ([`crate::deliver`]), a newer connection of the same client takes the
 //! session out of it, administrators list and close it. Only the owner writes it to the socket.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::{Leftover, Owner};
@@ -240,6 +241,16 @@ impl<C: Core> Owner for Outlet<C> {
         drop(leaving);
         self.bell.press_and_ring();
         rest
+    }
+
+    fn user(&self) -> &str {
+        self.identity
+            .get()
+            .map_or("", |identity| identity.core.user())
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.accepted.peer
     }
 }
 

@@ -102,6 +102,9 @@ pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 /// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
+/// Identifiers of one vhost that are watched for take-over storms at the same time.
+pub const TAKEOVERS_WATCHED_MAX: usize = 256;
+
 /// Publications that may be scheduled (delayed wills, messages that exchanges delay). A vhost has
 /// no more of them than are left free, so that none takes all: one alone has half.
 pub const SCHEDULED_MAX: usize = 1_000_000;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use crate::alarms::Alarms;
 use crate::broker::Broker;
-use crate::claims::{Leftover, Owner, Previous};
+use crate::claims::{Leftover, Owner, Previous, Wanted};
 use crate::exchange::{Binding, Memo};
 use crate::key::Form;
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
 use crate::message::{Message, MessageRef};
 use crate::peer::Peer;
-use crate::queue::{Consumer, Queue, Settle};
+use crate::queue::{Consumer, IdPlace, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::schedule::Scheduled;
 use crate::shelf::{Orphan, Place, Received};
@@ -35,8 +35,8 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// Claims a client id; the connection that owns it is evicted.
     ///
     /// # Errors
-    /// Too many identifiers.
-    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal>;
+    /// Too many identifiers, or it is another user's.
+    fn own(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal>;
 
     /// Gives a client id up, leaving something for its next owner for so many milliseconds (`None`:
     /// for ever).
@@ -69,6 +69,9 @@ pub trait Core: Send + Sync + Sized + 'static {
 
     /// From now on the queue outlives its connections.
     fn set_journaled(&self, queue: &Arc<Queue>);
+
+    /// From now on the queue is a part of a session of this user.
+    fn set_session(&self, queue: &Arc<Queue>, place: IdPlace);
 
     /// Deletes a queue by name; one that is not there is no error.
     ///
@@ -192,8 +195,8 @@ impl Core for Link {
         Self::vhost(self).name()
     }
 
-    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal> {
-        self.claim(turn, id, owner)
+    fn own(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
+        self.claim(turn, wanted)
     }
 
     fn disown(
@@ -225,6 +228,10 @@ impl Core for Link {
 
     fn set_journaled(&self, queue: &Arc<Queue>) {
         self.queue_set_journaled(queue);
+    }
+
+    fn set_session(&self, queue: &Arc<Queue>, place: IdPlace) {
+        self.queue_set_session(queue, place);
     }
 
     fn delete(&self, name: &str) -> Result<(), Refusal> {

@@ -139,6 +139,8 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         message_rate_max: number_u32(values, "mqtt.max_message_rate"),
         will_delay_max_ms: quantity(values, "mqtt.max_last_will_delay"),
         suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
+        client_ids_bound: text(values, "mqtt.client_id_binding") == "user",
+        scram_sha_256: text(values, "mqtt.auth_methods") == "SCRAM-SHA-256",
     }
 }
 

@@ -316,7 +316,7 @@ fn broker_with(
     let journal = Arc::new(journal);
     let definitions = definitions as Arc<dyn Definitions>;
     let kept = Arc::clone(&journal) as Arc<dyn Journal>;
-    let broker = Broker::open(options, definitions, kept, now, || "hash".into());
+    let broker = Broker::open(options, definitions, kept, now, || "hash".to_owned());
     (broker.expect("it opens"), journal)
 }
 
@@ -345,6 +345,7 @@ fn m6_time_to_live_goes_on_across_a_restart() {
         passive: false,
         exclusive: false,
         properties,
+        session: None,
     };
     link.queue_declare(&mut turn, &wish).expect("may be");
     drop((link, broker));

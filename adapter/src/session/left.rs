@@ -31,6 +31,7 @@ pub(crate) struct Left<C: Core> {
     flights: Option<Box<Flights<C>>>,
     groups: Option<Box<Groups<C>>>,
     testament: Mutex<Testament>,
+    user: Box<str>,
 }
 
 /// Packet ids that a session brings back.
@@ -78,7 +79,7 @@ impl<C: Core> Left<C> {
 /// What becomes of the will of the connection before ([MQTT-3.1.3-9], [MQTT-3.1.4-3]).
 pub(super) fn settle_will<C: Core>(
     left: &Left<C>,
-    wish: &Wish,
+    wish: &Wish<'_>,
     evicted: bool,
     outlet: &Outlet<C>,
     identity: &Identity<C>,
@@ -117,6 +118,11 @@ pub(crate) fn leave<C: Core>(
             will: parting.will,
             scheduled: None,
         }),
+        // Nobody is asked whose a session is that has ended.
+        user: match ends {
+            true => Box::default(),
+            false => identity.core.user().into(),
+        },
     };
     let Some(flow) = parting.flow else {
         return left;
@@ -264,6 +270,10 @@ impl<C: Core> Leftover for Left<C> {
     fn forgotten(&self, _turn: &mut Turn) {
         self.release();
         self.leave_groups();
+    }
+
+    fn user(&self) -> &str {
+        &self.user
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -13,7 +13,7 @@ use crate::permission::{Grants, Pattern, TopicGrants, Variables};
 use crate::records::{delete, put, table};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
-use crate::user::User;
+use crate::user::{StoredPassword, User};
 use crate::vhost::VHost;
 
 /// A user, as listed.
@@ -96,6 +96,7 @@ impl Broker {
         let tags = user.tags.iter().map(|tag| Value::from(&**tag)).collect();
         let record = table([
             ("password_hash", Value::from(&*user.password_hash)),
+            ("scram_sha_256", Value::from(&*user.scram)),
             ("tags", Value::Array(tags)),
             ("limits", Value::Table(user.limits.table())),
         ]);
@@ -143,16 +144,17 @@ impl Broker {
         )
     }
 
-    /// Replaces a user's stored password hash.
+    /// Replaces what is stored of a user's password.
     ///
     /// # Errors
     /// 404.
-    pub fn set_password_hash(&self, name: &str, password_hash: Box<str>) -> Result<(), Refusal> {
+    pub fn set_password(&self, name: &str, password: StoredPassword) -> Result<(), Refusal> {
         let user = self.user(name).ok_or_else(|| no_user(name))?;
         self.put_user(
             name,
             User {
-                password_hash,
+                password_hash: password.hash,
+                scram: password.scram,
                 ..User::clone(&user)
             },
         )

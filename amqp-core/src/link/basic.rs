@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Link;
 use crate::broker::Broker;
-use crate::claims::{Leftover, Owner, Previous};
+use crate::claims::{Denied, Leftover, Owner, Previous, Wanted};
 use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route, Search, Stop};
 use crate::journal::Appended;
 use crate::key::{self, Form};
@@ -413,7 +413,8 @@ impl Link {
     #[must_use]
     pub fn receive(&self, turn: &Turn, received: Received) -> (Place, u64) {
         let client_id = self.client_id.as_deref().unwrap_or_default();
-        self.vhost.shelves.receive(client_id, received, turn.now)
+        let who = (client_id, &*self.user);
+        self.vhost.shelves.receive(who, received, turn.now)
     }
 
     /// Identifiers are released; gives the number to wait for: no restart brings them back then,
@@ -439,14 +440,29 @@ impl Link {
     /// Claims an identifier in this vhost, evicting the connection that owns it.
     ///
     /// # Errors
-    /// 506: the vhost has [`limits::CLAIMS_MAX`] already.
-    pub fn claim(
-        &self,
-        turn: &mut Turn,
-        id: &str,
-        owner: &Arc<dyn Owner>,
-    ) -> Result<Previous, Refusal> {
-        self.vhost.claims.claim(turn, id, owner)
+    /// 506: the vhost has [`limits::CLAIMS_MAX`] already. 530: it is bound to another user.
+    pub fn claim(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
+        let restored = || self.restored_owner(wanted);
+        let denied = match self.vhost.claims.claim(turn, wanted, restored) {
+            Ok(previous) => return Ok(previous),
+            Err(denied) => denied,
+        };
+        if let Denied::Bound { owner, peer } = &denied {
+            let (claimant, from) = (wanted.owner.user(), wanted.owner.peer());
+            let (client_id, vhost) = (wanted.id, self.vhost.name());
+            tracing::warn!(
+                client_id, vhost, user = claimant, peer = %from, owner, owner_peer = ?peer,
+                "client id refused: its session belongs to another user",
+            );
+        }
+        Err(denied.refusal())
+    }
+
+    /// Whose an identifier is that nobody has claimed since the broker was started, or whose
+    /// session has all it needs in its queues.
+    fn restored_owner(&self, wanted: &Wanted<'_>) -> Option<Box<str>> {
+        let queues = self.vhost.session_owner(wanted.queues);
+        queues.or_else(|| self.vhost.shelves.owner(wanted.id))
     }
 
     /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for

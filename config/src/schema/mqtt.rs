@@ -286,6 +286,19 @@ pub(super) const MQTT: &[Setting] = &[
         kind: TRUE_FALSE,
         from: "VerneMQ",
     }]),
+    setting(
+        "mqtt.client_id_binding",
+        Kind::Choice(&["user", "none"]),
+        "user",
+        "`user`: nobody but the user whose session it is connects with a client id, \
+         as long as there is that session. `none`: whoever comes last has it.",
+    ),
+    setting(
+        "mqtt.auth_methods",
+        Kind::Choice(&["none", "SCRAM-SHA-256"]),
+        "SCRAM-SHA-256",
+        "Authentication method that a 5.0 client may ask for instead of sending its password.",
+    ),
 ];
 
 /// Seconds, up to a year.

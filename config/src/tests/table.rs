@@ -245,6 +245,8 @@ fn every_setting_has_an_effect() {
         ("max_last_will_delay", "77h"),
         ("mqtt.suppress_lwt_on_session_takeover", "true"),
         ("suppress_lwt_on_session_takeover", "true"),
+        ("mqtt.client_id_binding", "none"),
+        ("mqtt.auth_methods", "none"),
         ("mqtt.topic_max_depth", "77"),
         ("topic_max_depth", "77"),
         ("mqtt.listener_vhosts.<name>", "/x"),
