@@ -172,6 +172,7 @@ impl Broker {
             timers: Arc::clone(&self.timers),
             vhost: Weak::clone(vhost),
             letters: Default::default(),
+            ledger: Default::default(),
         })
     }
 
@@ -486,7 +487,7 @@ impl Broker {
     ) -> Option<(u32, u64)> {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
-        vhost.remove_queue(queue, &retired.losses);
+        vhost.remove_queue(queue);
         if retired.armed {
             self.timers.lose();
         }

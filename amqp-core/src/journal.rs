@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use crate::dead_letter::{Death, Held};
+use crate::ledger::Ledger;
 use crate::limits::LEAD_BYTES_MAX;
 use crate::message::{Message, MessageRef};
 use crate::timers::Timers;
@@ -217,6 +218,8 @@ pub(crate) struct Door {
     pub(crate) vhost: Weak<VHost>,
     /// Where they wait until there is time.
     pub(crate) letters: Held,
+    /// What is dropped is counted here as well.
+    pub(crate) ledger: Ledger,
 }
 
 impl Door {

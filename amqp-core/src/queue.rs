@@ -559,7 +559,6 @@ impl Queue {
                 (state.ready, state.stream) = (None, None);
                 messages
             },
-            losses: std::mem::take(&mut state.losses),
             consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),
         })
@@ -660,7 +659,6 @@ pub(crate) struct Retired {
     /// A timer still points to it.
     pub(crate) armed: bool,
     pub(crate) ready: u32,
-    pub(crate) losses: Losses,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) bindings: BindingSet,
 }

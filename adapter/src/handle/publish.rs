@@ -9,6 +9,7 @@ use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::shelf;
+use leveret_core::sink::Loss;
 use leveret_core::turn::Turn;
 
 use super::{Context, Next, topic_too_deep};
@@ -43,11 +44,7 @@ pub(crate) fn handle<C: Core>(
     let resolved = resolve_alias(context, publish)?;
     let topic = resolved.as_deref().unwrap_or(publish.topic);
     if let Some((reason, why)) = not_taken(context, topic) {
-        let peer = context.outlet.accepted.peer;
-        let client_id = &*context.identity.client_id;
-        tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
-        // 3.x has no word for it: the client goes on as if it were taken.
-        fail(context, publish, reason, &why);
+        drop_it(context, publish, topic, (reason, &why));
         return Ok(Next::Continue);
     }
     let expires = publish.message_expiry_interval;
@@ -86,10 +83,10 @@ pub(crate) fn handle<C: Core>(
     }
     match result {
         Ok(published) => {
-            taken(context, turn, publish, published);
+            taken(context, turn, (publish, topic), published);
             Ok(Next::Continue)
         }
-        Err(refusal) => Ok(refused(context, publish, &refusal)),
+        Err(refusal) => Ok(refused(context, (publish, topic), &refusal)),
     }
 }
 
@@ -117,11 +114,38 @@ fn not_taken<C: Core>(context: &Context<'_, C>, topic: &str) -> Option<(ReasonCo
     topic_too_deep(context.options, topic).map(|why| (ReasonCode::TopicNameInvalid, why))
 }
 
+/// Answers a publish that nobody gets.
+fn drop_it<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+    topic: &str,
+    (reason, why): (ReasonCode, &str),
+) {
+    let peer = context.outlet.accepted.peer;
+    let client_id = &*context.identity.client_id;
+    tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
+    let loss = match reason {
+        ReasonCode::NotAuthorized => Loss::Reserved,
+        _ => Loss::Unaddressable,
+    };
+    lose_untold(context, publish, topic, loss);
+    // 3.x has no word for it: the client goes on as if it were taken.
+    fail(context, publish, reason, why);
+}
+
+/// A message is dropped: it counts unless the answer says so, to a client that has it still.
+fn lose_untold<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>, topic: &str, loss: Loss) {
+    if publish.qos == QoS::AtMostOnce || !context.version.is_v5() {
+        let core = &context.identity.core;
+        core.count_loss(loss, publish.qos as u8, topic.as_bytes());
+    }
+}
+
 /// A publish that was routed is answered, unless a full queue has refused it.
 fn taken<C: Core>(
     context: &mut Context<'_, C>,
     turn: &Turn,
-    publish: &Publish<'_>,
+    (publish, topic): (&Publish<'_>, &str),
     published: Published,
 ) {
     let is_v5 = context.version.is_v5();
@@ -131,6 +155,9 @@ fn taken<C: Core>(
         if is_v5 {
             let why = "a queue that the message was routed to is full";
             fail(context, publish, ReasonCode::QuotaExceeded, why);
+        }
+        if publish.qos == QoS::AtMostOnce {
+            lose_untold(context, publish, topic, Loss::Rejected);
         }
         return;
     }
@@ -374,7 +401,7 @@ fn is_due<C: Core>(context: &Context<'_, C>, journaled: u64) -> bool {
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
 fn refused<C: Core>(
     context: &mut Context<'_, C>,
-    publish: &Publish<'_>,
+    (publish, topic): (&Publish<'_>, &str),
     refusal: &Refusal,
 ) -> Next {
     let peer = context.outlet.accepted.peer;
@@ -392,6 +419,15 @@ fn refused<C: Core>(
         ReasonCode::QuotaExceeded => context.version.is_v5() || publish.qos == QoS::AtMostOnce,
         _ => false,
     };
+    let loss = match reason {
+        ReasonCode::NotAuthorized => Loss::Refused,
+        ReasonCode::QuotaExceeded if publish.retain => Loss::Retained,
+        ReasonCode::QuotaExceeded => Loss::Rejected,
+        _ => Loss::Unaddressable,
+    };
+    if answered || publish.qos == QoS::AtMostOnce {
+        lose_untold(context, publish, topic, loss);
+    }
     if !answered {
         return Next::Close(Ending::new(reason, String::from(refusal.text.clone())));
     }

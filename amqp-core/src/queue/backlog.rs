@@ -139,6 +139,8 @@ pub(super) struct Dropped {
     pub(super) seq: u64,
     /// The journal has it.
     pub(super) kept: bool,
+    /// Its QoS; what was not read was to last.
+    pub(super) qos: u8,
 }
 
 fn body_bytes(entry: &Entry) -> u64 {
@@ -303,8 +305,8 @@ impl Backlog {
             if let Some(entry) = self.pop_head() {
                 self.bytes -= body_bytes(&entry);
                 let kept = pager.keeps(&entry);
-                let seq = entry.seq();
-                return Some(Dropped { seq, kept });
+                let (seq, qos) = (entry.seq(), entry.message.head().qos());
+                return Some(Dropped { seq, kept, qos });
             }
             let rest = self.rest.as_mut()?;
             if let Some(Cold::Paged(piece)) = rest.cold.front_mut() {
@@ -315,7 +317,11 @@ impl Backlog {
                 if piece.count() == 0 {
                     rest.cold.pop_front();
                 }
-                return Some(Dropped { seq, kept: true });
+                return Some(Dropped {
+                    seq,
+                    kept: true,
+                    qos: 1,
+                });
             }
             self.refill(pager, &mut 0);
         }

@@ -91,12 +91,12 @@ impl Queue {
         if self.direct {
             // R§2.4: QoS 0 is dropped where the client does not keep up or is not there.
             let offline = state.consumers.is_empty();
-            state.losses.count(if offline {
+            let loss = if offline {
                 Loss::Offline
             } else {
                 Loss::Overflow
-            });
-            return;
+            };
+            return self.count_loss(state, loss, what.message);
         }
         self.keep(seq, what);
         let entry = Entry::new(what.share(turn), seq, false);
@@ -134,7 +134,7 @@ impl Queue {
         what.rejected = true;
         if terms.overflow == Overflow::RejectPublishDlx {
             if turn.letters.len() >= LETTERS_HELD_MAX {
-                state.losses.count(Loss::DeadLetter);
+                self.count_loss(state, Loss::DeadLetter, what.message);
                 return true;
             }
             let message = what.share(turn);
@@ -213,7 +213,7 @@ impl Queue {
                     if loss != Loss::Expired && open < state.consumers.len() && !self.direct {
                         return Tried::Nobody;
                     }
-                    state.losses.count(loss);
+                    self.count_loss(state, loss, offer.message);
                     return Tried::Done;
                 }
             }
@@ -261,9 +261,7 @@ impl Queue {
     fn next_ready(&self, state: &mut State) -> Option<Entry> {
         let mut lost = 0;
         let entry = state.ready.as_mut()?.pop_front(self, &mut lost);
-        for _ in 0..lost {
-            state.losses.count(Loss::Unreadable);
-        }
+        self.count_unread(state, Loss::Unreadable, lost);
         entry
     }
 
@@ -407,9 +405,7 @@ impl Queue {
         if let Some(ready) = &mut state.ready {
             ready.bring_head(max, self, &mut lost);
         }
-        for _ in 0..lost {
-            state.losses.count(Loss::Unreadable);
-        }
+        self.count_unread(state, Loss::Unreadable, lost);
     }
 
     /// Drops from the head what exceeds `x-max-length` or `x-max-length-bytes`.
@@ -434,7 +430,7 @@ impl Queue {
                 };
                 self.give_up(state, turn, entry, Death::MaxLen, &mut gone);
             } else if let Some(dropped) = state.ready().drop_front(self.as_ref()) {
-                state.losses.count(Loss::Length);
+                self.count_losses(state, Loss::Length, dropped.qos, 1, &[]);
                 state.ready().forget_failures(dropped.seq);
                 if dropped.kept {
                     gone.push(dropped.seq);
@@ -492,7 +488,9 @@ impl Queue {
             ready.forget_failures(entry.seq());
         }
         if state.terms().dead_letter_exchange.is_none() {
-            why.loss().iter().for_each(|loss| state.losses.count(*loss));
+            if let Some(loss) = why.loss() {
+                self.count_loss(state, loss, &entry.message.view());
+            }
             return self.note(gone, &entry);
         }
         let kept = self.keeps(entry.message.head()).then(|| entry.seq());
