@@ -65,7 +65,7 @@ impl Will {
     /// The same, saying whose it is.
     pub(crate) fn signed(&self, signature: &[u8]) -> Self {
         let mut joined = Vec::new();
-        let (origin, properties) = identity::sign(signature, &self.properties, &mut joined);
+        let (origin, properties) = identity::sign(signature, (&self.properties, &[]), &mut joined);
         Self {
             origin,
             properties: properties.into(),

@@ -172,6 +172,7 @@ impl Broker {
             timers: Arc::clone(&self.timers),
             vhost: Weak::clone(vhost),
             letters: Default::default(),
+            caps: self.options.session_caps,
             ledger: Default::default(),
         })
     }

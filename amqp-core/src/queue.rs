@@ -10,6 +10,7 @@
 
 mod arguments;
 mod backlog;
+mod caps;
 mod consumers;
 mod dispatch;
 mod kept;
@@ -40,6 +41,7 @@ use crate::vhost::VHost;
 pub(crate) use arguments::{Alike, Given, RETRIES, age_ms};
 pub use arguments::{Overflow, QueueArguments, QueueKind};
 use backlog::Keep;
+pub use caps::SessionCaps;
 use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;

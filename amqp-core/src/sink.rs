@@ -83,6 +83,10 @@ pub enum Loss {
     DeliveryLimit,
     /// It was to be dead-lettered, and no queue has taken it.
     DeadLetter,
+    /// The session of a client that is connected has as many as it may.
+    OnlineLimit,
+    /// The session of a client that is not connected has as many as it may.
+    OfflineLimit,
     /// Its publisher may not publish it, and is not told.
     Refused,
     /// The topic is the broker's own, and its publisher is not told.
@@ -97,7 +101,7 @@ pub enum Loss {
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -107,6 +111,8 @@ impl Loss {
         Self::Unreadable,
         Self::DeliveryLimit,
         Self::DeadLetter,
+        Self::OnlineLimit,
+        Self::OfflineLimit,
         Self::Refused,
         Self::Reserved,
         Self::Retained,
@@ -133,6 +139,8 @@ impl Loss {
             Self::Unreadable => "unreadable",
             Self::DeliveryLimit => "delivery_limit",
             Self::DeadLetter => "dead_letter",
+            Self::OnlineLimit => "max_online_messages",
+            Self::OfflineLimit => "max_offline_messages",
             Self::Refused => "not_authorized",
             Self::Reserved => "reserved_topic",
             Self::Retained => "retained_limit",

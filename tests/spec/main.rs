@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 17] = [
+const FLOWS: [(&str, &str); 19] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -43,6 +43,8 @@ const FLOWS: [(&str, &str); 17] = [
     ("limits", include_str!("flows/limits.json")),
     ("lifetime", include_str!("flows/lifetime.json")),
     ("takeover", include_str!("flows/takeover.json")),
+    ("windows", include_str!("flows/windows.json")),
+    ("caps", include_str!("flows/caps.json")),
     ("ledger", include_str!("flows/ledger.json")),
 ];
 

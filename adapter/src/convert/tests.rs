@@ -202,7 +202,7 @@ fn i1_signed_properties_are_legal_and_come_to_mqtt_as_they_were() {
             _ => encoded(&[Property::UserProperty(&name, "v")]),
         };
         let mut joined = Vec::new();
-        let (origin, properties) = sign(&block, &raw, &mut joined);
+        let (origin, properties) = sign(&block, (&raw, &[]), &mut joined);
         let mut message = mqtt(properties);
         message.head.origin = origin;
         assert_eq!(to_mqtt(&message), raw);

@@ -1,6 +1,7 @@
 //! PUBLISH: permission, route, acknowledgement. MQTT 5.0 §3.3.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use leveret_core::key::Form;
 use leveret_core::link::Published;
@@ -21,7 +22,7 @@ use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
-use crate::property::Property;
+use crate::property::PropertyId;
 use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::reply;
@@ -48,8 +49,7 @@ pub(crate) fn handle<C: Core>(
         return Ok(Next::Continue);
     }
     let expires = publish.message_expiry_interval;
-    let mut stripped = Vec::new();
-    let properties = without_alias(publish, &mut stripped);
+    let properties = without_alias(publish);
     let mut joined = std::mem::take(&mut context.active.joined);
     let signature = context.identity.signature(context.outlet);
     let (origin, properties) = identity::sign(signature, properties, &mut joined);
@@ -90,18 +90,12 @@ pub(crate) fn handle<C: Core>(
     }
 }
 
-/// The properties that go on with the message: the alias is the connection's.
-fn without_alias<'a>(publish: &Publish<'a>, stripped: &'a mut Vec<u8>) -> &'a [u8] {
+/// The properties that go on with the message, in two parts: the alias is the connection's.
+fn without_alias<'a>(publish: &Publish<'a>) -> (&'a [u8], &'a [u8]) {
     if publish.topic_alias.is_none() {
-        return publish.raw_properties;
+        return (publish.raw_properties, &[]);
     }
-    for property in publish.properties().iter() {
-        if !matches!(property, Property::TopicAlias(_)) {
-            // It was decoded from a packet, so it fits into one.
-            let _ = property.encode(stripped);
-        }
-    }
-    stripped
+    publish.properties().around(PropertyId::TopicAlias)
 }
 
 /// Why nothing is published to a topic, whoever asks.
@@ -253,7 +247,7 @@ fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Resu
 fn resolve_alias<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
-) -> Result<Option<Box<str>>, Violation> {
+) -> Result<Option<Arc<str>>, Violation> {
     let Some(alias) = publish.topic_alias else {
         return Ok(None);
     };
@@ -275,12 +269,14 @@ fn resolve_alias<C: Core>(
             .map(Some)
             .ok_or(Violation::TopicAliasUnknown { alias: alias.get() });
     }
-    context
-        .active
-        .rare
-        .get_or_insert_default()
-        .aliases_in
-        .insert(alias, publish.topic.into());
+    let aliases = &mut context.active.rare.get_or_insert_default().aliases_in;
+    // Many a client names both each time.
+    if aliases
+        .get(&alias)
+        .is_none_or(|known| **known != *publish.topic)
+    {
+        aliases.insert(alias, publish.topic.into());
+    }
     Ok(None)
 }
 

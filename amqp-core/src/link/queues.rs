@@ -134,14 +134,10 @@ impl Link {
             direct: properties.direct,
         };
         let applied = self.vhost.policies.of_queue(&subject);
+        let (table, direct) = (&properties.arguments, properties.direct);
         let session = wish.session.map(|place| self.session_terms(place));
-        let given = self.vhost.alike.share(
-            &properties.arguments,
-            parsed,
-            applied,
-            properties.direct,
-            session.as_ref(),
-        );
+        let alike = &self.vhost.alike;
+        let given = alike.share(table, parsed, applied, direct, session.as_ref());
         let queue = Queue::new(
             self.broker.next_queue(),
             name,

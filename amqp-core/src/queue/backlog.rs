@@ -9,6 +9,7 @@
 //! Only what the journal has can be paged out; the rest stays in its place. Without cold ones there
 //! is only the head.
 
+mod newest;
 mod piece;
 
 use std::collections::{BTreeMap, VecDeque};

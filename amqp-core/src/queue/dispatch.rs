@@ -56,7 +56,7 @@ impl Queue {
         if state.deleted {
             return;
         }
-        let asked = state.given.is_some();
+        let asked = state.given.as_ref().is_some_and(|given| given.asks);
         if asked && self.refuses(&mut state, turn, what) {
             return;
         }
@@ -118,6 +118,9 @@ impl Queue {
         turn: &mut Turn,
         what: &mut Publication<'_>,
     ) -> bool {
+        if self.is_capped(state, what) {
+            return true;
+        }
         let terms = state.terms();
         if terms.overflow == Overflow::DropHead {
             return false;
@@ -226,7 +229,7 @@ impl Queue {
         let mut gone = Gone::new();
         while state.consumers.is_open()
             && !self.is_clogged(state, turn)
-            && let Some(entry) = self.next_ready(state)
+            && let Some(entry) = self.next_to_give(state)
         {
             if self.has_expired(state, &entry, turn) {
                 self.give_up(state, turn, entry, Death::Expired, &mut gone);
@@ -245,8 +248,7 @@ impl Queue {
                 Tried::Done => self.leave_for_good(state, &entry, &mut gone),
                 Tried::Out => {}
                 Tried::Nobody => {
-                    let max = state.terms().max_priority.unwrap_or_default();
-                    state.ready().push_front(entry, max);
+                    self.keep_to_give(state, entry);
                     break;
                 }
             }
@@ -258,7 +260,7 @@ impl Queue {
     }
 
     /// Takes the first ready message; reads it back if it must.
-    fn next_ready(&self, state: &mut State) -> Option<Entry> {
+    pub(super) fn next_ready(&self, state: &mut State) -> Option<Entry> {
         let mut lost = 0;
         let entry = state.ready.as_mut()?.pop_front(self, &mut lost);
         self.count_unread(state, Loss::Unreadable, lost);
@@ -316,7 +318,7 @@ impl Queue {
         let mut gone = Gone::new();
         let mut taken = None;
         while !self.is_clogged(&state, turn)
-            && let Some(entry) = self.next_ready(&mut state)
+            && let Some(entry) = self.next_to_give(&mut state)
         {
             if self.has_expired(&state, &entry, turn) {
                 self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
