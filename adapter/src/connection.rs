@@ -14,6 +14,7 @@
 //! [`Connection::handle_close`] is the last call.
 
 mod acks;
+mod again;
 mod auth;
 mod blocked;
 mod closing;
@@ -28,6 +29,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use leveret_core::broker::Broker;
 use leveret_core::doorbell::Doorbell;
 use leveret_core::exchange::Memo;
@@ -110,7 +112,7 @@ impl<C: Core> Active<C> {
 #[derive(Default)]
 pub(crate) struct Rare {
     /// The Topic Aliases that the client has set.
-    pub(crate) aliases_in: HashMap<NonZeroU16, Box<str>>,
+    pub(crate) aliases_in: HashMap<NonZeroU16, Arc<str>, RandomState>,
     /// QoS 2 publishes of this connection that are not released yet; counted only where the client
     /// was told a Receive Maximum.
     pub(crate) unreleased: u32,
@@ -412,6 +414,9 @@ impl<H: Host> Connection<H> {
             active.last_input = turn.now;
             self.outlet.bell.press_and_ring();
         }
+        if let State::Active(active) = &self.state {
+            self.send_again(active, turn.now);
+        }
         let Some(_) = self.poll_timeout().filter(|next| *next <= turn.now) else {
             return;
         };
@@ -444,7 +449,8 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { deadline } => Some(*deadline),
             State::Active(active) => {
                 let silence = self.silence_deadline(active);
-                let others = [active.ends_at(), active.next_second()];
+                let again = self.again_at(active);
+                let others = [active.ends_at(), active.next_second(), again];
                 silence
                     .into_iter()
                     .chain(others.into_iter().flatten())

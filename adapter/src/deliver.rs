@@ -15,6 +15,7 @@ use leveret_core::time::Time;
 use crate::codec;
 use crate::convert;
 use crate::flow::{Aliases, Flow, Slot};
+use crate::options::Options;
 use crate::outlet::{Order, Out, Outlet, roomy};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
@@ -38,10 +39,12 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Full;
         };
         let message = delivery.message;
-        let qos = slot.qos_of(message);
-        if !room
-            || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.terms.window))
-        {
+        let qos = slot.qos_of(message, &self.options);
+        // A list waits as a whole where the operator has set how many are in flight: of one, each
+        // is acknowledged before the next is sent.
+        let waits = qos != QoS::AtMostOnce
+            || (self.options.inflight_max.is_some() && slot.qos != QoS::AtMostOnce);
+        if !room || (waits && !flow.has_window()) {
             flow.starved(key);
             return Outcome::Full;
         }
@@ -80,6 +83,10 @@ impl<C: Core> Sink for Outlet<C> {
                 message: delivery.share(),
             };
             flow.sent(ticket, Some(unacked));
+            let retry_ms = self.options.retry_ms(out.version);
+            if retry_ms > 0 {
+                flow.note_sent(ticket.0, retry_ms, delivery.now);
+            }
         }
         Outcome::Taken {
             settled: ticket.is_none(),
@@ -108,9 +115,10 @@ impl<C: Core> Sink for Outlet<C> {
 }
 
 impl Slot {
-    /// The lower of what was published and what was granted.
-    fn qos_of(&self, message: &MessageRef<'_>) -> QoS {
-        if message.head.persistent {
+    /// The lower of what was published and what was granted; or what was granted, if the operator
+    /// wants that.
+    fn qos_of(&self, message: &MessageRef<'_>, options: &Options) -> QoS {
+        if message.head.persistent || options.upgrade_qos {
             self.qos
         } else {
             QoS::AtMostOnce
@@ -193,7 +201,7 @@ pub(crate) struct Sent {
 }
 
 /// Encodes a PUBLISH to the client.
-fn encode(
+pub(crate) fn encode(
     buf: &mut Vec<u8>,
     version: ProtocolVersion,
     flow: &mut Flow,

@@ -61,21 +61,26 @@ pub(crate) fn block(facts: &Facts<'_>, wanted: Reserved) -> Box<[u8]> {
     out.into()
 }
 
-/// What a message is published with: the block, if there is one, and the properties behind it.
+/// What a message is published with: the block, if there is one, and behind it the two parts of its
+/// properties.
 /// `joined` is only a buffer for both.
 pub(crate) fn sign<'a>(
     block: &'a [u8],
-    properties: &'a [u8],
+    (first, rest): (&'a [u8], &'a [u8]),
     joined: &'a mut Vec<u8>,
 ) -> (&'static dyn Origin, &'a [u8]) {
-    match (block, properties) {
-        ([], _) => (&MQTT, properties),
-        (_, []) => (&SIGNED, block),
+    match (block, first, rest) {
+        ([], all, []) | ([], [], all) => (&MQTT, all),
+        (_, [], []) => (&SIGNED, block),
         _ => {
             joined.clear();
-            joined.extend_from_slice(block);
-            joined.extend_from_slice(properties);
-            (&SIGNED, joined)
+            for part in [block, first, rest] {
+                joined.extend_from_slice(part);
+            }
+            match block {
+                [] => (&MQTT, joined),
+                _ => (&SIGNED, joined),
+            }
         }
     }
 }

@@ -176,6 +176,8 @@ impl Broker {
             timers: Arc::clone(&self.timers),
             vhost: Weak::clone(vhost),
             letters: Default::default(),
+            caps: self.options.session_caps,
+            ledger: Default::default(),
         })
     }
 
@@ -490,7 +492,7 @@ impl Broker {
     ) -> Option<(u32, u64)> {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
-        vhost.remove_queue(queue, &retired.losses);
+        vhost.remove_queue(queue);
         if retired.armed {
             self.timers.lose();
         }

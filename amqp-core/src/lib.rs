@@ -19,6 +19,7 @@ pub mod field;
 pub mod identity;
 pub mod journal;
 pub mod key;
+pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod lists;

@@ -162,6 +162,12 @@ pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
 /// Milliseconds until the same is logged again that a client can cause as often as it likes.
 pub const TOLD_AGAIN_MS: u64 = 60_000;
 
+/// Bytes of a topic or routing key in a line about dropped messages.
+pub const LOSS_TOPIC_BYTES_MAX: usize = 256;
+
+/// Bytes of a queue's, client's or user's name there.
+pub const LOSS_WHOSE_BYTES_MAX: usize = 256;
+
 /// Policies of one vhost, and as many operator policies.
 pub const POLICIES_MAX: usize = 10_000;
 

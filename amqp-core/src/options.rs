@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::Durability;
+use crate::queue::SessionCaps;
 
 /// Options of the core.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Options {
     pub max_message_size_bytes: u64,
     /// Retained messages of one virtual host.
     pub retained_messages_max: usize,
+    /// What the queues of MQTT sessions hold.
+    pub session_caps: SessionCaps,
     /// Topic exchange that answers of AMQP clients to MQTT clients go through.
     pub mqtt_exchange: Arc<str>,
     /// Users who may connect over the loopback interface only.
@@ -57,6 +60,7 @@ impl Default for Options {
         Self {
             max_message_size_bytes: 16_777_216,
             retained_messages_max: 1_000_000,
+            session_caps: SessionCaps::default(),
             mqtt_exchange: "amq.topic".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),

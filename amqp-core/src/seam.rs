@@ -20,6 +20,7 @@ use crate::queue::{Consumer, IdPlace, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::schedule::Scheduled;
 use crate::shelf::{Orphan, Place, Received};
+use crate::sink::Loss;
 use crate::time::Time;
 use crate::turn::Turn;
 use crate::watermark::Wake;
@@ -119,6 +120,9 @@ pub trait Core: Send + Sync + Sized + 'static {
         memo: &mut Memo,
         message: &MessageRef<'_>,
     ) -> Result<Published, Refusal>;
+
+    /// A message of the connection is dropped before any queue has it, and nobody tells it so.
+    fn count_loss(&self, loss: Loss, qos: u8, key: &[u8]);
 
     /// Starts a consumer; deliveries begin at [`Queue::pull`].
     ///
@@ -273,6 +277,10 @@ impl Core for Link {
         message: &MessageRef<'_>,
     ) -> Result<Published, Refusal> {
         Self::publish(self, turn, memo, message)
+    }
+
+    fn count_loss(&self, loss: Loss, qos: u8, key: &[u8]) {
+        Self::count_loss(self, loss, qos, key);
     }
 
     fn consume(&self, turn: &Turn, queue: &str, consumer: Consumer) -> Result<Arc<Queue>, Refusal> {

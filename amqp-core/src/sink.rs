@@ -75,7 +75,7 @@ pub enum Loss {
     Overflow,
     /// Larger than the client's maximum packet size.
     TooLarge,
-    /// A key that may not leave through this protocol.
+    /// A key that may not leave, or a topic that may not come, through this protocol.
     Unaddressable,
     /// It was on disk, and cannot be read any more.
     Unreadable,
@@ -83,11 +83,25 @@ pub enum Loss {
     DeliveryLimit,
     /// It was to be dead-lettered, and no queue has taken it.
     DeadLetter,
+    /// The session of a client that is connected has as many as it may.
+    OnlineLimit,
+    /// The session of a client that is not connected has as many as it may.
+    OfflineLimit,
+    /// Its publisher may not publish it, and is not told.
+    Refused,
+    /// The topic is the broker's own, and its publisher is not told.
+    Reserved,
+    /// There was no room for another retained message, and its publisher is not told.
+    Retained,
+    /// A full queue has refused it, and its publisher is not told.
+    Rejected,
+    /// A will that could not be published.
+    Will,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -97,7 +111,19 @@ impl Loss {
         Self::Unreadable,
         Self::DeliveryLimit,
         Self::DeadLetter,
+        Self::OnlineLimit,
+        Self::OfflineLimit,
+        Self::Refused,
+        Self::Reserved,
+        Self::Retained,
+        Self::Rejected,
+        Self::Will,
     ];
+
+    /// Its place among the counters; [`Self::NoLocal`] has none.
+    pub(crate) fn place(self) -> Option<usize> {
+        Self::ALL.iter().position(|known| *known == self)
+    }
 
     /// The reason's name in listings.
     #[must_use]
@@ -113,6 +139,13 @@ impl Loss {
             Self::Unreadable => "unreadable",
             Self::DeliveryLimit => "delivery_limit",
             Self::DeadLetter => "dead_letter",
+            Self::OnlineLimit => "max_online_messages",
+            Self::OfflineLimit => "max_offline_messages",
+            Self::Refused => "not_authorized",
+            Self::Reserved => "reserved_topic",
+            Self::Retained => "retained_limit",
+            Self::Rejected => "reject",
+            Self::Will => "will",
         }
     }
 }

@@ -10,6 +10,7 @@ mod auth;
 mod bench;
 mod bridge;
 mod broker;
+mod caps;
 mod channels;
 mod clock;
 mod confirms;

@@ -11,7 +11,7 @@
 //! | `user NAME PASSWORD`, `permit USER VHOST C W R`, `permit-topic USER VHOST X W R` | |
 //! | `vhost NAME`, `unvhost NAME`, `port PORT VHOST`, `close NAME`, `shutdown` | |
 //! | `alarm memory`, `calm memory`, the same of `disk` | sets and clears an alarm |
-//! | `queues`, `bindings QUEUE`, `retained`, `peers` | listings |
+//! | `queues`, `bindings QUEUE`, `retained`, `peers`, `losses` | listings |
 //!
 //! `''` is an empty pattern.
 
@@ -48,6 +48,7 @@ pub(crate) fn run(world: &mut World, step: &str) -> Vec<String> {
             let vhost = world.broker().vhost(&vhost).expect("the vhost");
             vec![vhost.retained_count().to_string()]
         }
+        ["losses"] => losses(world, &vhost),
         ["peers"] => peers(world),
         ["get", queue] => get(world, &vhost, queue),
         ["publish", key, body, ref rest @ ..] => {
@@ -322,6 +323,13 @@ fn queues(world: &mut World, vhost: &str) -> Vec<String> {
         shown
     };
     views.iter().map(show).collect()
+}
+
+fn losses(world: &mut World, vhost: &str) -> Vec<String> {
+    let vhost = world.broker().vhost(vhost).expect("the vhost is there");
+    let each = vhost.losses().by_qos();
+    each.map(|(loss, qos, count)| format!("{} qos={qos} {count}", loss.name()))
+        .collect()
 }
 
 fn bindings(world: &mut World, vhost: &str, queue: &str) -> Vec<String> {

@@ -347,8 +347,30 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
                     v5: has(5),
                 };
             }
-            other => panic!("no option is called {other:?}"),
+            other => assert!(
+                read_waiting(other, value, &mut core, &mut mqtt),
+                "no option is called {other:?}"
+            ),
         }
     }
     (core, mqtt)
+}
+
+/// Options about what is in flight, and what waits; `false`: it is none of them.
+fn read_waiting(name: &str, value: &Value, core: &mut CoreOptions, mqtt: &mut Options) -> bool {
+    let number = || value.as_u64().expect("a number");
+    let yes = || value.as_bool().expect("true or false");
+    match name {
+        "online_max" => core.session_caps.online_max = Some(number()),
+        "offline_max" => core.session_caps.offline_max = Some(number()),
+        "lifo" => core.session_caps.lifo = yes(),
+        "reject" => core.session_caps.reject = yes(),
+        "inflight_max" => mqtt.inflight_max = Some(number() as u16),
+        "client_receive_max" => mqtt.client_receive_max = number() as u16,
+        "upgrade_qos" => mqtt.upgrade_qos = yes(),
+        "retry_interval_s" => mqtt.retry_interval_s = number() as u16,
+        "retry_v4" => mqtt.retry_v4 = yes(),
+        _ => return false,
+    }
+    true
 }

@@ -153,7 +153,7 @@ pub(super) fn connect<H: Host>(
         let mut out = outlet.lock();
         out.version = connect.version;
         out.terms = Terms {
-            window: options.prefetch.min(asked.receive_maximum.get()),
+            window: options.window(connect.version, asked.receive_maximum.get()),
             topic_alias_max: asked.topic_alias_maximum.min(options.topic_alias_max),
             packet_bytes_max: asked.maximum_packet_size,
             problem_information: asked.request_problem_information,

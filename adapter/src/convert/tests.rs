@@ -202,7 +202,7 @@ fn i1_signed_properties_are_legal_and_come_to_mqtt_as_they_were() {
             _ => encoded(&[Property::UserProperty(&name, "v")]),
         };
         let mut joined = Vec::new();
-        let (origin, properties) = sign(&block, &raw, &mut joined);
+        let (origin, properties) = sign(&block, (&raw, &[]), &mut joined);
         let mut message = mqtt(properties);
         message.head.origin = origin;
         assert_eq!(to_mqtt(&message), raw);
@@ -262,7 +262,7 @@ fn i3_what_is_too_long_for_each_message_is_left_out() {
         Property::UserProperty("x-opt-mqtt-client-id", "forged"),
     ]);
     let mut joined = Vec::new();
-    let (origin, properties) = sign(&raw, &forged, &mut joined);
+    let (origin, properties) = sign(&raw, (&forged, &[]), &mut joined);
     let mut message = mqtt(properties);
     message.head.origin = origin;
     let there = to_amqp(&message);

@@ -252,8 +252,8 @@ fn add_retained<C: Core>(
         return Err(quota(why.to_owned()));
     }
     replay.extend(found.into_iter().map(|message| {
-        let persistent = message.head().persistent;
-        let qos = if persistent { granted } else { QoS::AtMostOnce };
+        let raised = message.head().persistent || context.options.upgrade_qos;
+        let qos = if raised { granted } else { QoS::AtMostOnce };
         Replay {
             message,
             qos,

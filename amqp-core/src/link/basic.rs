@@ -8,6 +8,7 @@ use crate::claims::{Denied, Leftover, Owner, Previous, Wanted};
 use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route, Search, Stop};
 use crate::journal::Appended;
 use crate::key::{self, Form};
+use crate::ledger::Whose;
 use crate::limits;
 use crate::message::{Message, MessageRef};
 use crate::permission::Permission;
@@ -17,6 +18,7 @@ use crate::reply_code::ReplyCode;
 use crate::retained::Kept;
 use crate::schedule::Scheduled;
 use crate::shelf::{Later, Orphan, Place, Received};
+use crate::sink::Loss;
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -314,9 +316,25 @@ impl Link {
             .map(|at| turn.now.after_ms(at.since_ms(head.received)));
         head.received = turn.now;
         let due = MessageRef { head, ..view };
-        if let Err(refusal) = self.publish(turn, &mut Memo::default(), &due) {
-            tracing::warn!(%refusal, user = self.user(), "scheduled message not published");
+        match self.publish(turn, &mut Memo::default(), &due) {
+            Ok(published) if published.rejected => {
+                self.count_loss(Loss::Rejected, head.qos(), due.key)
+            }
+            Ok(_) => {}
+            Err(refusal) => {
+                tracing::warn!(%refusal, user = self.user(), "scheduled message not published");
+                self.count_loss(Loss::Will, head.qos(), due.key);
+            }
         }
+    }
+
+    /// A message of this connection is dropped before any queue has it, and nobody tells it so.
+    pub fn count_loss(&self, loss: Loss, qos: u8, key: &[u8]) {
+        let whose = match &self.client_id {
+            Some(id) => Whose::Client(id),
+            None => Whose::User(&self.user),
+        };
+        self.vhost.count_loss(loss, qos, whose, key);
     }
 
     /// Starts a consumer; deliveries begin at [`Queue::pull`], after the client was told.

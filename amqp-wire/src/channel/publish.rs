@@ -141,7 +141,7 @@ impl Channel {
         if publication.mandatory && published.routed == 0 {
             self.basic_return(session, &publication.returned());
         }
-        self.published(session, published);
+        self.published(session, published, &message);
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl Channel {
             };
             self.basic_return(session, &returned);
         }
-        self.published(session, published);
+        self.published(session, published, &message);
         Ok(())
     }
 

@@ -118,6 +118,16 @@ pub(crate) const MQTT_PUB_SUB: &[Flag] = &[
         "10",
         "what the broker surely has in flight to one QoS 1/2 subscriber; --coalesce-us goes by it",
     ),
+    Flag(
+        "user-properties",
+        "0",
+        "MQTT 5: User Properties of each message, 64 at most",
+    ),
+    Flag(
+        "aliases",
+        "false",
+        "MQTT 5: topic aliases in place of topics, both ways where the broker has them",
+    ),
 ];
 
 pub(crate) const LATENCY: &[Flag] = &[

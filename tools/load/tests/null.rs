@@ -120,6 +120,10 @@ fn nothing_is_lost_over_mqtt() {
         ),
         ("latency --rate 5000 --messages 500", 1),
         (
+            "pub-sub --mqtt-version 5 --qos 1 --user-properties 5 --messages 999",
+            1,
+        ),
+        (
             "pub-sub --pattern fan-out --pubs 2 --subs 2 --topic-levels 3 --messages 99",
             2,
         ),
@@ -289,6 +293,8 @@ fn flags_are_checked_before_anything_is_sent() {
             "mqtt pub-sub --topic-levels 2",
             "--topic-levels: 2 is outside 3..=32",
         ),
+        ("mqtt pub-sub --user-properties 1", "need --mqtt-version 5"),
+        ("mqtt pub-sub --aliases", "need --mqtt-version 5"),
         ("mqtt stuck --stuck-qos 0;1", "--stuck-qos: 0;1?"),
         (
             "mqtt table --bindings 10 --wildcards 11",

@@ -252,6 +252,19 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ),
     Scenario::mqtt(
         Group::Mqtt,
+        "mqtt5_plain",
+        "mqtt pub-sub --mqtt-version 5 --pattern pairs --pubs 10 --qos 0 --size 64 \
+         --seconds {seconds}",
+    ),
+    Scenario::mqtt(
+        Group::Mqtt,
+        "mqtt5_props",
+        "mqtt pub-sub --mqtt-version 5 --user-properties 5 --aliases --pattern pairs --pubs 10 \
+         --qos 0 --size 64 --seconds {seconds}",
+    )
+    .remarked("five User Properties each, and topic aliases both ways"),
+    Scenario::mqtt(
+        Group::Mqtt,
         "pairs_q0_4k",
         "mqtt pub-sub --pattern pairs --pubs 10 --qos 0 --size 4096 --seconds {seconds}",
     ),

@@ -142,10 +142,11 @@ fn clear(options: &mqtt::Options, run: Run, n: usize) -> Result<(), Failure> {
     let (mut stream, _) = open_clean(options, &format!("{}-c", run.client_ids()))?;
     let prefix = run.topics();
     let mut packets = vec![];
+    let properties = options.v5.then_some(&[][..]);
     for topic in 0..n {
         let route = route(0, topic, b'/');
         let name = format!("{prefix}{}", String::from_utf8_lossy(&route));
-        packets.extend(mqtt::publish(options.v5, &name, 0, true, b""));
+        packets.extend(mqtt::publish(properties, &name, 0, true, b""));
     }
     packets.extend(mqtt::PINGREQ);
     write(&mut stream, &packets, "PUBLISH")?;
