@@ -81,7 +81,7 @@ pub const HASHED_BINDINGS_MAX: usize = 10_000;
 /// Retained messages that a binding with `x-mqtt-retained` replays in one piece; then others come.
 pub const RETAINED_PAGE_MESSAGES: usize = 256;
 
-/// Topics that are looked at for one such piece.
+/// Topics that are looked at for one such piece, whether they match or not.
 pub const RETAINED_PAGE_STEPS: usize = 8_192;
 
 /// Messages that a recent-history exchange may be asked to keep for new bindings.

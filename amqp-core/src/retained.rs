@@ -1,19 +1,20 @@
 //! The last retained message of each topic of a vhost, in a trie of levels, in memory, and each on
 //! a shelf for a restart.
 
-mod page;
+mod cursor;
+mod walk;
 
 use std::collections::BTreeMap;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use parking_lot::RwLock;
 
 use crate::journal::Appended;
-use crate::limits::{BINDING_WORDS_MAX, MULTI_WILDCARDS_MAX};
+use crate::limits::BINDING_WORDS_MAX;
 use crate::message::{Message, MessageRef};
 use crate::shelf::{Place, Shelf};
 use crate::time::Time;
+
+pub use cursor::{Cursor, Piece, Shown};
 
 #[derive(Default)]
 struct Node {
@@ -123,27 +124,6 @@ impl Trie {
 }
 
 impl Retained {
-    /// The messages whose topics a slashed filter matches, in topic order, without the expired.
-    pub(crate) fn matching(&self, filter: &str, now: Time) -> Vec<Message> {
-        let trie = self.root.read();
-        if trie.messages == 0 {
-            return Vec::new();
-        }
-        let levels: Vec<&str> = filter.split('/').collect();
-        let multi = levels.iter().filter(|level| **level == "#").count();
-        if multi > MULTI_WILDCARDS_MAX || levels.len() > BINDING_WORDS_MAX {
-            return Vec::new();
-        }
-        let mut found = Vec::new();
-        let mut seen = (multi > 1).then(HashSet::default);
-        walk(&trie.root, &levels, true, &mut seen, &mut |message| {
-            if !message.view().expired(now) {
-                found.push(message.clone());
-            }
-        });
-        found
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.root.read().messages
     }
@@ -181,51 +161,4 @@ fn find_mut<'a>(root: &'a mut Node, levels: &[&str]) -> Option<&'a mut Node> {
     levels
         .iter()
         .try_fold(root, |node, level| node.children.get_mut(*level))
-}
-
-/// Visits what fits. `seen` has which nodes were met with how many levels left: two `#` can meet
-/// one in many ways. `first` is the first level, where wildcards leave out `$` ([MQTT-4.7.2-1]).
-fn walk(
-    node: &Node,
-    levels: &[&str],
-    first: bool,
-    seen: &mut Option<HashSet<(usize, usize), RandomState>>,
-    visit: &mut dyn FnMut(&Message),
-) {
-    let place = std::ptr::from_ref(node).addr();
-    if seen
-        .as_mut()
-        .is_some_and(|seen| !seen.insert((place, levels.len())))
-    {
-        return;
-    }
-    let Some((level, rest)) = levels.split_first() else {
-        if let Some((message, _)) = &node.message {
-            visit(message);
-        }
-        return;
-    };
-    let visible = |name: &str| !(first && name.starts_with('$'));
-    match *level {
-        "#" => {
-            walk(node, rest, first, seen, visit);
-            for (name, child) in &node.children {
-                if visible(name) {
-                    walk(child, levels, false, seen, visit);
-                }
-            }
-        }
-        "+" => {
-            for (name, child) in &node.children {
-                if visible(name) {
-                    walk(child, rest, false, seen, visit);
-                }
-            }
-        }
-        name => {
-            if let Some(child) = node.children.get(name) {
-                walk(child, rest, false, seen, visit);
-            }
-        }
-    }
 }

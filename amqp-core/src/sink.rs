@@ -83,11 +83,13 @@ pub enum Loss {
     DeliveryLimit,
     /// It was to be dead-lettered, and no queue has taken it.
     DeadLetter,
+    /// Its reader may not read it any more.
+    Revoked,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -97,6 +99,7 @@ impl Loss {
         Self::Unreadable,
         Self::DeliveryLimit,
         Self::DeadLetter,
+        Self::Revoked,
     ];
 
     /// The reason's name in listings.
@@ -113,6 +116,7 @@ impl Loss {
             Self::Unreadable => "unreadable",
             Self::DeliveryLimit => "delivery_limit",
             Self::DeadLetter => "dead_letter",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::replies::Replies;
 use crate::retained::Retained;
 use crate::shelf::Shelves;
+use crate::sink::Loss;
 use crate::timers::{Room, Scheduled};
 use crate::watermark::Watermark;
 
@@ -85,7 +86,7 @@ pub struct VHost {
     pub(crate) scheduled: Arc<Scheduled>,
     pub(crate) retained: Retained,
     pub(crate) replies: Replies,
-    /// What queues have dropped that are gone.
+    /// What queues have dropped that are gone, and what was dropped outside of queues.
     losses: Mutex<Losses>,
 }
 
@@ -414,6 +415,11 @@ impl VHost {
         self.queues.add(queue, |added| {
             self.topology.changed(&[Part::Key(added.name().as_bytes())]);
         })
+    }
+
+    /// Something was dropped outside of queues.
+    pub(crate) fn count_loss(&self, loss: Loss) {
+        self.losses.lock().count(loss);
     }
 
     /// Takes a retired queue out of the table, and keeps count of what it has dropped.

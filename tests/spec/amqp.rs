@@ -11,7 +11,7 @@
 //! | `user NAME PASSWORD`, `permit USER VHOST C W R`, `permit-topic USER VHOST X W R` | |
 //! | `vhost NAME`, `unvhost NAME`, `port PORT VHOST`, `close NAME`, `shutdown` | |
 //! | `alarm memory`, `calm memory`, the same of `disk` | sets and clears an alarm |
-//! | `queues`, `bindings QUEUE`, `retained`, `peers` | listings |
+//! | `queues`, `bindings QUEUE`, `retained`, `losses`, `peers` | listings |
 //!
 //! `''` is an empty pattern.
 
@@ -47,6 +47,12 @@ pub(crate) fn run(world: &mut World, step: &str) -> Vec<String> {
         ["retained"] => {
             let vhost = world.broker().vhost(&vhost).expect("the vhost");
             vec![vhost.retained_count().to_string()]
+        }
+        ["losses"] => {
+            let vhost = world.broker().vhost(&vhost).expect("the vhost");
+            let lost = vhost.losses().by_reason().filter(|(_, count)| *count > 0);
+            lost.map(|(loss, count)| format!("{} {count}", loss.name()))
+                .collect()
         }
         ["peers"] => peers(world),
         ["get", queue] => get(world, &vhost, queue),
