@@ -80,6 +80,7 @@ impl Bench {
                 journaled: true,
                 ..QueueProperties::default()
             },
+            session: None,
         };
         link.queue_declare(&mut turn, &wish).expect("there is room");
         let reader = Arc::new(Reader {

@@ -64,6 +64,7 @@ impl Bindings {
                 direct: true,
                 ..QueueProperties::default()
             },
+            session: None,
         };
         self.link
             .queue_declare(&mut self.turn, &wish)

@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use leveret_core::claims::Previous;
 use leveret_core::key::Form;
 use leveret_core::link::BindQueue;
-use leveret_core::queue::Queue;
+use leveret_core::queue::{IdPlace, Queue};
 use leveret_core::refusal::Refusal;
 use leveret_core::seam::Core;
 use leveret_core::shelf::{Orphan, Place};
@@ -44,13 +44,21 @@ static TAG: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("mqtt"));
 
 /// The name of a client's queue for subscriptions of this QoS.
 pub(crate) fn queue_name(client_id: &str, qos: QoS) -> String {
-    let suffix = if qos == QoS::AtMostOnce {
-        "qos0"
-    } else {
-        "qos1"
-    };
-    ["mqtt-subscription-", client_id, suffix].concat()
+    let [qos0, qos1] = SUFFIXES;
+    let suffix = if qos == QoS::AtMostOnce { qos0 } else { qos1 };
+    [PREFIX, client_id, suffix].concat()
 }
+
+const PREFIX: &str = "mqtt-subscription-";
+const SUFFIXES: [&str; 2] = ["qos0", "qos1"];
+
+/// Where in [`queue_name`] the client id stands.
+const ID_PLACE: IdPlace = IdPlace {
+    before: PREFIX.len() as u8,
+    behind: SUFFIXES[0].len() as u8,
+};
+
+const _: () = assert!(SUFFIXES[0].len() == SUFFIXES[1].len());
 
 /// What CONNECT asked for.
 pub(crate) struct Wish {
@@ -171,6 +179,8 @@ fn resume_queue<C: Core>(
         SLOT_QOS1
     };
     consume(outlet, identity, queue.name(), key, qos, turn)?;
+    // Another user's until now, or one of before sessions had owners.
+    identity.core.set_session(queue, ID_PLACE);
     let bindings = identity.core.bindings(queue);
     turn.count_rebound(bindings.len());
     for binding in bindings {

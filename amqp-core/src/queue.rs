@@ -16,6 +16,7 @@ mod kept;
 mod losses;
 mod policies;
 mod ready;
+mod session;
 mod settle;
 mod stream;
 mod undelivered;
@@ -47,6 +48,7 @@ pub use kept::{ArgumentsBudget, KeptArguments};
 pub use losses::Losses;
 pub use ready::Levels;
 use ready::Ready;
+pub use session::{IdPlace, SessionTerms, SessionView};
 pub use settle::{Settle, Unacked};
 use stream::Stream;
 pub use stream::StreamReader;
@@ -146,6 +148,11 @@ impl State {
         self.given
             .as_ref()
             .map_or(&NOTHING_ASKED, |given| &given.effective)
+    }
+
+    /// Whose session it is a part of.
+    fn session(&self) -> Option<&SessionTerms> {
+        self.given.as_ref()?.session.as_deref()
     }
 
     /// The policies that apply.

@@ -16,7 +16,7 @@ use crate::key::Form;
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
 use crate::message::{Message, MessageRef};
 use crate::peer::Peer;
-use crate::queue::{Consumer, Queue, Settle};
+use crate::queue::{Consumer, IdPlace, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::retained::{Cursor, Piece, Shown};
 use crate::schedule::Scheduled;
@@ -70,6 +70,9 @@ pub trait Core: Send + Sync + Sized + 'static {
 
     /// From now on the queue outlives its connections.
     fn set_journaled(&self, queue: &Arc<Queue>);
+
+    /// From now on the queue is a part of a session of this user.
+    fn set_session(&self, queue: &Arc<Queue>, place: IdPlace);
 
     /// Deletes a queue by name; one that is not there is no error.
     ///
@@ -236,6 +239,10 @@ impl Core for Link {
 
     fn set_journaled(&self, queue: &Arc<Queue>) {
         self.queue_set_journaled(queue);
+    }
+
+    fn set_session(&self, queue: &Arc<Queue>, place: IdPlace) {
+        self.queue_set_session(queue, place);
     }
 
     fn delete(&self, name: &str) -> Result<(), Refusal> {

@@ -31,6 +31,7 @@ fn declare<'a>(name: &'a str, argument: &str) -> DeclareQueue<'a> {
         passive: false,
         exclusive: false,
         properties,
+        session: None,
     }
 }
 

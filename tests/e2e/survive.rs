@@ -345,6 +345,7 @@ fn m6_time_to_live_goes_on_across_a_restart() {
         passive: false,
         exclusive: false,
         properties,
+        session: None,
     };
     link.queue_declare(&mut turn, &wish).expect("may be");
     drop((link, broker));

@@ -10,7 +10,7 @@ use leveret_core::seam::Core;
 use leveret_core::sink::Sink;
 use leveret_core::turn::Turn;
 
-use super::{SLOT_QOS0, SLOT_QOS1, TAG};
+use super::{ID_PLACE, SLOT_QOS0, SLOT_QOS1, TAG};
 use crate::flow::Slot;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::QoS;
@@ -100,6 +100,7 @@ pub(crate) fn attach<C: Core>(
             passive: false,
             exclusive: false,
             properties,
+            session: (!shared).then_some(ID_PLACE),
         };
         let declared = identity.core.declare(turn, &wish)?;
         if shared && journaled {

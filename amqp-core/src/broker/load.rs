@@ -15,7 +15,7 @@ use crate::key::Form;
 use crate::limits::KEY_BYTES_MAX;
 use crate::permission::{Grants, Pattern, TopicGrants};
 use crate::policy::{Scope, Subject};
-use crate::queue::{Queue, QueueArguments, QueueKind, QueueProperties};
+use crate::queue::{Queue, QueueArguments, QueueKind, QueueProperties, SessionTerms};
 use crate::quota::{Limited, Limits};
 use crate::records::{self, flag, nested, text};
 use crate::shelf::Shelves;
@@ -58,13 +58,17 @@ pub(super) fn record_vhost(vhost: &VHost) -> Change {
 
 pub(super) fn record_queue(vhost: &VHost, queue: &Queue) -> Change {
     let properties = queue.properties();
-    let value = records::table([
+    let mut value = records::table([
         // Below 2^63: they are counted one by one.
         ("journal", Value::I64(queue.id as i64)),
         ("auto_delete", Value::Bool(properties.auto_delete)),
         ("direct", Value::Bool(properties.direct)),
         ("arguments", Value::Table(properties.arguments)),
     ]);
+    if let Some(session) = queue.session() {
+        // Our own name is far below the limit of 255 bytes.
+        let _ = value.insert("session", Value::Table(session.table()));
+    }
     records::put(
         Kind::Queue,
         &[vhost.name().as_bytes(), queue.name().as_bytes()],
@@ -391,9 +395,14 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
         direct: properties.direct,
     };
     let applied = vhost.policies.of_queue(&subject);
-    let given = vhost
-        .alike
-        .share(&properties.arguments, parsed, applied, properties.direct);
+    let session = SessionTerms::read(value);
+    let given = vhost.alike.share(
+        &properties.arguments,
+        parsed,
+        applied,
+        properties.direct,
+        session.as_ref(),
+    );
     let known = journal_number(value);
     let id = known.unwrap_or_else(|| broker.next_queue());
     // One that was in use is unused since the node came back.

@@ -8,7 +8,7 @@ use crate::field::{Table, Value};
 use crate::limits;
 use crate::permission::Permission;
 use crate::policy::Subject;
-use crate::queue::{Queue, QueueArguments, QueueKind, QueueProperties};
+use crate::queue::{IdPlace, Queue, QueueArguments, QueueKind, QueueProperties, SessionTerms};
 use crate::refusal::{Refusal, Resource};
 use crate::turn::Turn;
 
@@ -23,6 +23,8 @@ pub struct DeclareQueue<'a> {
     pub exclusive: bool,
     /// Everything else. `exclusive` in it is not read.
     pub properties: QueueProperties,
+    /// It is a part of a session of this user, and where in its name the client identifier stands.
+    pub session: Option<IdPlace>,
 }
 
 /// What was declared.
@@ -132,10 +134,14 @@ impl Link {
             direct: properties.direct,
         };
         let applied = self.vhost.policies.of_queue(&subject);
-        let given =
-            self.vhost
-                .alike
-                .share(&properties.arguments, parsed, applied, properties.direct);
+        let session = wish.session.map(|place| self.session_terms(place));
+        let given = self.vhost.alike.share(
+            &properties.arguments,
+            parsed,
+            applied,
+            properties.direct,
+            session.as_ref(),
+        );
         let queue = Queue::new(
             self.broker.next_queue(),
             name,
@@ -416,6 +422,24 @@ impl Link {
         drop(recording);
         self.broker.arm_expiry(&self.vhost, queue);
         Ok(())
+    }
+
+    /// The queue is a part of a session of this user from now on.
+    pub fn queue_set_session(&self, queue: &Arc<Queue>, place: IdPlace) {
+        if !queue.set_session(&self.vhost, &self.session_terms(place)) {
+            return;
+        }
+        let _recording = self.vhost.recording.lock();
+        if queue.journaled() && !queue.is_deleted() {
+            self.recorded(self.broker.record_queue(&self.vhost, queue));
+        }
+    }
+
+    fn session_terms(&self, place: IdPlace) -> SessionTerms {
+        SessionTerms {
+            user: self.user.clone(),
+            place,
+        }
     }
 
     /// From now on the queue's definition is kept on disk: a session that outlives its connection

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::Levels;
+use super::{Levels, SessionTerms};
 use crate::field::{Table, Value};
 use crate::limits::TTL_MS_MAX;
 use crate::policy::{self, Applied};
@@ -164,6 +164,8 @@ pub(crate) struct Given {
     pub(crate) applied: Applied,
     direct: bool,
     pub(crate) effective: QueueArguments,
+    /// Whose session the queues are parts of.
+    pub(crate) session: Option<Arc<SessionTerms>>,
 }
 
 /// What was given last: queues that are declared alike in a row, as those of MQTT sessions are,
@@ -182,13 +184,17 @@ impl Alike {
         asked: QueueArguments,
         applied: Applied,
         direct: bool,
+        session: Option<&SessionTerms>,
     ) -> Option<Arc<Given>> {
-        if table.is_empty() && applied.is_nothing() {
+        if table.is_empty() && applied.is_nothing() && session.is_none() {
             return None;
         }
         let mut last = self.0.lock();
         let same = |held: &Arc<Given>| {
-            held.direct == direct && held.applied.is(&applied) && held.table == *table
+            held.direct == direct
+                && held.applied.is(&applied)
+                && held.table == *table
+                && held.session.as_deref() == session
         };
         if let Some(held) = last.iter().filter_map(Weak::upgrade).find(same) {
             return Some(held);
@@ -204,6 +210,7 @@ impl Alike {
             effective,
             applied,
             direct,
+            session: session.cloned().map(Arc::new),
         });
         if last.len() == ALIKE_MAX {
             last.pop_front();

@@ -56,7 +56,10 @@ impl Queue {
     /// Asked with the lock held: the last to give knows the newest policies.
     fn give(&self, state: &mut State, vhost: &VHost, table: &Table, asked: QueueArguments) {
         let applied = vhost.policies.of_queue(&self.subject(state));
-        state.given = vhost.alike.share(table, asked, applied, self.direct);
+        let given = vhost
+            .alike
+            .share(table, asked, applied, self.direct, state.session());
+        state.given = given;
     }
 
     fn subject(&self, state: &State) -> Subject<'_> {

@@ -8,6 +8,7 @@ mod policies;
 mod quorum;
 mod restart;
 mod rig;
+mod session;
 mod streams;
 mod tape;
 mod undelivered;

@@ -119,6 +119,7 @@ impl Channel {
                     journaled: method.durable,
                     arguments: method.arguments.to_table(),
                 },
+                session: None,
             },
         )?;
         self.last_queue = declared.queue.name().into();
