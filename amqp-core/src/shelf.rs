@@ -96,7 +96,10 @@ impl Shelf {
     }
 
     /// The same for many.
-    fn drop_all(&self, places: &[Place]) {
+    pub(crate) fn drop_all(&self, places: &[Place]) {
+        if places.is_empty() {
+            return;
+        }
         let seqs: SmallVec<[u64; 1]> = places.iter().map(|place| place.0).collect();
         self.door.journal.settle(self.number, &seqs, None);
     }

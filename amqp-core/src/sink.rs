@@ -85,11 +85,13 @@ pub enum Loss {
     DeadLetter,
     /// Its reader may not read it any more.
     Revoked,
+    /// As much is retained as may be.
+    RetainedLimit,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -100,6 +102,7 @@ impl Loss {
         Self::DeliveryLimit,
         Self::DeadLetter,
         Self::Revoked,
+        Self::RetainedLimit,
     ];
 
     /// The reason's name in listings.
@@ -117,6 +120,7 @@ impl Loss {
             Self::DeliveryLimit => "delivery_limit",
             Self::DeadLetter => "dead_letter",
             Self::Revoked => "revoked",
+            Self::RetainedLimit => "retained_limit",
         }
     }
 }

@@ -268,6 +268,8 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
                     .collect();
             }
             "retained_messages_max" => core.retained_messages_max = number() as usize,
+            "retained_bytes_max" => core.retained_bytes_max = number(),
+            "retained_rate_max" => core.retained_rate_max = number() as u32,
             "allow_anonymous" => mqtt.allow_anonymous = yes(),
             "anonymous_login" => {
                 let login = value.as_str().and_then(|both| both.split_once(':'));

@@ -9,13 +9,13 @@ use super::{BindQueue, Link};
 use crate::exchange::Exchange;
 use crate::journal::Appended;
 use crate::key::{self, Form};
-use crate::limits::{RETAINED_PAGE_MESSAGES, RETAINED_PAGE_STEPS};
+use crate::limits::{BINDING_WORDS_MAX, RETAINED_PAGE_MESSAGES, RETAINED_PAGE_STEPS};
 use crate::message::{Message, MessageRef};
 use crate::permission::{Pattern, Permission};
 use crate::queue::Queue;
 use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
-use crate::retained::{Cursor, Kept, Piece, Shown};
+use crate::retained::{Cursor, Full, Limits, Piece, Shown};
 use crate::sink::Loss;
 use crate::turn::Turn;
 
@@ -182,23 +182,47 @@ impl Link {
         let checked = self.check_publish(&exchange, &dotted);
         turn.dotted = dotted;
         checked?;
-        let max = self.broker.options().retained_messages_max;
         let Ok(topic) = std::str::from_utf8(message.key) else {
             return Ok(Appended::default());
         };
+        let limits = Limits::of(self.broker.options());
         let shelf = &self.vhost.shelves.retained;
         let retained = &self.vhost.retained;
-        match retained.keep(topic, message, max, shelf, &mut turn.scratch) {
-            Kept::Set(appended) => Ok(appended),
-            // Nothing that is refused here was acknowledged.
-            Kept::NoRoom => Err(Refusal::new(
-                ReplyCode::ResourceError,
-                format!(
-                    "vhost '{}' holds {max} retained messages already \
-                     (mqtt.retained_messages_max), or the topic has too many levels",
-                    self.vhost.name()
-                ),
-            )),
+        let asked = (topic, message);
+        match retained.keep(asked, &limits, shelf, &mut turn.scratch, turn.now) {
+            Ok(kept) => {
+                self.broker.look_at_retained(&self.vhost, kept.look_at);
+                Ok(kept.appended)
+            }
+            Err(full) => {
+                self.vhost.count_loss(Loss::RetainedLimit);
+                Err(self.not_retained(full, &limits))
+            }
         }
+    }
+
+    /// Nothing that is refused here was acknowledged.
+    fn not_retained(&self, full: Full, limits: &Limits) -> Refusal {
+        let (messages, bytes) = (limits.messages, limits.bytes);
+        let name = self.vhost.name();
+        let text = match full {
+            Full::Messages => format!(
+                "vhost '{name}' holds {messages} retained messages already \
+                 (mqtt.retained_messages_max), or has as many topic levels as go with them"
+            ),
+            Full::Bytes => format!(
+                "retained messages of vhost '{name}' would exceed {bytes} bytes \
+                 (mqtt.retained_bytes_max)"
+            ),
+            Full::Rate => format!(
+                "vhost '{name}' has got {} retained topics in this second already \
+                 (mqtt.retained_rate_max)",
+                limits.added_per_s
+            ),
+            Full::Levels => format!(
+                "the topic has more than {BINDING_WORDS_MAX} levels, and cannot be retained"
+            ),
+        };
+        Refusal::new(ReplyCode::ResourceError, text)
     }
 }

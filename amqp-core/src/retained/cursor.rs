@@ -144,8 +144,7 @@ mod tests {
             payload,
         };
         let message = message.to_message(&mut Vec::new());
-        let mut trie = retained.root.write();
-        trie.set(topic, message, Place::at(place));
+        retained.root.write().set(topic, message, Place::at(place));
     }
 
     fn store<T: AsRef<str>>(topics: &[T]) -> Retained {
