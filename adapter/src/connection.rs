@@ -371,7 +371,11 @@ impl<H: Host> Connection<H> {
                 return;
             }
             let bytes_max = self.outlet.output_bytes_max();
-            out.replay(bytes_max, turn.now);
+            if let Some(identity) = self.outlet.identity.get()
+                && out.replay(&*identity.core, &self.outlet.options, turn)
+            {
+                self.outlet.bell.press_and_ring();
+            }
             let room = out.buf.len() < bytes_max;
             out.flow
                 .as_mut()
@@ -522,7 +526,8 @@ impl<H: Host> Connection<H> {
             out.append(&mut shared.buf);
         }
         let flow = shared.flow.as_ref();
-        let waits = was_full && (flow.is_some_and(|flow| flow.waits()) || self.has_held());
+        let waits = flow.is_some_and(|flow| flow.is_replay_stalled())
+            || was_full && (flow.is_some_and(|flow| flow.waits()) || self.has_held());
         drop(shared);
         if waits {
             // There is room again.

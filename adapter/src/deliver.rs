@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use leveret_core::key::{self, Form};
 use leveret_core::message::MessageRef;
@@ -16,7 +16,7 @@ use crate::codec;
 use crate::convert;
 use crate::flow::{Aliases, Flow, Slot};
 use crate::options::Options;
-use crate::outlet::{Order, Out, Outlet, roomy};
+use crate::outlet::{Order, Outlet, roomy};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
 use crate::property::Property;
@@ -139,7 +139,22 @@ impl Flow {
 pub(crate) struct Flags {
     retain: bool,
     /// Encoded Subscription Identifiers, in `flow.scratch` when encoding.
-    identifiers: Vec<std::num::NonZeroU32>,
+    identifiers: Vec<NonZeroU32>,
+}
+
+impl Flags {
+    /// Those of a retained message.
+    pub(crate) fn retained(identifier: Option<NonZeroU32>) -> Self {
+        Self {
+            retain: true,
+            identifiers: identifier.into_iter().collect(),
+        }
+    }
+
+    /// The first identifier.
+    pub(crate) fn identifier(&self) -> Option<NonZeroU32> {
+        self.identifiers.first().copied()
+    }
 }
 
 /// Whether the session wants the message, and how. Most sessions have no options that matter, and
@@ -346,47 +361,4 @@ fn alias(aliases: &Aliases, topic: &str) -> Alias {
         .filter(|next| *next <= aliases.max);
     next.and_then(NonZeroU16::new)
         .map_or(Alias::None, Alias::New)
-}
-
-impl Out {
-    /// Sends retained messages while the window has room ([MQTT-3.3.1-8]: RETAIN is set).
-    pub(crate) fn replay(&mut self, output_bytes_max: usize, now: Time) {
-        let Some(flow) = self.flow.as_deref_mut() else {
-            return;
-        };
-        while let Some(next) = flow.replay.front() {
-            let free = next.qos == QoS::AtMostOnce || flow.has_window();
-            if !free || self.buf.len() >= output_bytes_max {
-                return;
-            }
-            let Some(next) = flow.replay.pop_front() else {
-                return;
-            };
-            let message = next.message.view();
-            let Ok(topic) = std::str::from_utf8(message.key) else {
-                continue;
-            };
-            if message.expired(now) {
-                continue;
-            }
-            let ticket = (next.qos != QoS::AtMostOnce).then(|| flow.assign_fresh());
-            let packet_id = ticket.map(|(_, packet_id)| packet_id);
-            let sent = Sent {
-                qos: next.qos,
-                dup: false,
-                retain: true,
-                packet_id,
-            };
-            let flags = Flags {
-                retain: true,
-                identifiers: next.identifier.into_iter().collect(),
-            };
-            let buf = &mut self.buf;
-            if encode_as(buf, self.version, flow, topic, &message, &sent, &flags, now).is_ok()
-                && let Some(ticket) = ticket
-            {
-                flow.sent(ticket, None);
-            }
-        }
-    }
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use leveret_core::identity::Reserved;
-use leveret_core::message::Message;
 use leveret_core::queue::{Queue, Unacked};
 use leveret_core::shelf::Place;
 
 use crate::packet::QoS;
+use crate::replay::{Replay, Replays};
 
 use retry::Retry;
 pub(crate) use subscriptions::{Subscription, Subscriptions, is_walked};
@@ -44,13 +44,6 @@ pub(crate) struct InFlight {
     pub(crate) packet_id: NonZeroU16,
     /// `None` for a retained message: no queue waits for it.
     pub(crate) unacked: Option<Unacked>,
-}
-
-/// A retained message that waits for the window.
-pub(crate) struct Replay {
-    pub(crate) message: Message,
-    pub(crate) qos: QoS,
-    pub(crate) identifier: Option<NonZeroU32>,
 }
 
 /// Outbound topic aliases: set once for each topic, never taken back.
@@ -94,7 +87,8 @@ pub(crate) struct Flow {
     pub(crate) inflight: VecDeque<InFlight>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) subscriptions: Subscriptions,
-    pub(crate) replay: VecDeque<Replay>,
+    /// Retained messages that are to be sent, or were and are not acknowledged.
+    pub(crate) replays: Option<Box<Replays>>,
     /// Packet ids of messages that were in flight when the session was left, by queue and number.
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
     /// QoS 2 publishes that were routed and not released yet.
@@ -130,12 +124,18 @@ impl Flow {
     /// Remembers a subscription, in place of one with the same text.
     pub(crate) fn subscribe(&mut self, new: Subscription) {
         self.translated = None;
+        if let Some(replays) = &mut self.replays {
+            replays.change(&new);
+        }
         self.subscriptions.put(new);
     }
 
     /// Forgets the subscription with this text.
     pub(crate) fn unsubscribe(&mut self, text: &str) -> Option<Subscription> {
         self.translated = None;
+        if let Some(replays) = &mut self.replays {
+            replays.stop(text);
+        }
         self.subscriptions.remove(text)
     }
 
@@ -159,7 +159,8 @@ impl Flow {
             let scan = wrapped || self.displaced > 0;
             let taken = (scan && self.inflight.iter().any(|held| held.packet_id == packet_id))
                 || (!self.resumed.is_empty()
-                    && self.resumed.values().any(|held| *held == packet_id));
+                    && self.resumed.values().any(|held| *held == packet_id))
+                || (self.replays.as_ref()).is_some_and(|replays| replays.holds(packet_id));
             if !taken {
                 return (order, packet_id);
             }
@@ -172,9 +173,7 @@ impl Flow {
         if !self.resumed.is_empty()
             && let Some(packet_id) = self.resumed.remove(&(queue, seq))
         {
-            let order = self.next_order;
-            self.next_order += 1;
-            return (order, packet_id);
+            return self.assign_again(packet_id);
         }
         self.next_packet_id()
     }
@@ -182,6 +181,21 @@ impl Flow {
     /// A packet id for a message without a queue.
     pub(crate) fn assign_fresh(&mut self) -> (u64, NonZeroU16) {
         self.next_packet_id()
+    }
+
+    /// For a message that had this packet id before.
+    pub(crate) fn assign_again(&mut self, packet_id: NonZeroU16) -> (u64, NonZeroU16) {
+        let order = self.next_order;
+        self.next_order += 1;
+        (order, packet_id)
+    }
+
+    /// Retained messages are to follow.
+    pub(crate) fn add_replays(&mut self, new: Vec<Replay>) {
+        if !new.is_empty() {
+            let replays = self.replays.get_or_insert_default();
+            new.into_iter().for_each(|replay| replays.add(replay));
+        }
     }
 
     pub(crate) fn sent(&mut self, (order, packet_id): (u64, NonZeroU16), unacked: Option<Unacked>) {
@@ -203,12 +217,22 @@ impl Flow {
         };
         let done = self.inflight.remove(place)?;
         self.displaced -= usize::from(done.packet_id != packet_id_of(done.order));
+        if done.unacked.is_none()
+            && let Some(replays) = &mut self.replays
+        {
+            replays.acknowledged(packet_id);
+        }
         Some(done)
     }
 
-    /// Whether somebody waits for room in the out-buffer.
+    /// Whether somebody waits for room in a full out-buffer.
     pub(crate) fn waits(&self) -> bool {
-        !self.replay.is_empty() || self.slots.iter().any(|slot| slot.starved)
+        self.slots.iter().any(|slot| slot.starved)
+    }
+
+    /// Whether retained messages wait for an empty one.
+    pub(crate) fn is_replay_stalled(&self) -> bool {
+        (self.replays.as_ref()).is_some_and(|replays| replays.is_stalled())
     }
 
     /// The consumers that must be pulled, if there is credit for them.

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use leveret_core::seam::Core;
 
 use crate::connection::{Active, Held, Settled};
-use crate::flow::Replay;
 use crate::limits::TOPIC_LEVELS_MAX;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::ProtocolVersion;
 use crate::reason::Ending;
+use crate::replay::Replay;
 
 /// What a handler works with.
 pub(crate) struct Context<'a, C: Core> {

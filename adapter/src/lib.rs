@@ -32,6 +32,7 @@ pub mod packet;
 pub mod property;
 mod reason;
 pub mod reason_code;
+mod replay;
 mod reply;
 mod session;
 pub mod topic;

@@ -21,9 +21,12 @@ pub const TOPIC_LEVELS_MAX: usize = 256;
 /// binding key.
 pub const FILTER_LEVELS_MAX: usize = leveret_core::limits::BINDING_WORDS_MAX;
 
-/// Retained messages that may wait for one client's window; a subscription that would make it more
-/// is refused.
-pub const REPLAYS_WAITING_MAX: usize = 1 << 20;
+/// Bytes of retained messages that wait in one client's out-buffer, and half of what may wait there
+/// at most: what is published meanwhile has room beside them.
+pub const REPLAY_OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Topics that are looked at for one client in a row, before others have their turn.
+pub const REPLAY_STEPS: usize = 8_192;
 
 /// Bytes of acknowledgements and other answers that may wait beyond the limit for deliveries
 /// before nothing more is read from the client.

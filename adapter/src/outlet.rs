@@ -187,7 +187,7 @@ impl<C: Core> Outlet<C> {
         self.identity.get().map_or(0, |identity| identity.publisher)
     }
 
-    /// Takes the lock. Nothing of the core is called while it is held.
+    /// Takes the lock. Nothing of the core is called while it is held, but what reads the retained.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Out> {
         self.state.lock()
     }

@@ -433,6 +433,11 @@ impl Broker {
                         vhost.post_held(turn);
                     }
                 }
+                Due::Retained(vhost) => {
+                    if let Some(vhost) = vhost.upgrade() {
+                        self.sweep_retained(turn, &vhost);
+                    }
+                }
                 Due::Recall(vhost, client_id) => {
                     if let Some(vhost) = vhost.upgrade() {
                         vhost.shelves.forget_client(&client_id);
@@ -447,6 +452,20 @@ impl Broker {
                 }
             }
             turn.check_time();
+        }
+    }
+
+    /// Removes some of the retained messages that have expired.
+    fn sweep_retained(&self, turn: &Turn, vhost: &Arc<VHost>) {
+        let shelf = &vhost.shelves.retained;
+        let (_, next) = vhost.retained.sweep(shelf, turn.now);
+        self.look_at_retained(vhost, next);
+    }
+
+    /// Sets the timer for retained messages that expire.
+    pub(crate) fn look_at_retained(&self, vhost: &Arc<VHost>, at: Option<Time>) {
+        if let Some(at) = at {
+            self.timers.add(at, Due::Retained(Arc::downgrade(vhost)));
         }
     }
 

@@ -6,7 +6,8 @@
 //! goes through [`definitions::Definitions`] and [`journal::Journal`], and whoever acknowledges it
 //! waits for their [`watermark::Watermark`].
 //!
-//! Lock order: exchange, queue, out-buffer (a sink's), journal. Never two queues at once.
+//! Lock order: exchange, queue, out-buffer (a sink's), retained messages, journal. Never two queues
+//! at once.
 
 pub mod alarms;
 pub mod broker;
@@ -38,7 +39,7 @@ mod records;
 pub mod refusal;
 pub mod replies;
 pub mod reply_code;
-mod retained;
+pub mod retained;
 pub mod schedule;
 pub mod seam;
 mod seldom;

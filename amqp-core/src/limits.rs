@@ -81,8 +81,14 @@ pub const HASHED_BINDINGS_MAX: usize = 10_000;
 /// Retained messages that a binding with `x-mqtt-retained` replays in one piece; then others come.
 pub const RETAINED_PAGE_MESSAGES: usize = 256;
 
-/// Topics that are looked at for one such piece.
+/// Topics that are looked at for one such piece, whether they match or not.
 pub const RETAINED_PAGE_STEPS: usize = 8_192;
+
+/// Retained messages that have expired and are removed at a time; then others have their turn.
+pub const RETAINED_SWEPT_AT_ONCE: usize = 1_024;
+
+/// Milliseconds after which retained messages that expire are looked at again, at the latest.
+pub const RETAINED_LOOKED_AT_MS: u64 = 60_000;
 
 /// Messages that a recent-history exchange may be asked to keep for new bindings.
 pub const HISTORY_MESSAGES_MAX: usize = 100_000;

@@ -11,6 +11,7 @@ mod exchanges;
 mod places;
 mod queues;
 mod replies;
+mod retained;
 mod routed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +29,10 @@ use crate::vhost::VHost;
 use crate::watermark::Watermark;
 
 pub use basic::{Got, Published};
-pub use bindings::{BindQueue, BindingMade, ExchangesBound, RetainedReplay};
+pub use bindings::{BindQueue, BindingMade, ExchangesBound};
 pub use exchanges::DeclareExchange;
 pub use queues::{DeclareQueue, Declared};
+pub use retained::{Reader, RetainedReplay};
 pub use routed::Routed;
 
 /// One connection's way into one vhost.
@@ -76,7 +78,7 @@ struct Patterns(Vec<CompiledTopic>);
 struct CompiledTopic {
     permission: Permission,
     exchange: Box<str>,
-    pattern: Option<Pattern>,
+    pattern: Option<Arc<Pattern>>,
 }
 
 /// Exchanges whose compiled patterns one link keeps.
@@ -231,6 +233,23 @@ impl Link {
         if self.owner {
             return Ok(());
         }
+        let pattern = self.topic_pattern(permission, exchange);
+        let allowed = pattern.is_some_and(|held| held.matches(key));
+        if allowed {
+            return Ok(());
+        }
+        let vhost = self.vhost.name();
+        Err(Refusal::no_topic(
+            permission.word(),
+            key,
+            exchange,
+            vhost,
+            &self.user,
+        ))
+    }
+
+    /// What the user may do under the keys of an exchange; `None`: nothing.
+    fn topic_pattern(&self, permission: Permission, exchange: &str) -> Option<Arc<Pattern>> {
         let mut known = self.known();
         let Known {
             grants, patterns, ..
@@ -248,22 +267,7 @@ impl Link {
                 patterns.len() - 1
             }
         };
-        let allowed = patterns[place]
-            .pattern
-            .as_ref()
-            .is_some_and(|held| held.matches(key));
-        drop(known);
-        if allowed {
-            return Ok(());
-        }
-        let vhost = self.vhost.name();
-        Err(Refusal::no_topic(
-            permission.word(),
-            key,
-            exchange,
-            vhost,
-            &self.user,
-        ))
+        patterns[place].pattern.clone()
     }
 
     fn compile_topic(
@@ -285,6 +289,7 @@ impl Link {
             client_id: self.client_id.as_deref().unwrap_or_default(),
         };
         let pattern = text.and_then(|text| Pattern::new(&variables.expand(text)).ok());
+        let pattern = pattern.map(Arc::new);
         CompiledTopic {
             permission,
             exchange: exchange.into(),

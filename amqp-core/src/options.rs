@@ -20,6 +20,10 @@ pub struct Options {
     pub retained_messages_max: usize,
     /// What the queues of MQTT sessions hold.
     pub session_caps: SessionCaps,
+    /// Bytes of them, with topics and properties.
+    pub retained_bytes_max: u64,
+    /// Topics that one second may add to them.
+    pub retained_rate_max: u32,
     /// Topic exchange that answers of AMQP clients to MQTT clients go through.
     pub mqtt_exchange: Arc<str>,
     /// Users who may connect over the loopback interface only.
@@ -61,6 +65,8 @@ impl Default for Options {
             max_message_size_bytes: 16_777_216,
             retained_messages_max: 1_000_000,
             session_caps: SessionCaps::default(),
+            retained_bytes_max: u64::MAX,
+            retained_rate_max: u32::MAX,
             mqtt_exchange: "amq.topic".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),

@@ -93,6 +93,12 @@ impl Pattern {
         &self.text
     }
 
+    /// Whether everything matches.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        matches!(self.engine, Engine::All)
+    }
+
     /// Whether it is found in `name`.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {

@@ -1,29 +1,22 @@
 //! The last retained message of each topic of a vhost, in a trie of levels, in memory, and each on
 //! a shelf for a restart.
 
-mod page;
+mod cursor;
+mod trie;
+mod walk;
 
-use std::collections::BTreeMap;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use parking_lot::RwLock;
 
 use crate::journal::Appended;
-use crate::limits::{BINDING_WORDS_MAX, MULTI_WILDCARDS_MAX};
+use crate::limits::RETAINED_SWEPT_AT_ONCE;
 use crate::message::{Message, MessageRef};
+use crate::options::Options;
 use crate::shelf::{Place, Shelf};
 use crate::time::Time;
 
-#[derive(Default)]
-struct Node {
-    message: Option<(Message, Place)>,
-    children: BTreeMap<Box<str>, Self>,
-}
+use trie::{Node, Trie, find};
 
-/// Nodes of the trie for each retained message that is allowed: topics that share nothing and have
-/// many levels count for more than one.
-const NODES_PER_MESSAGE: usize = 8;
+pub use cursor::{Cursor, Piece, Shown};
 
 /// The retained messages of one vhost.
 #[derive(Default)]
@@ -31,20 +24,44 @@ pub(crate) struct Retained {
     root: RwLock<Trie>,
 }
 
-#[derive(Default)]
-struct Trie {
-    root: Node,
-    messages: usize,
-    nodes: usize,
+/// What one vhost may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: u64,
+    pub(crate) added_per_s: u32,
 }
 
-/// What became of a message that asked to be retained.
+impl Limits {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            messages: options.retained_messages_max,
+            bytes: options.retained_bytes_max,
+            added_per_s: options.retained_rate_max,
+        }
+    }
+}
+
+/// Why a message is not retained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kept {
-    /// It is set or cleared; that is durable when the journal says so.
-    Set(Appended),
-    /// The vhost has as many as it may.
-    NoRoom,
+pub(crate) enum Full {
+    /// There are as many topics as there may be.
+    Messages,
+    /// Or bytes.
+    Bytes,
+    /// As many topics as a second may bring were added in this one.
+    Rate,
+    /// The topic has too many levels.
+    Levels,
+}
+
+/// What a retained message that was set or cleared leaves to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Kept {
+    /// It is durable when the journal says so.
+    pub(crate) appended: Appended,
+    /// When to look at what has expired.
+    pub(crate) look_at: Option<Time>,
 }
 
 impl Retained {
@@ -52,35 +69,47 @@ impl Retained {
     /// [MQTT-3.3.1-7]).
     pub(crate) fn keep(
         &self,
-        topic: &str,
-        message: &MessageRef<'_>,
-        max: usize,
+        (topic, message): (&str, &MessageRef<'_>),
+        limits: &Limits,
         shelf: &Shelf,
         scratch: &mut Vec<u8>,
-    ) -> Kept {
+        now: Time,
+    ) -> Result<Kept, Full> {
         let mut trie = self.root.write();
-        let trie = &mut *trie;
+        let mut kept = Kept {
+            appended: Appended::default(),
+            look_at: None,
+        };
         if message.payload.is_empty() {
-            let mut appended = Appended::default();
-            if let Some((place, removed)) = remove(&mut trie.root, topic) {
-                trie.messages -= 1;
-                trie.nodes -= removed;
-                appended.number = shelf.take(&[place]);
+            if let Some(place) = trie.clear(topic) {
+                kept.appended.number = shelf.take(&[place]);
             }
-            return Kept::Set(appended);
+            return Ok(kept);
         }
-        if !trie.has_room(topic, max) {
-            return Kept::NoRoom;
+        if trie.check(topic, message, limits, now).is_err() {
+            // What has expired counts for nothing.
+            let expired = trie.clear_expired(now, RETAINED_SWEPT_AT_ONCE);
+            shelf.drop_all(&expired);
+            trie.check(topic, message, limits, now)?;
         }
+        trie.count_added(topic, now);
         let (place, appended) = shelf.put(message, None);
         if let Some(former) = trie.set(topic, message.to_message(scratch), place) {
             shelf.drop(former);
         }
-        Kept::Set(appended)
+        kept.appended = appended;
+        kept.look_at = trie.arm(now);
+        Ok(kept)
     }
 
-    /// Brings back what a restart found: of each topic the last, unless it has expired.
-    pub(crate) fn restore(&self, shelf: &Shelf, messages: Vec<(Place, Message)>, now: Time) {
+    /// Brings back what a restart found: of each topic the last, unless it has expired. Gives when
+    /// to look at what expires.
+    pub(crate) fn restore(
+        &self,
+        shelf: &Shelf,
+        messages: Vec<(Place, Message)>,
+        now: Time,
+    ) -> Option<Time> {
         let mut trie = self.root.write();
         for (place, message) in messages {
             let former = match std::str::from_utf8(message.view().key) {
@@ -91,141 +120,26 @@ impl Retained {
             };
             former.into_iter().for_each(|place| shelf.drop(place));
         }
-    }
-}
-
-impl Trie {
-    /// Whether the topic may have a message.
-    fn has_room(&self, topic: &str, max: usize) -> bool {
-        let levels = topic.split('/').count();
-        if levels > BINDING_WORDS_MAX {
-            return false;
-        }
-        let full =
-            self.messages >= max || self.nodes + levels > max.saturating_mul(NODES_PER_MESSAGE);
-        !full || find(&self.root, topic).is_some_and(|node| node.message.is_some())
+        trie.arm(now)
     }
 
-    /// Sets the topic's message; gives where the former one lies.
-    fn set(&mut self, topic: &str, message: Message, place: Place) -> Option<Place> {
-        let mut node = &mut self.root;
-        for level in topic.split('/') {
-            if !node.children.contains_key(level) {
-                node.children.insert(level.into(), Node::default());
-                self.nodes += 1;
-            }
-            node = node.children.get_mut(level)?;
-        }
-        let former = node.message.replace((message, place));
-        self.messages += usize::from(former.is_none());
-        former.map(|(_, place)| place)
-    }
-}
-
-impl Retained {
-    /// The messages whose topics a slashed filter matches, in topic order, without the expired.
-    pub(crate) fn matching(&self, filter: &str, now: Time) -> Vec<Message> {
-        let trie = self.root.read();
-        if trie.messages == 0 {
-            return Vec::new();
-        }
-        let levels: Vec<&str> = filter.split('/').collect();
-        let multi = levels.iter().filter(|level| **level == "#").count();
-        if multi > MULTI_WILDCARDS_MAX || levels.len() > BINDING_WORDS_MAX {
-            return Vec::new();
-        }
-        let mut found = Vec::new();
-        let mut seen = (multi > 1).then(HashSet::default);
-        walk(&trie.root, &levels, true, &mut seen, &mut |message| {
-            if !message.view().expired(now) {
-                found.push(message.clone());
-            }
-        });
-        found
+    /// Removes some of what has expired: how many, and when to look again.
+    pub(crate) fn sweep(&self, shelf: &Shelf, now: Time) -> (usize, Option<Time>) {
+        let mut trie = self.root.write();
+        let expired = trie.clear_expired(now, RETAINED_SWEPT_AT_ONCE);
+        trie.looked(now);
+        let next = trie.arm(now);
+        drop(trie);
+        shelf.drop_all(&expired);
+        (expired.len(), next)
     }
 
     pub(crate) fn count(&self) -> usize {
         self.root.read().messages
     }
-}
 
-fn find<'a>(root: &'a Node, topic: &str) -> Option<&'a Node> {
-    topic
-        .split('/')
-        .try_fold(root, |node, level| node.children.get(level))
-}
-
-/// Removes the topic's message and the branches that it alone kept; gives where it lies, and how
-/// many nodes those were.
-/// The depth is the topic's: walked with a stack of names, not by recursion.
-fn remove(root: &mut Node, topic: &str) -> Option<(Place, usize)> {
-    let levels: Vec<&str> = topic.split('/').collect();
-    let (_, place) = find_mut(root, &levels)?.message.take()?;
-    let mut removed = 0;
-    for depth in (1..=levels.len()).rev() {
-        let Some(node) = find_mut(root, &levels[..depth]) else {
-            break;
-        };
-        if node.message.is_some() || !node.children.is_empty() {
-            break;
-        }
-        if let Some(parent) = find_mut(root, &levels[..depth - 1]) {
-            parent.children.remove(levels[depth - 1]);
-            removed += 1;
-        }
-    }
-    Some((place, removed))
-}
-
-fn find_mut<'a>(root: &'a mut Node, levels: &[&str]) -> Option<&'a mut Node> {
-    levels
-        .iter()
-        .try_fold(root, |node, level| node.children.get_mut(*level))
-}
-
-/// Visits what fits. `seen` has which nodes were met with how many levels left: two `#` can meet
-/// one in many ways. `first` is the first level, where wildcards leave out `$` ([MQTT-4.7.2-1]).
-fn walk(
-    node: &Node,
-    levels: &[&str],
-    first: bool,
-    seen: &mut Option<HashSet<(usize, usize), RandomState>>,
-    visit: &mut dyn FnMut(&Message),
-) {
-    let place = std::ptr::from_ref(node).addr();
-    if seen
-        .as_mut()
-        .is_some_and(|seen| !seen.insert((place, levels.len())))
-    {
-        return;
-    }
-    let Some((level, rest)) = levels.split_first() else {
-        if let Some((message, _)) = &node.message {
-            visit(message);
-        }
-        return;
-    };
-    let visible = |name: &str| !(first && name.starts_with('$'));
-    match *level {
-        "#" => {
-            walk(node, rest, first, seen, visit);
-            for (name, child) in &node.children {
-                if visible(name) {
-                    walk(child, levels, false, seen, visit);
-                }
-            }
-        }
-        "+" => {
-            for (name, child) in &node.children {
-                if visible(name) {
-                    walk(child, rest, false, seen, visit);
-                }
-            }
-        }
-        name => {
-            if let Some(child) = node.children.get(name) {
-                walk(child, rest, false, seen, visit);
-            }
-        }
+    /// Bytes of all parts of the messages.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.root.read().bytes
     }
 }

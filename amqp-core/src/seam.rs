@@ -18,6 +18,7 @@ use crate::message::{Message, MessageRef};
 use crate::peer::Peer;
 use crate::queue::{Consumer, IdPlace, Queue, Settle};
 use crate::refusal::Refusal;
+use crate::retained::{Cursor, Piece, Shown};
 use crate::schedule::Scheduled;
 use crate::shelf::{Orphan, Place, Received};
 use crate::sink::Loss;
@@ -142,8 +143,18 @@ pub trait Core: Send + Sync + Sized + 'static {
         how: Settle,
     );
 
-    /// The retained messages that match a filter and may be read.
-    fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message>;
+    /// Where a filter finds what is retained by now; `None` if that is surely nothing.
+    fn retained(&self, filter: &str) -> Option<Cursor>;
+
+    /// Shows retained messages that the user may read by now: see [`Link::show_retained`].
+    fn show_retained(
+        &self,
+        turn: &mut Turn,
+        exchange: &str,
+        cursor: &mut Cursor,
+        steps: &mut usize,
+        show: impl FnMut(&Message) -> Shown,
+    ) -> Piece;
 
     /// Publishes a message later, unless it is cancelled. `None` if too many are scheduled already.
     fn schedule(
@@ -301,8 +312,19 @@ impl Core for Link {
         Self::settle(self, turn, queue, unacked, how);
     }
 
-    fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message> {
-        Self::retained(self, exchange, filter, now)
+    fn retained(&self, filter: &str) -> Option<Cursor> {
+        Self::retained(self, filter)
+    }
+
+    fn show_retained(
+        &self,
+        turn: &mut Turn,
+        exchange: &str,
+        cursor: &mut Cursor,
+        steps: &mut usize,
+        show: impl FnMut(&Message) -> Shown,
+    ) -> Piece {
+        Self::show_retained(self, turn, exchange, cursor, steps, show)
     }
 
     fn schedule(

@@ -32,6 +32,18 @@ pub(crate) struct Shelf {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Place(u64);
 
+impl Place {
+    /// What lies on the same shelf and was laid down later has a higher one.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 impl Shelf {
     fn new(door: &Arc<Door>, number: u64) -> Self {
         Self {
@@ -58,6 +70,11 @@ impl Shelf {
         (Place(seq), self.door.journal.publish(slot, message, body))
     }
 
+    /// The number of the place that is taken next.
+    pub(crate) fn next(&self) -> u64 {
+        *self.next.lock()
+    }
+
     /// Takes things away. At the number that is returned they are surely gone, and so is all that
     /// was taken before.
     pub(crate) fn take(&self, places: &[Place]) -> u64 {
@@ -79,7 +96,10 @@ impl Shelf {
     }
 
     /// The same for many.
-    fn drop_all(&self, places: &[Place]) {
+    pub(crate) fn drop_all(&self, places: &[Place]) {
+        if places.is_empty() {
+            return;
+        }
         let seqs: SmallVec<[u64; 1]> = places.iter().map(|place| place.0).collect();
         self.door.journal.settle(self.number, &seqs, None);
     }

@@ -97,11 +97,13 @@ pub enum Loss {
     Rejected,
     /// A will that could not be published.
     Will,
+    /// Its reader may not read it any more.
+    Revoked,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -118,6 +120,7 @@ impl Loss {
         Self::Retained,
         Self::Rejected,
         Self::Will,
+        Self::Revoked,
     ];
 
     /// Its place among the counters; [`Self::NoLocal`] has none.
@@ -146,6 +149,7 @@ impl Loss {
             Self::Retained => "retained_limit",
             Self::Rejected => "reject",
             Self::Will => "will",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -184,6 +184,12 @@ impl VHost {
         self.retained.count()
     }
 
+    /// Bytes of the retained messages, with topics and properties.
+    #[must_use]
+    pub fn retained_bytes(&self) -> u64 {
+        self.retained.bytes()
+    }
+
     /// Packet identifiers of QoS 2 that a restart found and nobody has come back for, by client.
     #[must_use]
     pub fn unreleased(&self) -> Vec<(String, Vec<u16>)> {

@@ -69,6 +69,9 @@ fn core(values: &Values) -> leveret_core::options::Options {
         },
         retained_messages_max: usize::try_from(number(values, "mqtt.retained_messages_max"))
             .unwrap_or(usize::MAX),
+        retained_bytes_max: number(values, "mqtt.retained_bytes_max"),
+        retained_rate_max: u32::try_from(number(values, "mqtt.retained_rate_max"))
+            .unwrap_or(u32::MAX),
         mqtt_exchange: text(values, "mqtt.exchange").into(),
         loopback_users: true_members(values, "loopback_users.<user>"),
         default_user: text(values, "default_user"),

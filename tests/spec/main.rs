@@ -48,6 +48,7 @@ const FLOWS: &[(&str, &str)] = &[
     ("windows", include_str!("flows/windows.json")),
     ("caps", include_str!("flows/caps.json")),
     ("ledger", include_str!("flows/ledger.json")),
+    ("retained_more", include_str!("flows/retained_more.json")),
 ];
 
 #[test]

@@ -295,13 +295,6 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
         let text = || value.as_str().expect("a text");
         let yes = || value.as_bool().expect("true or false");
         match name.as_str() {
-            "loopback_users" => {
-                let names = value.as_array().expect("a list").iter();
-                core.loopback_users = names
-                    .map(|name| name.as_str().expect("a name").into())
-                    .collect();
-            }
-            "retained_messages_max" => core.retained_messages_max = number() as usize,
             "allow_anonymous" => mqtt.allow_anonymous = yes(),
             "anonymous_login" => {
                 let login = value.as_str().and_then(|both| both.split_once(':'));
@@ -348,12 +341,31 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
                 };
             }
             other => assert!(
-                read_waiting(other, value, &mut core, &mut mqtt),
+                read_core(other, value, &mut core)
+                    || read_waiting(other, value, &mut core, &mut mqtt),
                 "no option is called {other:?}"
             ),
         }
     }
     (core, mqtt)
+}
+
+/// Options of the core; `false`: it is none of them.
+fn read_core(name: &str, value: &Value, core: &mut CoreOptions) -> bool {
+    let number = || value.as_u64().expect("a number");
+    match name {
+        "loopback_users" => {
+            let names = value.as_array().expect("a list").iter();
+            core.loopback_users = names
+                .map(|name| name.as_str().expect("a name").into())
+                .collect();
+        }
+        "retained_messages_max" => core.retained_messages_max = number() as usize,
+        "retained_bytes_max" => core.retained_bytes_max = number(),
+        "retained_rate_max" => core.retained_rate_max = number() as u32,
+        _ => return false,
+    }
+    true
 }
 
 /// Options about what is in flight, and what waits; `false`: it is none of them.

@@ -9,12 +9,13 @@ use leveret_core::watermark::Wake;
 use super::{Connection, State};
 use crate::outlet::Nudge;
 use crate::reason::Ending;
+use crate::replay::Replay;
 
 /// An answer that waits for a commit, and what follows it.
 pub(crate) struct Held<C> {
     pub(crate) core: Arc<C>,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) replay: Vec<crate::flow::Replay>,
+    pub(crate) replay: Vec<Replay>,
     pub(crate) then_close: Option<Ending>,
     /// The record that a wake-up was asked for.
     pub(crate) awaited: u64,
@@ -61,7 +62,7 @@ impl<H: Host> Connection<H> {
         let mut out = self.outlet.lock();
         out.buf.extend_from_slice(&held.bytes);
         if let Some(flow) = out.flow.as_mut() {
-            flow.replay.extend(held.replay);
+            flow.add_replays(held.replay);
             // Everything that was attached gets its first messages now, after the answer.
             for slot in &mut flow.slots {
                 slot.starved |= std::mem::take(&mut slot.fresh);

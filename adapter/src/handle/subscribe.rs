@@ -1,7 +1,5 @@
 //! SUBSCRIBE: queues, bindings, retained messages. MQTT 5.0 §3.8; R§2.6 has the order of things.
 
-use std::num::NonZeroU32;
-
 use leveret_core::key::{Form, dotted_text};
 use leveret_core::link::BindQueue;
 use leveret_core::refusal::Refusal;
@@ -9,15 +7,16 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::turn::Turn;
 
-use super::{Context, Next, topic_too_deep, unsubscribe};
+use super::{Context, Next, topic_too_deep};
 use crate::codec::PacketType;
-use crate::flow::{Replay, Subscription, is_walked};
-use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
+use crate::flow::{Subscription, is_walked};
+use crate::limits::{SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
 use crate::options::TopicFilters;
 use crate::packet::subscribe::{self, RetainHandling, Subscribe};
 use crate::packet::{QoS, suback};
 use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
+use crate::replay::Replay;
 use crate::session;
 use crate::topic::{FilterMode, ParsedFilter};
 
@@ -185,12 +184,12 @@ fn subscribe<C: Core>(
     };
     // §3.8.4: no retained messages for shared subscriptions.
     if wants_retained && parsed.share.is_none() {
-        let wish = (options.qos, identifier);
-        if let Err(refused) = add_retained(context, turn, parsed.filter, wish, replay) {
-            // The client takes a filter that is refused for one that it does not have.
-            unsubscribe::end_text(context, turn, wanted.filter);
-            return Err(refused);
-        }
+        let found = context.identity.core.retained(parsed.filter);
+        replay.extend(found.map(|cursor| Replay {
+            cursor,
+            qos: options.qos,
+            identifier,
+        }));
     }
     Ok(match options.qos {
         QoS::AtMostOnce => ReasonCode::Success,
@@ -229,38 +228,6 @@ fn held<C: Core>(
         )));
     }
     Ok(None)
-}
-
-/// Adds the retained messages of a filter to those that follow the answer.
-fn add_retained<C: Core>(
-    context: &Context<'_, C>,
-    turn: &Turn,
-    filter: &str,
-    (granted, identifier): (QoS, Option<NonZeroU32>),
-    replay: &mut Vec<Replay>,
-) -> Result<(), Refused> {
-    let identity = context.identity;
-    let found = identity
-        .core
-        .retained(context.outlet.exchange(), filter, turn.now);
-    let waiting = {
-        let out = context.outlet.lock();
-        out.flow.as_ref().map_or(0, |flow| flow.replay.len())
-    };
-    if waiting + replay.len() + found.len() > REPLAYS_WAITING_MAX {
-        let why = "too many retained messages wait for this client";
-        return Err(quota(why.to_owned()));
-    }
-    replay.extend(found.into_iter().map(|message| {
-        let raised = message.head().persistent || context.options.upgrade_qos;
-        let qos = if raised { granted } else { QoS::AtMostOnce };
-        Replay {
-            message,
-            qos,
-            identifier,
-        }
-    }));
-    Ok(())
 }
 
 /// Makes the queue and its binding; takes the old binding of the same filter away afterwards, so

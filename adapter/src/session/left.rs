@@ -20,6 +20,7 @@ use super::groups::{Membership, leave_groups};
 use super::{SLOT_QOS1, Wish};
 use crate::flow::{Flow, Received, Subscription};
 use crate::outlet::{Identity, Outlet, Parting};
+use crate::replay::Replays;
 use crate::will::Will;
 
 /// What an absent client's session leaves beside its queues.
@@ -39,6 +40,8 @@ struct Flights<C> {
     core: Arc<C>,
     received: HashMap<u16, Received>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
+    /// Retained messages that are to be sent, or to be sent again.
+    replays: Option<Box<Replays>>,
 }
 
 /// The shared subscriptions of an absent session, and who is their member.
@@ -133,11 +136,13 @@ pub(crate) fn leave<C: Core>(
     let lost = flow.slots.iter().filter(|slot| slot.lost).count();
     left.queues = (own.len() + lost) as u8;
     let resumed = give_back(identity, turn, &mut flow, &own);
-    if !(flow.received.is_empty() && resumed.is_empty()) {
+    let replays = flow.replays.and_then(Replays::leave).filter(|_| !ends);
+    if !(flow.received.is_empty() && resumed.is_empty() && replays.is_none()) {
         left.flights = Some(Box::new(Flights {
             core: Arc::clone(&identity.core),
             received: flow.received,
             resumed,
+            replays,
         }));
     }
     let shared = flow.subscriptions.into_shared();
@@ -240,6 +245,7 @@ impl<C: Core> Left<C> {
         if let Some(flights) = &self.flights {
             flow.received.extend(&flights.received);
             flow.resumed.clone_from(&flights.resumed);
+            flow.replays.clone_from(&flights.replays);
         }
         for held in self.shared() {
             flow.subscribe(Subscription {

@@ -20,9 +20,10 @@ pub(super) fn begin(broker: &Arc<Broker>, vhost: &Arc<VHost>, now: Time) {
         scheduled,
         sessions,
     } = vhost.shelves.restore();
-    vhost
+    let look_at = vhost
         .retained
         .restore(&vhost.shelves.retained, retained, now);
+    broker.look_at_retained(vhost, look_at);
     for (place, message) in scheduled {
         if schedule(broker, vhost, place, &message, now).is_none() {
             vhost.shelves.unschedule(&[place]);

@@ -15,7 +15,6 @@ use crate::permission::Permission;
 use crate::queue::{Consumer, Publication, Queue, Settle, Taken};
 use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
-use crate::retained::Kept;
 use crate::schedule::Scheduled;
 use crate::shelf::{Later, Orphan, Place, Received};
 use crate::sink::Loss;
@@ -227,52 +226,6 @@ impl Link {
         self.vhost
             .resolve(exchange, message, search)
             .map_err(|why| Refusal::new(ReplyCode::ResourceError, why.to_string()))
-    }
-
-    fn retain(&self, turn: &mut Turn, message: &MessageRef<'_>) -> Result<Appended, Refusal> {
-        self.check(Permission::Write, Resource::Exchange, message.exchange)?;
-        let exchange = self.vhost.find_exchange(message.exchange)?;
-        let mut dotted = std::mem::take(&mut turn.dotted);
-        dotted.clear();
-        message.append_routing_key(&mut dotted);
-        let checked = self.check_publish(&exchange, &dotted);
-        turn.dotted = dotted;
-        checked?;
-        let max = self.broker.options().retained_messages_max;
-        let Ok(topic) = std::str::from_utf8(message.key) else {
-            return Ok(Appended::default());
-        };
-        let shelf = &self.vhost.shelves.retained;
-        let retained = &self.vhost.retained;
-        match retained.keep(topic, message, max, shelf, &mut turn.scratch) {
-            Kept::Set(appended) => Ok(appended),
-            // Nothing that is refused here was acknowledged.
-            Kept::NoRoom => Err(Refusal::new(
-                ReplyCode::ResourceError,
-                format!(
-                    "vhost '{}' holds {max} retained messages already \
-                     (mqtt.retained_messages_max), or the topic has too many levels",
-                    self.vhost.name()
-                ),
-            )),
-        }
-    }
-
-    /// The retained messages that a slashed filter matches and this user may read.
-    #[must_use]
-    pub fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message> {
-        if self
-            .check(Permission::Read, Resource::Exchange, exchange)
-            .is_err()
-        {
-            return Vec::new();
-        }
-        let mut found = self.vhost.retained.matching(filter, now);
-        found.retain(|message| {
-            let key = key::dotted_text(message.view().key, Form::Slashed);
-            self.check_topic(Permission::Read, exchange, &key).is_ok()
-        });
-        found
     }
 
     /// Publishes a message at `at` unless it is cancelled before. `None`: the vhost has as many as

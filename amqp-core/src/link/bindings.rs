@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Link;
+use super::{Link, RetainedReplay};
 use crate::exchange::kind;
 use crate::exchange::{Attached, Bound, Destination, End, Exchange, ExchangeKind, Terms};
 use crate::exchange::{Noted, Search, borrowed};
@@ -32,16 +32,6 @@ pub struct BindQueue<'a> {
 
 /// The argument that asks for what is retained.
 const RETAINED: &str = "x-mqtt-retained";
-
-/// Retained messages on their way to a queue that was bound with `x-mqtt-retained`.
-#[derive(Clone, Debug)]
-pub struct RetainedReplay {
-    queue: Arc<Queue>,
-    exchange: Arc<Exchange>,
-    key: Box<[u8]>,
-    /// The topic behind which it goes on.
-    after: Option<String>,
-}
 
 /// What a bind found.
 #[derive(Clone, Debug)]
@@ -112,39 +102,17 @@ impl Link {
             Attached::SourceFull => return Err(too_many_hashed(wish.exchange)),
         };
         self.recorded(queue.record());
-        let retained = (created && wants_retained).then(|| RetainedReplay {
-            queue: Arc::clone(&queue),
-            exchange: Arc::clone(&source),
-            key: key::dotted_text(wish.key, wish.form).into_bytes().into(),
-            after: None,
-        });
+        let retained = if created && wants_retained {
+            self.retained_for(&queue, &source, wish)
+        } else {
+            None
+        };
         Ok(BindingMade {
             queue,
             created,
             history,
             retained,
         })
-    }
-
-    /// Gives a queue that was bound a piece of what is retained for it, of what the user may read;
-    /// says whether that was not all.
-    pub fn replay_retained(&self, turn: &mut Turn, replay: &mut RetainedReplay) -> bool {
-        if replay.queue.is_deleted() {
-            return false;
-        }
-        let name = replay.exchange.name();
-        let after = replay.after.take();
-        let mut found = Vec::new();
-        let retained = &self.vhost.retained;
-        replay.after = retained.page(&replay.key, after.as_deref(), &mut found);
-        for message in &found {
-            let view = message.view();
-            let key = key::dotted_text(view.key, view.head.form);
-            if view.exchange == name && self.check_topic(Permission::Read, name, &key).is_ok() {
-                deliver(turn, std::slice::from_ref(&replay.queue), message);
-            }
-        }
-        replay.after.is_some()
     }
 
     /// Gives a queue that was bound what its exchange has kept for it.
@@ -380,7 +348,7 @@ fn too_many_hashed(name: &str) -> Refusal {
 }
 
 /// Offers a message that was kept to queues.
-fn deliver(turn: &mut Turn, queues: &[Arc<Queue>], message: &Message) {
+pub(super) fn deliver(turn: &mut Turn, queues: &[Arc<Queue>], message: &Message) {
     let view = message.view();
     if view.expired(turn.now) {
         return;

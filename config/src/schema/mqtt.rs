@@ -232,6 +232,24 @@ pub(super) const MQTT: &[Setting] = &[
         "How many retained messages one virtual host holds.",
     ),
     setting(
+        "mqtt.retained_bytes_max",
+        Kind::Limit {
+            max: 1_000_000_000_000_000,
+            unit: "bytes",
+        },
+        "infinity",
+        "Bytes of the retained messages of one virtual host, with their topics and properties.",
+    ),
+    setting(
+        "mqtt.retained_rate_max",
+        Kind::Limit {
+            max: 4_000_000_000,
+            unit: "topics",
+        },
+        "infinity",
+        "How many topics without a retained message may get one in a second, in one virtual host.",
+    ),
+    setting(
         "mqtt.output_bytes_max",
         Kind::Integer {
             min: 4_096,
