@@ -33,7 +33,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 16] = [
+const FLOWS: [(&str, &str); 20] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -50,6 +50,10 @@ const FLOWS: [(&str, &str); 16] = [
     ("limits", include_str!("flows/limits.json")),
     ("lifetime", include_str!("flows/lifetime.json")),
     ("takeover", include_str!("flows/takeover.json")),
+    ("statements_311", include_str!("flows/statements_311.json")),
+    ("statements_5", include_str!("flows/statements_5.json")),
+    ("strict", include_str!("flows/strict.json")),
+    ("states", include_str!("flows/states.json")),
 ];
 
 #[test]

@@ -31,6 +31,8 @@ pub(crate) fn handle<C: Core>(
     turn: &mut Turn,
     publish: &Publish<'_>,
 ) -> Result<Next, Violation> {
+    // Of a repetition as well: aliases do not outlast a connection, and it may set one anew.
+    let resolved = resolve_alias(context, publish)?;
     if publish.qos == QoS::ExactlyOnce
         && let Some(journaled) = known(context, publish)
     {
@@ -40,7 +42,6 @@ pub(crate) fn handle<C: Core>(
         return Ok(Next::Continue);
     }
     check_quota(context, publish)?;
-    let resolved = resolve_alias(context, publish)?;
     let topic = resolved.as_deref().unwrap_or(publish.topic);
     if let Some((reason, why)) = not_taken(context, topic) {
         let peer = context.outlet.accepted.peer;
