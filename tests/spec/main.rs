@@ -73,7 +73,8 @@ fn every_flow_goes_as_expected_byte_by_byte() {
     });
 }
 
-/// A socket, the driver and the login backend between client and broker change nothing.
+/// A socket, the driver and the login backend between client and broker change nothing. TCP is a
+/// transport as MQTT wants it: [MQTT-4.2.0-1], 3.1.1 [MQTT-7.1.1-1].
 #[test]
 fn every_flow_goes_as_expected_over_tcp() {
     let rig = Rig::new();
@@ -104,6 +105,14 @@ fn no_two_flows_are_alike() {
             panic!("{file}: {} is {other}", row.name);
         }
     }
+}
+
+/// docs/conformance.md says so.
+#[test]
+fn there_are_more_than_2_000_rows() {
+    let rows = flows().count() + decode::rows().count();
+    println!("{rows} rows");
+    assert!(rows > 2_000, "{rows}");
 }
 
 /// Runs every row; `None` is that this one is not for it.

@@ -26,6 +26,7 @@ use crate::reason_code::ReasonCode;
 use crate::reply;
 use crate::violation::Violation;
 
+// [MQTT-4.3.2-5], [MQTT-4.3.3-12], [MQTT-4.5.0-1]
 pub(crate) fn handle<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -51,6 +52,7 @@ pub(crate) fn handle<C: Core>(
         fail(context, publish, reason, &why);
         return Ok(Next::Continue);
     }
+    // [MQTT-3.3.2-5]: no queue gives it out any later.
     let expires = publish.message_expiry_interval;
     let mut stripped = Vec::new();
     let properties = without_alias(publish, &mut stripped);
@@ -149,6 +151,7 @@ fn taken<C: Core>(
 
 /// The journal's number of a QoS 2 publish that was routed before and not released since
 /// ([MQTT-4.3.3-10]).
+// [MQTT-4.3.3-13]
 fn known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Option<u64> {
     let packet_id = publish.packet_id?;
     let out = context.outlet.lock();
@@ -224,6 +227,7 @@ fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Resu
 }
 
 /// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).
+// [MQTT-3.2.2-17], [MQTT-3.3.2-7], [MQTT-3.3.2-12]
 fn resolve_alias<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
@@ -260,6 +264,7 @@ fn resolve_alias<C: Core>(
 
 /// Acknowledges in the order of the publishes ([MQTT-4.6.0-2]), and not before the broker owns the
 /// message.
+// [MQTT-2.2.1-5], [MQTT-4.6.0-3]
 fn acknowledge<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
@@ -271,6 +276,7 @@ fn acknowledge<C: Core>(
     }
 }
 
+// [MQTT-3.3.4-1], [MQTT-4.3.2-4], [MQTT-4.3.3-8]
 fn answer_to(publish: &Publish<'_>) -> PacketType {
     match publish.qos {
         QoS::ExactlyOnce => PacketType::PubRec,
@@ -279,6 +285,7 @@ fn answer_to(publish: &Publish<'_>) -> PacketType {
 }
 
 /// Answers a PUBLISH that was not taken, if it can be answered.
+// [MQTT-4.3.3-9]
 fn fail<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
@@ -373,6 +380,7 @@ fn is_due<C: Core>(context: &Context<'_, C>, journaled: u64) -> bool {
 }
 
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
+// 3.1.1 [MQTT-3.3.5-2], 3.1.1 [MQTT-4.8.0-2]
 fn refused<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
