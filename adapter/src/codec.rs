@@ -64,7 +64,7 @@ impl PacketType {
     #[must_use]
     pub const fn fixed_flags(self) -> u8 {
         match self {
-            // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1]
+            // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1]
             Self::PubRel | Self::Subscribe | Self::Unsubscribe => 0b0010,
             _ => 0,
         }
@@ -285,6 +285,7 @@ impl<'a> Reader<'a> {
     /// [`Violation::Truncated`], [`Violation::StringNotUtf8`], [`Violation::StringHasNul`].
     pub fn string(&mut self, field: &'static str) -> Result<&'a str, Violation> {
         let bytes = self.binary(field)?;
+        // [MQTT-1.5.4-3]: U+FEFF is a character like others.
         // [MQTT-1.5.4-1]: surrogates are not UTF-8 either.
         let text = std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?;
         // [MQTT-1.5.4-2]

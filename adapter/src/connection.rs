@@ -222,6 +222,7 @@ impl<H: Host> Connection<H> {
             _ => options.packet_unauthenticated_bytes_max,
         };
         let bytes = header.remaining_length;
+        // [MQTT-3.2.2-15]
         if bytes > bytes_max {
             return Err(Violation::PacketTooLarge { bytes, bytes_max });
         }
@@ -258,6 +259,7 @@ impl<H: Host> Connection<H> {
                     self.handle_active(turn, version, packet)
                 })
             }
+            // [MQTT-3.1.4-6]
             State::AwaitLogin(_) | State::Closed { .. } => Ok(()),
         };
         self.release_held(turn);
@@ -432,6 +434,7 @@ impl<H: Host> Connection<H> {
                 self.close(Some(Ending::new(ReasonCode::MaximumConnectTime, why)));
             }
             State::Active(_) => {
+                // [MQTT-3.2.2-22]
                 // [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]
                 let peer = self.outlet.accepted.peer;
                 tracing::info!(%peer, "closing MQTT connection (keepalive timeout)");

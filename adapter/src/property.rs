@@ -354,6 +354,7 @@ impl<'a> Property<'a> {
             Id::MessageExpiryInterval => {
                 Self::MessageExpiryInterval(reader.u32("message expiry interval")?)
             }
+            // [MQTT-3.3.2-19]
             Id::ContentType => Self::ContentType(reader.string("content type")?),
             Id::ResponseTopic => Self::ResponseTopic(response_topic(reader)?),
             Id::CorrelationData => Self::CorrelationData(reader.binary("correlation data")?),
@@ -434,6 +435,7 @@ fn not_zero(value: u32, property: PropertyId) -> Result<NonZeroU32, Violation> {
 
 fn response_topic<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Violation> {
     let topic = reader.string("response topic")?;
+    // [MQTT-3.3.2-13]
     // [MQTT-3.3.2-14], [MQTT-4.7.3-1]
     if topic.is_empty() || topic.contains(['+', '#']) {
         return Err(Violation::ResponseTopicInvalid);
@@ -634,6 +636,7 @@ pub(crate) const fn block_len(properties: &[u8]) -> usize {
 }
 
 /// Appends property length and block. The packet that holds it passed [`codec::put_header`].
+// [MQTT-2.2.2-1]
 pub(crate) fn put_block(out: &mut Vec<u8>, properties: &[u8]) {
     codec::put_variable_byte_integer(out, properties.len() as u32);
     out.extend_from_slice(properties);

@@ -142,7 +142,7 @@ impl Desk<'_> {
         self.buf.is_empty() || self.buf.len() < self.room
     }
 
-    /// [MQTT-3.3.1-8]: RETAIN is set.
+    /// 3.1.1 [MQTT-3.3.1-8]: RETAIN is set.
     fn send(&mut self, message: &Message, sent: &Sent, flags: &Flags) -> Shown {
         let view = message.view();
         let Ok(topic) = std::str::from_utf8(view.key) else {

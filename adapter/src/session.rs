@@ -75,6 +75,7 @@ pub(crate) struct Wish<'a> {
 }
 
 /// Starts or resumes the session after the client id was claimed. Says whether there was one.
+// [MQTT-3.1.2-5], [MQTT-3.1.2-6], [MQTT-3.1.3-2], [MQTT-3.1.4-4], [MQTT-3.2.2-2]
 pub(crate) fn start<C: Core>(
     outlet: &Arc<Outlet<C>>,
     identity: &Identity<C>,

@@ -20,7 +20,7 @@
 use crate::amqp;
 use crate::packets;
 use crate::text;
-use crate::world::World;
+use crate::verbs::AnyWorld as World;
 
 /// What is wrong with a row.
 pub(crate) struct Failure {

@@ -1,7 +1,7 @@
 //! One broker in memory with its clients: no socket, no clock, no thread.
 //!
-//! Bytes go in by [`World::feed`], time moves by [`World::advance`], and after each the world is
-//! driven until nobody has anything to do: what [`World::received`] shows is complete.
+//! Bytes go in by [`Verbs::feed`], time moves by [`Verbs::advance`], and after each the world is
+//! driven until nobody has anything to do: what [`Verbs::received`] shows is complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,8 +24,10 @@ use leveret_mqtt::{Connection, Node};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::verbs::Verbs;
+
 /// When every world begins, in milliseconds: no special time.
-const BEGIN: Time = Time(1_700_000_000_000);
+pub(crate) const BEGIN: Time = Time(1_700_000_000_000);
 
 /// Rounds after which a world that does not come to rest is broken.
 const ROUNDS_MAX: usize = 10_000;
@@ -69,54 +71,39 @@ impl World {
         }
     }
 
-    pub(crate) fn broker(&self) -> &Arc<Broker> {
+    fn client(&mut self, name: &str) -> &mut Client {
+        let client = self.clients.get_mut(name);
+        client.unwrap_or_else(|| panic!("no client is called {name:?}"))
+    }
+}
+
+impl Verbs for World {
+    fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
 
-    /// A link with every right and the turn to use it in; [`World::settle`] must follow.
-    pub(crate) fn owner(&mut self, vhost: &str) -> (Arc<Link>, &mut Turn) {
+    fn owner(&mut self, vhost: &str) -> (Arc<Link>, &mut Turn) {
         let vhost = self.broker.vhost(vhost).expect("the vhost is there");
         (self.broker.owner_link(&vhost), &mut self.turn)
     }
 
-    /// Makes a user with this password.
-    pub(crate) fn add_user(&mut self, name: &str, password: &str) {
+    fn add_user(&mut self, name: &str, password: &str) {
         self.passwords.insert(name.to_owned(), password.to_owned());
         let made = self.broker.put_user(name, User::default());
         made.expect("a user name");
     }
 
-    /// Whether the client's connection is open.
-    pub(crate) fn is_open(&self, name: &str) -> bool {
+    fn is_open(&self, name: &str) -> bool {
         let client = self.clients.get(name);
         client.is_some_and(|client| client.connection.is_some())
     }
 
-    /// Every client that ever connected.
-    pub(crate) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.clients.keys().cloned().collect()
     }
 
-    /// Connects a client: `peer=1.2.3.4 port=1883 vhost=v`.
-    pub(crate) fn open(&mut self, name: &str, words: &str) {
-        let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None::<&str>);
-        for each in words.split_whitespace() {
-            match each.split_once('=') {
-                Some(("peer", value)) => peer = value,
-                Some(("port", value)) => port = value,
-                Some(("vhost", value)) => vhost = Some(value),
-                _ => panic!("{each:?} is nothing of a listener"),
-            }
-        }
-        let peer = match peer.contains(':') {
-            true => format!("[{peer}]:50000"),
-            false => format!("{peer}:50000"),
-        };
-        let accepted = Accepted {
-            peer: peer.parse().expect("an address"),
-            local: format!("127.0.0.1:{port}").parse().expect("a port"),
-            origin: Origin::new("mqtt", vhost),
-        };
+    fn open(&mut self, name: &str, words: &str) {
+        let accepted = accepted(words);
         let connection = Connection::new(&self.node, accepted, self.turn.now);
         let client = Client {
             connection: Some(connection),
@@ -127,30 +114,22 @@ impl World {
         self.clients.insert(name.to_owned(), client);
     }
 
-    /// From now on the client reads packets of this version.
-    pub(crate) fn speak(&mut self, name: &str, version: ProtocolVersion) {
+    fn speak(&mut self, name: &str, version: ProtocolVersion) {
         self.client(name).version = version;
     }
 
-    pub(crate) fn version(&mut self, name: &str) -> ProtocolVersion {
+    fn version(&mut self, name: &str) -> ProtocolVersion {
         self.client(name).version
     }
 
-    fn client(&mut self, name: &str) -> &mut Client {
-        let client = self.clients.get_mut(name);
-        client.unwrap_or_else(|| panic!("no client is called {name:?}"))
-    }
-
-    /// The client sends bytes, in as many pieces as the world was told.
-    pub(crate) fn feed(&mut self, name: &str, bytes: &[u8]) {
+    fn feed(&mut self, name: &str, bytes: &[u8]) {
         for piece in bytes.chunks(self.chunk) {
             self.client(name).input.extend_from_slice(piece);
             self.settle();
         }
     }
 
-    /// The client's stream ends without a word.
-    pub(crate) fn cut(&mut self, name: &str) {
+    fn cut(&mut self, name: &str) {
         let connection = self.client(name).connection.take();
         if let Some(mut connection) = connection {
             connection.handle_close(&mut self.turn);
@@ -158,19 +137,16 @@ impl World {
         self.settle();
     }
 
-    /// What the client has received and not taken yet.
-    pub(crate) fn received(&mut self, name: &str) -> &mut Vec<u8> {
+    fn received(&mut self, name: &str) -> &mut Vec<u8> {
         &mut self.client(name).received
     }
 
-    /// The clients that have received something that was not taken.
-    pub(crate) fn with_output(&self) -> Vec<String> {
+    fn with_output(&self) -> Vec<String> {
         let waiting = self.clients.iter().filter(|(_, c)| !c.received.is_empty());
         waiting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Time passes, with everything that is due on the way.
-    pub(crate) fn advance(&mut self, ms: u64) {
+    fn advance(&mut self, ms: u64) {
         let end = self.turn.now.after_ms(ms);
         for _ in 0..ROUNDS_MAX {
             let deadlines = self.clients.values().filter_map(|client| {
@@ -194,8 +170,7 @@ impl World {
         panic!("timeouts without end");
     }
 
-    /// Drives everybody until nobody has anything to do.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let mut busy = false;
             for client in self.clients.values_mut() {
@@ -283,7 +258,30 @@ fn verifier(password: &str) -> String {
     made.entry(password.to_owned()).or_insert_with(make).clone()
 }
 
-fn read_options(overrides: &Value) -> (CoreOptions, Options) {
+/// Who is accepted where: `peer=1.2.3.4 port=1883 vhost=v`.
+pub(crate) fn accepted(words: &str) -> Accepted {
+    let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None::<&str>);
+    for each in words.split_whitespace() {
+        match each.split_once('=') {
+            Some(("peer", value)) => peer = value,
+            Some(("port", value)) => port = value,
+            Some(("vhost", value)) => vhost = Some(value),
+            _ => panic!("{each:?} is nothing of a listener"),
+        }
+    }
+    let peer = match peer.contains(':') {
+        true => format!("[{peer}]:50000"),
+        false => format!("{peer}:50000"),
+    };
+    Accepted {
+        peer: peer.parse().expect("an address"),
+        local: format!("127.0.0.1:{port}").parse().expect("a port"),
+        origin: Origin::new("mqtt", vhost),
+    }
+}
+
+/// The defaults, overridden by the names of fields.
+pub(crate) fn read_options(overrides: &Value) -> (CoreOptions, Options) {
     let mut core = CoreOptions::default();
     // Rows that are not about them say nothing of these headers.
     let mut mqtt = Options {

@@ -71,6 +71,7 @@ pub(super) fn say_refused(out: &mut Out, ending: &Ending) {
 }
 
 /// DISCONNECT with a reason, which only 5.0 has.
+// [MQTT-3.14.0-1], [MQTT-3.14.4-1]
 fn say_goodbye(out: &mut Out, ending: &Ending) {
     let (terms, version) = (out.terms, out.version);
     if !version.is_v5() {
@@ -130,6 +131,7 @@ impl<H: Host> Connection<H> {
                     // What it understands of a later version is not known: nothing but the code.
                     self.refuse(&Ending::new(violation.reason_code(), ""));
                 } else {
+                    // 3.1.1 [MQTT-3.2.2-6]
                     self.close(None);
                 }
             }
@@ -142,6 +144,7 @@ impl<H: Host> Connection<H> {
             say_goodbye(&mut self.outlet.lock(), &ending);
         }
         self.forget_alarms();
+        // [MQTT-3.14.4-2], [MQTT-4.13.2-1]
         // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
         let mut out = self.outlet.lock();
         out.order.get_or_insert_with(|| Box::new(Order::Over));
@@ -214,6 +217,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Publishes the will of a session that lives on, or schedules it.
+    // [MQTT-3.1.2-10], 3.1.1 [MQTT-3.1.2-12]
     pub(super) fn send_will(
         &self,
         identity: &Identity<H::Core>,

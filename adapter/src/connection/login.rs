@@ -188,6 +188,7 @@ pub(super) fn connect<H: Host>(
     }
 }
 
+// [MQTT-3.1.3-6], [MQTT-3.1.3-7]
 fn pending<H: Host>(
     node: &Arc<Node<H>>,
     outlet: &Outlet<H::Core>,
@@ -248,6 +249,7 @@ fn granted_keep_alive(connect: &Connect<'_>, max_s: u16) -> u16 {
 }
 
 /// What a CONNECT can be refused for without asking anybody.
+// [MQTT-3.1.3-5], [MQTT-3.1.3-8], [MQTT-4.12.0-1]
 fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
     if !options.protocol_versions.allows(connect.version as u8) {
         return Err(Refused::new(
@@ -347,6 +349,7 @@ pub(crate) fn granted(asked_s: u32, max_ms: Option<u64>) -> Option<u64> {
 
 /// Goes on after the credentials were judged: opens the vhost, claims the client id, starts the
 /// session, says CONNACK.
+// [MQTT-3.1.4-2], [MQTT-3.1.4-5], [MQTT-3.2.0-1]
 pub(super) fn finish<H: Host>(
     node: &Arc<Node<H>>,
     outlet: &Arc<Outlet<H::Core>>,
@@ -521,6 +524,7 @@ fn start<H: Host>(
 }
 
 /// CONNACK of a login that is accepted.
+// [MQTT-3.2.0-2]
 fn greeting<H: Host>(
     node: &Node<H>,
     outlet: &Outlet<H::Core>,
@@ -540,6 +544,7 @@ fn greeting<H: Host>(
 }
 
 /// R§7.7, without Maximum QoS: clients may publish with QoS 2.
+// [MQTT-3.1.2-28]
 fn connack_properties<H: Host>(
     node: &Node<H>,
     terms: &Terms,

@@ -30,6 +30,7 @@ pub(crate) fn filter_mode(filters: TopicFilters) -> FilterMode {
 
 /// Subscribes to every filter in the order of the packet, answers with one code for each
 /// ([MQTT-3.8.4-6]), and sends retained messages after the answer.
+// [MQTT-2.2.1-6], [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-5], [MQTT-3.8.4-7]
 pub(crate) fn handle<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -132,6 +133,7 @@ fn quota(why: String) -> Refused {
     }
 }
 
+// [MQTT-3.8.4-3], [MQTT-3.8.4-4]
 fn subscribe<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,

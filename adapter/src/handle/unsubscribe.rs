@@ -16,6 +16,7 @@ use crate::reason_code::ReasonCode;
 use crate::session;
 
 /// Ends the subscriptions with exactly these filters ([MQTT-3.10.4-1]).
+// [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT-3.10.4-6]
 pub(crate) fn handle<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -59,6 +60,7 @@ pub(super) fn end_text<C: Core>(
     }
 }
 
+// [MQTT-3.10.4-2], [MQTT-3.10.4-3]
 fn end<C: Core>(
     context: &Context<'_, C>,
     turn: &mut Turn,
