@@ -32,4 +32,5 @@ mod start;
 mod store;
 mod streams;
 mod survive;
+mod terminal;
 mod transactions;
