@@ -21,6 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
 use crate::definitions::{Change, Definitions, Fault};
+use crate::events::Events;
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
 use crate::field::Value;
@@ -66,6 +67,7 @@ pub struct Broker {
     /// What queues ask for and do not get.
     pub(crate) unserved_told: Seldom,
     alarms: Arc<Alarms>,
+    events: Events,
 }
 
 impl Broker {
@@ -81,6 +83,7 @@ impl Broker {
         default_password_hash: impl FnOnce() -> String,
     ) -> Result<Arc<Self>, Fault> {
         let alarms = Arc::new(Alarms::new(&options));
+        let events = Events::default();
         let broker = Arc::new(Self {
             timers: Arc::new(Timers::new(Arc::clone(&alarms))),
             alarms,
@@ -92,7 +95,8 @@ impl Broker {
             names: RandomState::default(),
             vhosts: RwLock::default(),
             changing_vhosts: Mutex::default(),
-            epochs: Arc::default(),
+            epochs: Arc::new(Epochs::new(Arc::clone(events.listeners()))),
+            events,
             users: Users::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
@@ -180,6 +184,13 @@ impl Broker {
     #[must_use]
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// What happens to clients.
+    #[inline]
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     pub(crate) fn next_id(&self) -> u64 {

@@ -19,6 +19,8 @@ pub struct Options {
     pub retained_messages_max: usize,
     /// Topic exchange that answers of AMQP clients to MQTT clients go through.
     pub mqtt_exchange: Arc<str>,
+    /// Virtual host of the exchange that events are published to.
+    pub event_vhost: Arc<str>,
     /// Users who may connect over the loopback interface only.
     pub loopback_users: Vec<String>,
     /// User who is made when the broker starts without any, 1 to 255 bytes.
@@ -58,6 +60,7 @@ impl Default for Options {
             max_message_size_bytes: 16_777_216,
             retained_messages_max: 1_000_000,
             mqtt_exchange: "amq.topic".into(),
+            event_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),
             default_pass: Secret::new("guest"),

@@ -11,7 +11,7 @@ use leveret_amqp::options::Mechanism;
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
-use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{ProtocolVersions, SysTree, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
 
 use crate::error::ConfigError;
@@ -63,6 +63,7 @@ fn core(values: &Values) -> leveret_core::options::Options {
         retained_messages_max: usize::try_from(number(values, "mqtt.retained_messages_max"))
             .unwrap_or(usize::MAX),
         mqtt_exchange: text(values, "mqtt.exchange").into(),
+        event_vhost: text(values, "event_exchange.vhost").into(),
         loopback_users: true_members(values, "loopback_users.<user>"),
         default_user: text(values, "default_user"),
         default_pass: Secret::new(text(values, "default_pass")),
@@ -139,6 +140,17 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         message_rate_max: number_u32(values, "mqtt.max_message_rate"),
         will_delay_max_ms: quantity(values, "mqtt.max_last_will_delay"),
         suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
+        systree: SysTree {
+            enabled: boolean(values, "mqtt.systree_enabled"),
+            interval_ms: number(values, "mqtt.systree_interval"),
+            qos: number(values, "mqtt.systree_qos").min(2) as u8,
+            retain: boolean(values, "mqtt.systree_retain"),
+            mountpoint: values
+                .entry("mqtt.systree_mountpoint")
+                .map(|entry| entry.text.clone())
+                .unwrap_or_default(),
+        },
+        presence_events: boolean(values, "mqtt.presence_events"),
     }
 }
 

@@ -275,7 +275,8 @@ impl Plan {
             .iter()
             .any(|filter| topic_matches(filter, &message.topic));
         let by_chance = |share| rand::random_bool(share);
-        !out && !(self.no_retained && message.retain) && self.share.is_none_or(by_chance)
+        let stale = self.no_retained && message.retain;
+        !out && !stale && self.share.is_none_or(by_chance)
     }
 }
 
@@ -284,7 +285,10 @@ fn print_all(wire: &mut impl Wire, plan: &Plan) -> Result<bool, Failure> {
     let mut printed = 0;
     let mut out = Vec::new();
     let mut in_time = true;
-    while !plan.exit {
+    loop {
+        if plan.exit {
+            break;
+        }
         let message = match wire.wait(until)? {
             Happened::Message(message) => message,
             Happened::TimedOut => {

@@ -23,6 +23,7 @@ mod mqtt;
 mod packet;
 mod plugins;
 mod policies;
+mod presence;
 mod program;
 mod publish;
 mod restart;

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::Owner;
+use leveret_core::events::{Client, Event, What};
 use leveret_core::exchange::Memo;
 use leveret_core::identity::Reserved;
 use leveret_core::key::Form;
@@ -13,6 +14,7 @@ use leveret_core::login::{Credentials, Request, Verdict};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::{Core, Host};
+use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
 use super::closing::say_refused;
@@ -86,7 +88,7 @@ pub(super) fn connect<H: Host>(
     outlet: &Arc<Outlet<H::Core>>,
     header: FixedHeader,
     body: &[u8],
-    now: leveret_core::time::Time,
+    now: Time,
 ) -> Result<State<H>, Violation> {
     let connect = packet::decode_first(header, body)?;
     {
@@ -276,6 +278,34 @@ pub(crate) fn granted(asked_s: u32, max_ms: Option<u64>) -> Option<u64> {
     }
 }
 
+/// A login that is refused after its credentials were brought: told in the log and as an event.
+fn refuse<H: Host>(
+    node: &Node<H>,
+    outlet: &Outlet<H::Core>,
+    pending: &PendingLogin,
+    now: Time,
+    (reason, why): (ReasonCode, &dyn std::fmt::Display),
+) -> Ending {
+    let peer = outlet.accepted.peer;
+    let (user, vhost) = (&*pending.user, &*pending.vhost);
+    tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
+    node.host.events().tell(|| Event {
+        at: now,
+        client: Client {
+            client_id: Arc::clone(&pending.client_id),
+            user: user.into(),
+            vhost: vhost.into(),
+            keep_alive_s: pending.keep_alive_s,
+            ..outlet.stranger()
+        },
+        what: What::Refused {
+            code: reason as u8,
+            reason: why.to_string().into(),
+        },
+    });
+    Ending::new(reason, why.to_string())
+}
+
 /// Goes on after the credentials were judged: opens the vhost, claims the client id, starts the
 /// session, says CONNACK.
 pub(super) fn finish<H: Host>(
@@ -285,12 +315,9 @@ pub(super) fn finish<H: Host>(
     verdict: Verdict,
     turn: &mut Turn,
 ) -> Result<Active<H::Core>, Ending> {
-    let peer = outlet.accepted.peer;
-    let refused = |reason: ReasonCode, why: &dyn std::fmt::Display| {
-        let (user, vhost) = (&*pending.user, &*pending.vhost);
-        tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
-        Ending::new(reason, why.to_string())
-    };
+    let (peer, now) = (outlet.accepted.peer, turn.now);
+    let refused =
+        |reason, why: &dyn std::fmt::Display| refuse(node, outlet, pending, now, (reason, why));
     match verdict {
         Verdict::Accepted => {}
         Verdict::Refused => {
@@ -341,6 +368,9 @@ pub(super) fn finish<H: Host>(
         rule = %pending.rule, session_present = present,
         "accepted MQTT connection",
     );
+    outlet.tell(turn.now, || What::Connected {
+        session_present: present,
+    });
     Ok(active)
 }
 

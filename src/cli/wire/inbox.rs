@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::BufRead as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use leveret_core::time::Time;
@@ -69,10 +69,8 @@ impl<E: Send + 'static> Inbox<E> {
             return self.receiver.recv().ok();
         };
         let left = Duration::from_millis(until.since_ms(self.clock.now()));
-        match self.receiver.recv_timeout(left) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        // It is never closed: this end holds a sender.
+        self.receiver.recv_timeout(left).ok()
     }
 
     pub(super) fn feed(&self) -> Feed {
