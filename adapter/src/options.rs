@@ -81,6 +81,37 @@ pub struct Options {
     pub client_ids_bound: bool,
     /// Whether a 5.0 client may log in by SCRAM-SHA-256.
     pub scram_sha_256: bool,
+    /// The broker's figures under `$SYS`.
+    pub systree: SysTree,
+    /// Whether what happens to clients is told under `$SYS`.
+    pub presence_events: bool,
+}
+
+/// How the broker's figures are published under `$SYS`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SysTree {
+    /// Whether they are.
+    pub enabled: bool,
+    /// How often, in milliseconds; 0 is never.
+    pub interval_ms: u64,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether they are retained.
+    pub retain: bool,
+    /// The virtual host that they are published in; empty is each, with its own figures.
+    pub mountpoint: String,
+}
+
+impl Default for SysTree {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval_ms: 20_000,
+            qos: 0,
+            retain: false,
+            mountpoint: String::new(),
+        }
+    }
 }
 
 impl Default for Options {
@@ -119,6 +150,8 @@ impl Default for Options {
             suppress_will_on_takeover: false,
             client_ids_bound: true,
             scram_sha_256: true,
+            systree: SysTree::default(),
+            presence_events: true,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
+use leveret_core::events::{Client, Event, What};
 use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
 use leveret_core::seam::Core;
 use leveret_core::time::Time;
@@ -21,6 +22,7 @@ use crate::identity;
 use crate::limits::ANSWERS_BYTES_MAX;
 use crate::options::Options;
 use crate::packet::ProtocolVersion;
+use crate::reason::Ending;
 use crate::session;
 use crate::will::Will;
 
@@ -36,8 +38,9 @@ pub(crate) enum Order {
     Close(CloseReason),
     /// A queue that the session consumed is gone.
     QueueGone,
-    /// The connection itself has closed: nothing is delivered to it any more.
-    Over,
+    /// The connection itself has closed, for this reason if it had one: nothing is delivered to it
+    /// any more.
+    Over(Option<Ending>),
 }
 
 /// An out-buffer, to append a packet to. The first takes what it needs: one message to a hundred
@@ -187,6 +190,41 @@ impl<C: Core> Outlet<C> {
         self.identity.get().map_or(0, |identity| identity.publisher)
     }
 
+    /// Tells whoever listens what happened to this client, once it has logged in.
+    pub(crate) fn tell(&self, at: Time, what: impl FnOnce() -> What) {
+        let Some(identity) = self.identity.get() else {
+            return;
+        };
+        identity.core.events().tell(|| Event {
+            at,
+            client: Client {
+                client_id: Arc::clone(&identity.client_id),
+                user: identity.core.user().into(),
+                vhost: identity.core.vhost().into(),
+                keep_alive_s: identity.keep_alive_s,
+                clean: identity.clean,
+                ..self.stranger()
+            },
+            what: what(),
+        });
+    }
+
+    /// What is known of a client before it has logged in.
+    pub(crate) fn stranger(&self) -> Client {
+        Client {
+            connection: self.connection,
+            protocol: protocol(self.lock().version),
+            peer: self.accepted.peer,
+            local: self.accepted.local,
+            connected_at: self.connected_at,
+            client_id: "".into(),
+            user: "".into(),
+            vhost: "".into(),
+            keep_alive_s: 0,
+            clean: true,
+        }
+    }
+
     /// Takes the lock. Nothing of the core is called while it is held, but what reads the retained.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Out> {
         self.state.lock()
@@ -199,6 +237,15 @@ impl<C: Core> Outlet<C> {
         }
         drop(out);
         self.bell.press_and_ring();
+    }
+}
+
+/// The name of a version in listings and events.
+const fn protocol(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::V3 => "MQTT 3-1",
+        ProtocolVersion::V4 => "MQTT 3-1-1",
+        ProtocolVersion::V5 => "MQTT 5-0",
     }
 }
 
@@ -234,6 +281,7 @@ impl<C: Core> Owner for Outlet<C> {
                         will: will.filter(|_| published),
                     }
                 };
+                self.tell(turn.now, || What::TakenOver);
                 let identity = self.identity.get();
                 identity.and_then(|held| session::hand_over(held, self.exchange(), turn, parting))
             }
@@ -260,11 +308,7 @@ impl<C: Core> Peer for Outlet<C> {
         let out = self.lock();
         let text = |of: fn(&Identity<C>) -> &str| identity.map(of).unwrap_or_default().to_owned();
         PeerView {
-            protocol: match out.version {
-                ProtocolVersion::V3 => "MQTT 3-1",
-                ProtocolVersion::V4 => "MQTT 3-1-1",
-                ProtocolVersion::V5 => "MQTT 5-0",
-            },
+            protocol: protocol(out.version),
             peer: self.accepted.peer,
             local: self.accepted.local,
             user: text(|held| held.core.user()),

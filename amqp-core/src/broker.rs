@@ -22,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
 use crate::definitions::{Change, Definitions, Fault};
+use crate::events::Events;
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
 use crate::field::Value;
@@ -68,6 +69,7 @@ pub struct Broker {
     pub(crate) unserved_told: Seldom,
     alarms: Arc<Alarms>,
     login_secret: OnceLock<[u8; 32]>,
+    events: Events,
 }
 
 impl Broker {
@@ -83,6 +85,7 @@ impl Broker {
         default_password: impl FnOnce() -> P,
     ) -> Result<Arc<Self>, Fault> {
         let alarms = Arc::new(Alarms::new(&options));
+        let events = Events::default();
         let broker = Arc::new(Self {
             timers: Arc::new(Timers::new(Arc::clone(&alarms))),
             alarms,
@@ -94,7 +97,8 @@ impl Broker {
             names: RandomState::default(),
             vhosts: RwLock::default(),
             changing_vhosts: Mutex::default(),
-            epochs: Arc::default(),
+            epochs: Arc::new(Epochs::new(Arc::clone(events.listeners()))),
+            events,
             users: Users::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
@@ -186,6 +190,13 @@ impl Broker {
     #[must_use]
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// What happens to clients.
+    #[inline]
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     pub(crate) fn next_id(&self) -> u64 {

@@ -15,6 +15,7 @@ pub mod claims;
 pub mod dead_letter;
 pub mod definitions;
 pub mod doorbell;
+pub mod events;
 pub mod exchange;
 pub mod field;
 pub mod identity;

@@ -26,6 +26,8 @@ pub struct Options {
     pub retained_rate_max: u32,
     /// Topic exchange that answers of AMQP clients to MQTT clients go through.
     pub mqtt_exchange: Arc<str>,
+    /// Virtual host of the exchange that events are published to.
+    pub event_vhost: Arc<str>,
     /// Users who may connect over the loopback interface only.
     pub loopback_users: Vec<String>,
     /// User who is made when the broker starts without any, 1 to 255 bytes.
@@ -68,6 +70,7 @@ impl Default for Options {
             retained_bytes_max: u64::MAX,
             retained_rate_max: u32::MAX,
             mqtt_exchange: "amq.topic".into(),
+            event_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),
             default_pass: Secret::new("guest"),

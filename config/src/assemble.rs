@@ -12,7 +12,7 @@ use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
 use leveret_core::queue::SessionCaps;
-use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{ProtocolVersions, SysTree, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
 
 use crate::error::ConfigError;
@@ -73,6 +73,7 @@ fn core(values: &Values) -> leveret_core::options::Options {
         retained_rate_max: u32::try_from(number(values, "mqtt.retained_rate_max"))
             .unwrap_or(u32::MAX),
         mqtt_exchange: text(values, "mqtt.exchange").into(),
+        event_vhost: text(values, "event_exchange.vhost").into(),
         loopback_users: true_members(values, "loopback_users.<user>"),
         default_user: text(values, "default_user"),
         default_pass: Secret::new(text(values, "default_pass")),
@@ -156,6 +157,17 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
         client_ids_bound: text(values, "mqtt.client_id_binding") == "user",
         scram_sha_256: text(values, "mqtt.auth_methods") == "SCRAM-SHA-256",
+        systree: SysTree {
+            enabled: boolean(values, "mqtt.systree_enabled"),
+            interval_ms: number(values, "mqtt.systree_interval"),
+            qos: number(values, "mqtt.systree_qos").min(2) as u8,
+            retain: boolean(values, "mqtt.systree_retain"),
+            mountpoint: values
+                .entry("mqtt.systree_mountpoint")
+                .map(|entry| entry.text.clone())
+                .unwrap_or_default(),
+        },
+        presence_events: boolean(values, "mqtt.presence_events"),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use leveret_core::claims::{Leftover, Owner};
+use leveret_core::events::What;
 use leveret_core::peer::CloseReason;
 use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
@@ -46,7 +47,7 @@ fn ending(order: &Order) -> Option<Ending> {
             ReasonCode::UnspecifiedError,
             "a queue of the session was deleted".into(),
         ),
-        Order::Over => return None,
+        Order::Over(_) => return None,
     };
     Some(Ending { code, text })
 }
@@ -140,14 +141,15 @@ impl<H: Host> Connection<H> {
 
     /// Says DISCONNECT with a reason to a 5.0 client ([MQTT-4.13.1-1]), and closes.
     pub(super) fn close(&mut self, ending: Option<Ending>) {
-        if let (State::Active(_), Some(ending)) = (&self.state, ending) {
-            say_goodbye(&mut self.outlet.lock(), &ending);
+        if let (State::Active(_), Some(ending)) = (&self.state, &ending) {
+            say_goodbye(&mut self.outlet.lock(), ending);
         }
         self.forget_alarms();
         // [MQTT-3.14.4-2], [MQTT-4.13.2-1]
         // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
         let mut out = self.outlet.lock();
-        out.order.get_or_insert_with(|| Box::new(Order::Over));
+        out.order
+            .get_or_insert_with(|| Box::new(Order::Over(ending)));
         drop(out);
         let expiry_ms = match &self.state {
             State::Active(active) => active.expiry_ms,
@@ -169,6 +171,7 @@ impl<H: Host> Connection<H> {
     pub fn handle_close(&mut self, turn: &mut Turn) {
         self.close(None);
         self.node.host.deregister(self.outlet.connection);
+        self.outlet.tell(turn.now, || self.disconnected());
         self.settle(turn);
         let Some(identity) = self.outlet.identity.get() else {
             return;
@@ -186,6 +189,26 @@ impl<H: Host> Connection<H> {
         }
         drop(leaving);
         identity.core.close(turn);
+    }
+
+    /// Why it is over, for whoever listens.
+    fn disconnected(&self) -> What {
+        let order = self.outlet.lock().order.clone();
+        let ending = match order.as_deref() {
+            Some(Order::Over(ending)) => ending.clone(),
+            Some(order) => ending(order),
+            None => None,
+        };
+        let (code, reason) = match ending {
+            Some(Ending { code, text }) => (code as u8, text.into()),
+            None if !self.left => (LOST, "the connection was lost".into()),
+            None if self.will_due => (
+                ReasonCode::DisconnectWithWillMessage as u8,
+                "the client disconnected, and wants its will published".into(),
+            ),
+            None => (0, "the client disconnected".into()),
+        };
+        What::Disconnected { code, reason }
     }
 
     /// Leaves or ends the session. What comes back is for a successor that has the claim already.
@@ -235,3 +258,6 @@ impl<H: Host> Connection<H> {
         }
     }
 }
+
+/// What events tell of a connection that ended without a word.
+const LOST: u8 = ReasonCode::UnspecifiedError as u8;

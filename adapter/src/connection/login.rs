@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::{Owner, Wanted};
+use leveret_core::events::{Client, Event, What};
 use leveret_core::exchange::Memo;
 use leveret_core::identity::Reserved;
 use leveret_core::key::Form;
@@ -347,6 +348,34 @@ pub(crate) fn granted(asked_s: u32, max_ms: Option<u64>) -> Option<u64> {
     }
 }
 
+/// A login that is refused after its credentials were brought: told in the log and as an event.
+fn refuse<H: Host>(
+    node: &Node<H>,
+    outlet: &Outlet<H::Core>,
+    pending: &PendingLogin,
+    now: Time,
+    (reason, why): (ReasonCode, &dyn std::fmt::Display),
+) -> Ending {
+    let peer = outlet.accepted.peer;
+    let (user, vhost) = (&*pending.user, &*pending.vhost);
+    tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
+    node.host.events().tell(|| Event {
+        at: now,
+        client: Client {
+            client_id: Arc::clone(&pending.client_id),
+            user: user.into(),
+            vhost: vhost.into(),
+            keep_alive_s: pending.keep_alive_s,
+            ..outlet.stranger()
+        },
+        what: What::Refused {
+            code: reason as u8,
+            reason: why.to_string().into(),
+        },
+    });
+    Ending::new(reason, why.to_string())
+}
+
 /// Goes on after the credentials were judged: opens the vhost, claims the client id, starts the
 /// session, says CONNACK.
 // [MQTT-3.1.4-2], [MQTT-3.1.4-5], [MQTT-3.2.0-1]
@@ -357,12 +386,9 @@ pub(super) fn finish<H: Host>(
     verdict: Verdict,
     turn: &mut Turn,
 ) -> Result<Active<H::Core>, Ending> {
-    let peer = outlet.accepted.peer;
-    let refused = |reason: ReasonCode, why: &dyn std::fmt::Display| {
-        let (user, vhost) = (&*pending.user, &*pending.vhost);
-        tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
-        Ending::new(reason, why.to_string())
-    };
+    let (peer, now) = (outlet.accepted.peer, turn.now);
+    let refused =
+        |reason, why: &dyn std::fmt::Display| refuse(node, outlet, pending, now, (reason, why));
     match verdict {
         Verdict::Accepted => {}
         Verdict::Refused => {
@@ -413,6 +439,9 @@ pub(super) fn finish<H: Host>(
         rule = %pending.rule, session_present = present,
         "accepted MQTT connection",
     );
+    outlet.tell(turn.now, || What::Connected {
+        session_present: present,
+    });
     Ok(active)
 }
 

@@ -1,5 +1,6 @@
 //! SUBSCRIBE: queues, bindings, retained messages. MQTT 5.0 §3.8; R§2.6 has the order of things.
 
+use leveret_core::events::What;
 use leveret_core::key::{Form, dotted_text};
 use leveret_core::link::BindQueue;
 use leveret_core::refusal::Refusal;
@@ -50,7 +51,13 @@ pub(crate) fn handle<C: Core>(
             continue;
         }
         match subscribe(context, turn, packet, &wanted, &mut replay) {
-            Ok(granted) => reasons.push(granted),
+            Ok(granted) => {
+                context.outlet.tell(turn.now, || What::Subscribed {
+                    filter: wanted.filter.into(),
+                    qos: granted as u8,
+                });
+                reasons.push(granted);
+            }
             Err(refused) => {
                 let peer = context.outlet.accepted.peer;
                 let (client_id, why) = (&*context.identity.client_id, &refused.why);

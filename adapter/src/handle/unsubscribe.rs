@@ -1,5 +1,6 @@
 //! UNSUBSCRIBE. The queue stays, with what is in it. MQTT 5.0 §3.10.
 
+use leveret_core::events::What;
 use leveret_core::key::Form;
 use leveret_core::link::BindQueue;
 use leveret_core::reply_code::ReplyCode;
@@ -29,6 +30,12 @@ pub(crate) fn handle<C: Core>(
     let mut told = None;
     for text in packet.filters() {
         let (reason, why) = end_text(context, turn, text);
+        if reason == ReasonCode::Success {
+            let filter = text;
+            context.outlet.tell(turn.now, || What::Unsubscribed {
+                filter: filter.into(),
+            });
+        }
         reasons.push(reason);
         if let Some(why) = why {
             told.get_or_insert((reason, why));

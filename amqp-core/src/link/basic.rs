@@ -73,6 +73,32 @@ impl Link {
         Ok(self.offer(turn, message, (queues, stops), kept))
     }
 
+    /// Publishes what the broker itself says, for those alone who asked for it in the form of its
+    /// key: an AMQP queue that is bound with `#` gets nothing of `$SYS`. Internal exchanges take
+    /// it.
+    ///
+    /// # Errors
+    /// 404 for an exchange that is not there; too many retained messages.
+    pub fn announce(
+        &self,
+        turn: &mut Turn,
+        message: &MessageRef<'_>,
+    ) -> Result<Published, Refusal> {
+        let exchange = self.vhost.find_exchange(message.exchange)?;
+        let mut kept = Appended::default();
+        if message.head.retain {
+            kept = self.retain(turn, message)?;
+        }
+        let mut dotted = Vec::new();
+        message.append_routing_key(&mut dotted);
+        let search = Search {
+            own_form: true,
+            ..Search::by(&dotted)
+        };
+        let found = self.resolve(&exchange, message, &search)?.found;
+        Ok(self.offer(turn, message, (&found.queues, &found.stops), kept))
+    }
+
     /// Where a message goes: from the publisher's memo, or the slow way. `kept_back`: it is
     /// published later, if at all.
     pub(super) fn find_route(

@@ -215,3 +215,10 @@ pub(super) const JOURNAL: &[Setting] = &[
     .members(&[])
     .example("journal.vhosts.blue", "interval"),
 ];
+
+pub(super) const EVENTS: &[Setting] = &[setting(
+    "event_exchange.vhost",
+    NAME,
+    "/",
+    "Virtual host of the exchange `amq.rabbitmq.event`, which tells what happens to clients.",
+)];
