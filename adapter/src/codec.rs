@@ -188,13 +188,35 @@ pub fn decode_variable_byte_integer(
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// All of it, if that is UTF-8 as a whole: strings in it need no other look. Else empty.
+    text: &'a str,
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the first of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            text: "",
+        }
+    }
+
+    /// The same for what has many strings: they are checked in one pass.
+    #[must_use]
+    pub(crate) fn of_strings(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            text: std::str::from_utf8(bytes).unwrap_or_default(),
+        }
+    }
+
+    /// The string of so many bytes that was just read, if the whole is UTF-8 and it is of whole
+    /// characters.
+    #[inline]
+    fn known_text(&self, bytes: usize) -> Option<&'a str> {
+        let end = self.text.len().checked_sub(self.rest.len())?;
+        self.text.get(end.checked_sub(bytes)?..end)
     }
 
     /// Whether nothing is left.
@@ -287,7 +309,10 @@ impl<'a> Reader<'a> {
         let bytes = self.binary(field)?;
         // [MQTT-1.5.4-3]: U+FEFF is a character like others.
         // [MQTT-1.5.4-1]: surrogates are not UTF-8 either.
-        let text = std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?;
+        let text = match self.known_text(bytes.len()) {
+            Some(text) => text,
+            None => std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?,
+        };
         // [MQTT-1.5.4-2]
         if bytes.contains(&0) {
             return Err(Violation::StringHasNul { field });

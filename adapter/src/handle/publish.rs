@@ -22,7 +22,6 @@ use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
-use crate::property::PropertyId;
 use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::reply;
@@ -52,7 +51,7 @@ pub(crate) fn handle<C: Core>(
     }
     // [MQTT-3.3.2-5]: no queue gives it out any later.
     let expires = publish.message_expiry_interval;
-    let properties = without_alias(publish);
+    let properties = publish.properties_to_forward();
     let mut joined = std::mem::take(&mut context.active.joined);
     let signature = context.identity.signature(context.outlet);
     let (origin, properties) = identity::sign(signature, properties, &mut joined);
@@ -94,14 +93,6 @@ pub(crate) fn handle<C: Core>(
         }
         Err(refusal) => Ok(refused(context, (publish, topic), &refusal)),
     }
-}
-
-/// The properties that go on with the message, in two parts: the alias is the connection's.
-fn without_alias<'a>(publish: &Publish<'a>) -> (&'a [u8], &'a [u8]) {
-    if publish.topic_alias.is_none() {
-        return (publish.raw_properties, &[]);
-    }
-    publish.properties().around(PropertyId::TopicAlias)
 }
 
 /// Why nothing is published to a topic, whoever asks.
