@@ -74,6 +74,16 @@ pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Row)> {
     })
 }
 
+/// The rows of a PUBLISH of 5.0 that breaks a rule by its properties.
+pub(crate) fn refused_publishes() -> impl Iterator<Item = Vec<u8>> {
+    let publishes = rows().filter(|(file, row)| {
+        let refused = row.expect.starts_with("Property") || row.expect.ends_with("Invalid");
+        let whole = refused || row.expect.starts_with("String");
+        *file == "properties" && row.version == Some(5) && whole && row.bytes()[0] >> 4 == 3
+    });
+    publishes.map(|(_, row)| row.bytes())
+}
+
 #[test]
 fn every_row_decodes_as_expected() {
     let mut problems = Vec::new();

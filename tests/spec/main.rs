@@ -3,6 +3,7 @@
 //! or wait. OASIS MQTT 3.1.1 and 5.0; the rows name their statements.
 
 mod amqp;
+mod classes;
 mod decode;
 mod packets;
 mod steps;
