@@ -2,6 +2,8 @@
 //!
 //! Never reads a file or the environment: whoever assembles the broker fills these in.
 
+use std::collections::BTreeMap;
+
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
@@ -39,6 +41,8 @@ pub struct Options {
     pub output_bytes_max: u64,
     /// Which protocol levels may connect.
     pub protocol_versions: ProtocolVersions,
+    /// What listeners have of their own, by name.
+    pub listeners: BTreeMap<String, OfListener>,
     /// Where messages to AMQP say who published them.
     pub identity: IdentityHeaders,
     /// Longest Keep Alive that a 5.0 client may have, in seconds; 0 is no cap.
@@ -87,6 +91,7 @@ impl Default for Options {
             connections_max: None,
             output_bytes_max: 4_194_304,
             protocol_versions: ProtocolVersions::default(),
+            listeners: BTreeMap::new(),
             identity: IdentityHeaders::default(),
             keep_alive_max_s: 0,
             receive_maximum: u16::MAX,
@@ -101,6 +106,33 @@ impl Default for Options {
             client_ids_bound: true,
             scram_sha_256: true,
         }
+    }
+}
+
+/// What a listener has of its own; `None` is what the node has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct OfListener {
+    /// Instead of [`Options::protocol_versions`].
+    pub protocol_versions: Option<ProtocolVersions>,
+    /// Instead of [`Options::topic_filters`].
+    pub topic_filters: Option<TopicFilters>,
+}
+
+impl Options {
+    /// Which protocol levels may connect to this listener.
+    #[must_use]
+    pub fn versions_on(&self, listener: &str) -> ProtocolVersions {
+        let own = self.listeners.get(listener);
+        own.and_then(|own| own.protocol_versions)
+            .unwrap_or(self.protocol_versions)
+    }
+
+    /// Which topic filters clients of this listener may subscribe to.
+    #[must_use]
+    pub fn filters_on(&self, listener: &str) -> TopicFilters {
+        let own = self.listeners.get(listener);
+        own.and_then(|own| own.topic_filters)
+            .unwrap_or(self.topic_filters)
     }
 }
 

@@ -195,7 +195,8 @@ fn pending<H: Host>(
     deadline: Time,
 ) -> Result<PendingLogin, Refused> {
     let options = &node.options;
-    check(options, connect)?;
+    let listener = &outlet.accepted.origin.listener;
+    check(options, listener, connect)?;
     let assigned = connect.client_id.is_empty();
     let client_id = if assigned {
         node.host.unique_name().into()
@@ -248,8 +249,8 @@ fn granted_keep_alive(connect: &Connect<'_>, max_s: u16) -> u16 {
 }
 
 /// What a CONNECT can be refused for without asking anybody.
-fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
-    if !options.protocol_versions.allows(connect.version as u8) {
+fn check(options: &Options, listener: &str, connect: &Connect<'_>) -> Result<(), Refused> {
+    if !options.versions_on(listener).allows(connect.version as u8) {
         return Err(Refused::new(
             ReasonCode::UnsupportedProtocolVersion,
             format!(

@@ -140,8 +140,10 @@ fn subscribe<C: Core>(
     wanted: &subscribe::Subscription<'_>,
     replay: &mut Vec<Replay>,
 ) -> Result<ReasonCode, Refused> {
-    let parsed = ParsedFilter::parse(wanted.filter, filter_mode(context.options.topic_filters))
-        .map_err(|violation| Refused {
+    let listener = &context.outlet.accepted.origin.listener;
+    let filters = context.options.filters_on(listener);
+    let parsed =
+        ParsedFilter::parse(wanted.filter, filter_mode(filters)).map_err(|violation| Refused {
             reason: violation.reason_code(),
             why: violation.to_string(),
             fatal: false,

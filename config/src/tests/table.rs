@@ -250,6 +250,8 @@ fn every_setting_has_an_effect() {
         ("mqtt.topic_max_depth", "77"),
         ("topic_max_depth", "77"),
         ("mqtt.listener_vhosts.<name>", "/x"),
+        ("mqtt.listener_versions.<name>", "5"),
+        ("mqtt.listener_topic_filters.<name>", "strict"),
         (
             "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled",
             "true",
