@@ -71,6 +71,10 @@ pub struct Options {
     pub client_ids_bound: bool,
     /// Whether a 5.0 client may log in by SCRAM-SHA-256.
     pub scram_sha_256: bool,
+    /// Whether connections with one client id stay beside each other.
+    pub multiple_sessions: bool,
+    /// What such connections get of the session's messages.
+    pub deliver_mode: DeliverMode,
 }
 
 impl Default for Options {
@@ -105,8 +109,19 @@ impl Default for Options {
             suppress_will_on_takeover: false,
             client_ids_bound: true,
             scram_sha_256: true,
+            multiple_sessions: false,
+            deliver_mode: DeliverMode::Fanout,
         }
     }
+}
+
+/// What several connections with one client id get.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeliverMode {
+    /// Each gets each message.
+    Fanout,
+    /// Each message goes to one of them.
+    Balance,
 }
 
 /// What a listener has of its own; `None` is what the node has.
@@ -119,6 +134,12 @@ pub struct OfListener {
 }
 
 impl Options {
+    /// Whether several connections may share the queues of one session: none of them ends it.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.multiple_sessions && self.deliver_mode == DeliverMode::Balance
+    }
+
     /// Which protocol levels may connect to this listener.
     #[must_use]
     pub fn versions_on(&self, listener: &str) -> ProtocolVersions {

@@ -12,7 +12,7 @@ use leveret_amqp::options::Mechanism;
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
-use leveret_mqtt::options::{OfListener, ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{DeliverMode, OfListener, ProtocolVersions, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
 
 use crate::error::ConfigError;
@@ -139,6 +139,11 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         will_delay_max_ms: quantity(values, "mqtt.max_last_will_delay"),
         suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
         client_ids_bound: text(values, "mqtt.client_id_binding") == "user",
+        multiple_sessions: boolean(values, "mqtt.allow_multiple_sessions"),
+        deliver_mode: match text(values, "mqtt.queue_deliver_mode").as_str() {
+            "balance" => DeliverMode::Balance,
+            _ => DeliverMode::Fanout,
+        },
         scram_sha_256: text(values, "mqtt.auth_methods") == "SCRAM-SHA-256",
     }
 }

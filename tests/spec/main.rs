@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 18] = [
+const FLOWS: [(&str, &str); 19] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -45,6 +45,7 @@ const FLOWS: [(&str, &str); 18] = [
     ("takeover", include_str!("flows/takeover.json")),
     ("auth_exchange", include_str!("flows/auth_exchange.json")),
     ("listeners", include_str!("flows/listeners.json")),
+    ("many_sessions", include_str!("flows/many_sessions.json")),
 ];
 
 #[test]

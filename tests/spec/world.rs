@@ -18,7 +18,7 @@ use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::user::User;
-use leveret_mqtt::options::{OfListener, Options, ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{DeliverMode, OfListener, Options, ProtocolVersions, TopicFilters};
 use leveret_mqtt::packet::ProtocolVersion;
 use leveret_mqtt::{Connection, Node};
 use parking_lot::Mutex;
@@ -359,6 +359,8 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "suppress_will_on_takeover" => mqtt.suppress_will_on_takeover = yes(),
             "client_ids_bound" => mqtt.client_ids_bound = yes(),
             "scram_sha_256" => mqtt.scram_sha_256 = yes(),
+            "multiple_sessions" => mqtt.multiple_sessions = yes(),
+            "deliver_mode" if text() == "balance" => mqtt.deliver_mode = DeliverMode::Balance,
             "output_bytes_max" => mqtt.output_bytes_max = number(),
             "protocol_versions" => mqtt.protocol_versions = read_versions(value),
             "listeners" => {

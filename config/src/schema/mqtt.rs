@@ -299,7 +299,31 @@ pub(super) const MQTT: &[Setting] = &[
         "SCRAM-SHA-256",
         "Authentication method that a 5.0 client may ask for instead of sending its password.",
     ),
+    setting(
+        "mqtt.allow_multiple_sessions",
+        TRUE_FALSE,
+        "false",
+        "Whether connections with one client id stay beside each other.",
+    )
+    .aliases(&[Alias {
+        key: "allow_multiple_sessions",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.queue_deliver_mode",
+        DELIVER_MODE,
+        "fanout",
+        "What such connections get: `fanout` each a copy, `balance` each message one of them.",
+    )
+    .aliases(&[Alias {
+        key: "queue_deliver_mode",
+        kind: DELIVER_MODE,
+        from: "VerneMQ",
+    }]),
 ];
+
+const DELIVER_MODE: Kind = Kind::Choice(&["fanout", "balance"]);
 
 /// Seconds, up to a year.
 const LIFETIME: Kind = Kind::Integer {
