@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::flow::{Flow, Terms};
 use crate::identity;
 use crate::limits::ANSWERS_BYTES_MAX;
-use crate::options::Options;
+use crate::options::{DeliverMode, Options};
 use crate::packet::ProtocolVersion;
 use crate::reason::Ending;
 use crate::session;
@@ -71,6 +71,13 @@ pub(crate) struct Out {
     pub(crate) received_bytes: u64,
 }
 
+/// A connection beside another one of the same client.
+pub(crate) struct Further {
+    /// The client id with a number behind it.
+    pub(crate) claim: Box<str>,
+    pub(crate) mode: DeliverMode,
+}
+
 /// Who the connection belongs to, known after login.
 pub(crate) struct Identity<C> {
     pub(crate) core: Arc<C>,
@@ -80,11 +87,34 @@ pub(crate) struct Identity<C> {
     /// The session ends with the connection.
     pub(crate) clean: bool,
     pub(crate) keep_alive_s: u16,
+    /// It is not the first connection of its client.
+    pub(crate) further: OnceLock<Box<Further>>,
     /// What its messages say about it: see [`identity`]. Made when there is the first.
     pub(crate) signature: OnceLock<Box<[u8]>>,
 }
 
 impl<C: Core> Identity<C> {
+    /// The identifier that no other connection has.
+    pub(crate) fn claim(&self) -> &str {
+        self.further
+            .get()
+            .map_or(&self.client_id, |further| &further.claim)
+    }
+
+    /// What the queues of the session are named by.
+    pub(crate) fn session(&self) -> &str {
+        match self.further.get() {
+            Some(further) if further.mode == DeliverMode::Fanout => &further.claim,
+            _ => &self.client_id,
+        }
+    }
+
+    /// The session ends with the connection.
+    pub(crate) fn clean(&self) -> bool {
+        let mode = self.further.get().map(|further| further.mode);
+        self.clean || mode == Some(DeliverMode::Fanout)
+    }
+
     /// What its messages say about it; empty if they say nothing.
     pub(crate) fn signature(&self, outlet: &Outlet<C>) -> &[u8] {
         self.signature.get_or_init(|| {
@@ -329,7 +359,7 @@ impl<C: Core> Peer for Outlet<C> {
             pending_bytes: out.buf.len() as u64,
             auth_mechanism: "none".to_owned(),
             client_id: identity.map(|held| held.client_id.to_string()),
-            clean_session: identity.map(|held| held.clean),
+            clean_session: identity.map(Identity::clean),
             unacked: out
                 .flow
                 .as_ref()

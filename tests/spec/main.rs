@@ -61,6 +61,8 @@ const FLOWS: &[(&str, &str)] = &[
     ("statements_5", include_str!("flows/statements_5.json")),
     ("strict", include_str!("flows/strict.json")),
     ("states", include_str!("flows/states.json")),
+    ("listeners", include_str!("flows/listeners.json")),
+    ("many_sessions", include_str!("flows/many_sessions.json")),
 ];
 
 #[test]

@@ -18,7 +18,7 @@ use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::user::User;
-use leveret_mqtt::options::{Options, ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{DeliverMode, OfListener, Options, ProtocolVersions, TopicFilters};
 use leveret_mqtt::packet::ProtocolVersion;
 use leveret_mqtt::{Connection, Node};
 use parking_lot::Mutex;
@@ -218,6 +218,28 @@ impl Client {
     }
 }
 
+fn read_versions(levels: &Value) -> ProtocolVersions {
+    let has = |level: u64| {
+        let levels = levels.as_array().expect("a list");
+        levels.iter().any(|held| held.as_u64() == Some(level))
+    };
+    ProtocolVersions {
+        v3: has(3),
+        v4: has(4),
+        v5: has(5),
+    }
+}
+
+fn read_listener(own: &Value) -> OfListener {
+    OfListener {
+        protocol_versions: own.get("protocol_versions").map(read_versions),
+        topic_filters: own.get("topic_filters").map(|word| match word.as_str() {
+            Some("strict") => TopicFilters::Strict,
+            _ => TopicFilters::Flexible,
+        }),
+    }
+}
+
 /// What the login backend would say.
 fn answer(request: &Request, passwords: &BTreeMap<String, String>) -> Reply {
     match request {
@@ -258,14 +280,16 @@ fn verifier(password: &str) -> String {
     made.entry(password.to_owned()).or_insert_with(make).clone()
 }
 
-/// Who is accepted where: `peer=1.2.3.4 port=1883 vhost=v`.
+/// Who is accepted where: `peer=1.2.3.4 port=1883 vhost=v listener=mqtt`.
 pub(crate) fn accepted(words: &str) -> Accepted {
     let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None::<&str>);
+    let mut listener = "mqtt";
     for each in words.split_whitespace() {
         match each.split_once('=') {
             Some(("peer", value)) => peer = value,
             Some(("port", value)) => port = value,
             Some(("vhost", value)) => vhost = Some(value),
+            Some(("listener", value)) => listener = value,
             _ => panic!("{each:?} is nothing of a listener"),
         }
     }
@@ -276,7 +300,7 @@ pub(crate) fn accepted(words: &str) -> Accepted {
     Accepted {
         peer: peer.parse().expect("an address"),
         local: format!("127.0.0.1:{port}").parse().expect("a port"),
-        origin: Origin::new("mqtt", vhost),
+        origin: Origin::new(listener, vhost),
     }
 }
 
@@ -326,17 +350,14 @@ pub(crate) fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "suppress_will_on_takeover" => mqtt.suppress_will_on_takeover = yes(),
             "client_ids_bound" => mqtt.client_ids_bound = yes(),
             "scram_sha_256" => mqtt.scram_sha_256 = yes(),
+            "multiple_sessions" => mqtt.multiple_sessions = yes(),
+            "deliver_mode" if text() == "balance" => mqtt.deliver_mode = DeliverMode::Balance,
             "output_bytes_max" => mqtt.output_bytes_max = number(),
-            "protocol_versions" => {
-                let has = |level: u64| {
-                    let levels = value.as_array().expect("a list");
-                    levels.iter().any(|held| held.as_u64() == Some(level))
-                };
-                mqtt.protocol_versions = ProtocolVersions {
-                    v3: has(3),
-                    v4: has(4),
-                    v5: has(5),
-                };
+            "protocol_versions" => mqtt.protocol_versions = read_versions(value),
+            "listeners" => {
+                let listeners = value.as_object().expect("listeners by name");
+                let read = |(name, own): (&String, &Value)| (name.clone(), read_listener(own));
+                mqtt.listeners = listeners.iter().map(read).collect();
             }
             other => assert!(
                 read_core(other, value, &mut core)

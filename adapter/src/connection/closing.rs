@@ -219,12 +219,14 @@ impl<H: Host> Connection<H> {
         mut parting: Parting,
     ) -> Option<Box<dyn Leftover>> {
         let will = parting.will.take().filter(|_| self.will_due);
-        let ends = self.started && (identity.clean || self.leave_expiry() == Some(0));
+        let asked = identity.clean() || self.leave_expiry() == Some(0);
+        let ends = self.started && asked && !self.node.options.is_balanced();
         let exchange = self.outlet.exchange();
         let left = session::leave(identity, exchange, ends, turn, parting);
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
-        let (core, id) = (&identity.core, &identity.client_id);
-        if ends {
+        let (core, id) = (&identity.core, identity.claim());
+        // What a further connection leaves is the first one's, or nobody's.
+        if ends || identity.further.get().is_some() {
             left.release();
             left.leave_groups();
             if let Some(will) = will {

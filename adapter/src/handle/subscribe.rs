@@ -148,8 +148,10 @@ fn subscribe<C: Core>(
     wanted: &subscribe::Subscription<'_>,
     replay: &mut Vec<Replay>,
 ) -> Result<ReasonCode, Refused> {
-    let parsed = ParsedFilter::parse(wanted.filter, filter_mode(context.options.topic_filters))
-        .map_err(|violation| Refused {
+    let listener = &context.outlet.accepted.origin.listener;
+    let filters = context.options.filters_on(listener);
+    let parsed =
+        ParsedFilter::parse(wanted.filter, filter_mode(filters)).map_err(|violation| Refused {
             reason: violation.reason_code(),
             why: violation.to_string(),
             fatal: false,
@@ -254,7 +256,7 @@ fn attach<C: Core>(
         .map(|group| session::shared_queue_name(group, parsed.filter));
     let is_shared = shared.is_some();
     let qos = new.options.qos;
-    let name = shared.unwrap_or_else(|| session::queue_name(&identity.client_id, qos));
+    let name = shared.unwrap_or_else(|| session::queue_name(identity.session(), qos));
     let expiry_ms = Some(context.active.expiry_ms);
     let wish = BindQueue {
         queue: &name,
@@ -284,7 +286,7 @@ fn attach<C: Core>(
     } else if let Some(old) = old {
         let old_arguments = binding_arguments(context, old);
         if old.options.qos != qos || old_arguments != wish.arguments {
-            let queue = session::queue_name(&identity.client_id, old.options.qos);
+            let queue = session::queue_name(identity.session(), old.options.qos);
             identity.core.unbind(&BindQueue {
                 queue: &queue,
                 arguments: old_arguments,
@@ -302,7 +304,7 @@ pub(crate) fn binding_arguments<C: Core>(
     held: &Subscription,
 ) -> leveret_core::field::Table {
     if held.share().is_some() {
-        return session::member_arguments(&context.identity.client_id);
+        return session::member_arguments(context.identity.claim());
     }
     if !held.bound_with_options {
         return leveret_core::field::Table::new();

@@ -94,7 +94,7 @@ fn end<C: Core>(
         );
         return (ReasonCode::Success, None);
     }
-    let queue = session::queue_name(&identity.client_id, held.options.qos);
+    let queue = session::queue_name(identity.session(), held.options.qos);
     let unbound = identity.core.unbind(&BindQueue {
         queue: &queue,
         exchange: context.outlet.exchange(),

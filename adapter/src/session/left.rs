@@ -220,8 +220,8 @@ pub(crate) fn hand_over<C: Core>(
     turn: &mut Turn,
     parting: Parting,
 ) -> Option<Box<dyn Leftover>> {
-    let left = leave(identity, exchange, identity.clean, turn, parting);
-    if !identity.clean {
+    let left = leave(identity, exchange, identity.clean(), turn, parting);
+    if !identity.clean() {
         return Some(Box::new(left));
     }
     left.release();

@@ -420,6 +420,28 @@ pub(super) const MQTT: &[Setting] = &[
         "Authentication method that a 5.0 client may ask for instead of sending its password.",
     ),
     setting(
+        "mqtt.allow_multiple_sessions",
+        TRUE_FALSE,
+        "false",
+        "Whether connections with one client id stay beside each other.",
+    )
+    .aliases(&[Alias {
+        key: "allow_multiple_sessions",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.queue_deliver_mode",
+        DELIVER_MODE,
+        "fanout",
+        "What such connections get: `fanout` each a copy, `balance` each message one of them.",
+    )
+    .aliases(&[Alias {
+        key: "queue_deliver_mode",
+        kind: DELIVER_MODE,
+        from: "VerneMQ",
+    }]),
+    setting(
         "mqtt.systree_enabled",
         TRUE_FALSE,
         "true",
@@ -505,6 +527,8 @@ const RETRY: Kind = Kind::Integer {
     max: 3_600,
     unit: "seconds",
 };
+
+const DELIVER_MODE: Kind = Kind::Choice(&["fanout", "balance"]);
 
 const SYSTREE_INTERVAL: Kind = Kind::Duration {
     unit: TimeUnit::Milliseconds,
