@@ -11,6 +11,7 @@
 //! [`Connection::handle_close`] is the last call.
 
 mod acks;
+mod authority;
 mod blocked;
 mod closing;
 mod held;
@@ -114,6 +115,8 @@ pub(crate) struct Rare {
     rate: rate::Rate,
     /// When the connection has lasted for as long as it may.
     ends_at: Option<Time>,
+    /// Subscriptions to ask about, since permissions have changed.
+    unasked: Vec<Box<str>>,
 }
 
 /// A delivery that the client has acknowledged.
@@ -380,6 +383,7 @@ impl<H: Host> Connection<H> {
     /// closed.
     pub fn handle_wake(&mut self, turn: &mut Turn) {
         self.look_for_order();
+        self.reauthorise(turn);
         self.release_held(turn);
         self.send_acks();
         if self.work_off(turn) {

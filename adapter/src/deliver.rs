@@ -45,6 +45,12 @@ impl<C: Core> Sink for Outlet<C> {
             flow.starved(key);
             return Outcome::Full;
         }
+        if let Some(reader) = &out.reader
+            && message.exchange == self.exchange()
+            && !reader.allows(message.key, message.head.form, &mut flow.scratch)
+        {
+            return Outcome::Discarded(Loss::Revoked);
+        }
         let flags = match wanted(flow, message, self.publisher(), key) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),

@@ -20,6 +20,7 @@ use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
+use crate::authority::Authority;
 use crate::definitions::{Change, Definitions, Fault};
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
@@ -60,6 +61,7 @@ pub struct Broker {
     /// What remembered routes of all vhosts depend on.
     epochs: Arc<Epochs>,
     pub(crate) users: Users,
+    pub(crate) authority: Authority,
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
     pub(crate) timers: Arc<Timers>,
@@ -94,6 +96,7 @@ impl Broker {
             changing_vhosts: Mutex::default(),
             epochs: Arc::default(),
             users: Users::default(),
+            authority: Authority::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
             unserved_told: Seldom::default(),
@@ -324,6 +327,11 @@ impl Broker {
         self.peers.len()
     }
 
+    pub(crate) fn unsorted_peers(&self) -> Vec<Arc<dyn Peer>> {
+        let peers = self.peers.iter();
+        peers.map(|entry| Arc::clone(entry.value())).collect()
+    }
+
     /// Every connection, oldest first.
     #[must_use]
     pub fn peers(&self) -> Vec<(u64, Arc<dyn Peer>)> {
@@ -427,6 +435,7 @@ impl Broker {
                         vhost.post_held(turn);
                     }
                 }
+                Due::Authority => self.reauthorise(turn),
                 Due::Retained(vhost) => {
                     if let Some(vhost) = vhost.upgrade() {
                         self.sweep_retained(turn, &vhost);

@@ -25,6 +25,7 @@ mod plugins;
 mod policies;
 mod program;
 mod publish;
+mod reauthorise;
 mod restart;
 mod second_client;
 mod sessions;

@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 17] = [
+const FLOWS: [(&str, &str); 18] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -44,6 +44,7 @@ const FLOWS: [(&str, &str); 17] = [
     ("lifetime", include_str!("flows/lifetime.json")),
     ("takeover", include_str!("flows/takeover.json")),
     ("retained_more", include_str!("flows/retained_more.json")),
+    ("reauthorise", include_str!("flows/reauthorise.json")),
 ];
 
 #[test]

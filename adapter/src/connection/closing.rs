@@ -193,7 +193,8 @@ impl<H: Host> Connection<H> {
         mut parting: Parting,
     ) -> Option<Box<dyn Leftover>> {
         let will = parting.will.take().filter(|_| self.will_due);
-        let ends = self.started && (identity.clean || self.leave_expiry() == Some(0));
+        let over = identity.clean || self.leave_expiry() == Some(0);
+        let ends = self.started && (over || !identity.core.has_user());
         let exchange = self.outlet.exchange();
         let left = session::leave(identity, exchange, ends, turn, parting);
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;

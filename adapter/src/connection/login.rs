@@ -15,6 +15,7 @@ use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
 
+use super::authority::read_again;
 use super::closing::say_refused;
 use super::{Active, Held, Rare, State};
 use crate::codec::FixedHeader;
@@ -384,7 +385,12 @@ fn start<H: Host>(
         clean_start: pending.clean_start,
         expiry_ms: pending.expiry_ms,
     };
+    read_again(outlet, identity);
     let present = session::start(outlet, identity, &wish, &previous, turn)?;
+    if present && outlet.lock().reader.is_some() {
+        // Of what it may not read, the session may have got less than this client asks for.
+        outlet.tell();
+    }
     drop(starting);
     let signed = |will: &Will| Box::new(will.signed(identity.signature(outlet)));
     let will = pending.will.as_deref().map(signed);

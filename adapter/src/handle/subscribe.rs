@@ -252,7 +252,7 @@ fn attach<C: Core>(
         exchange: context.outlet.exchange(),
         key: parsed.filter.as_bytes(),
         form: Form::Slashed,
-        arguments: binding_arguments(context, &new),
+        arguments: binding_arguments(&identity.client_id, &new),
     };
     let bind = || identity.core.bind(&wish).map(|_| ());
     let target = if is_shared {
@@ -273,7 +273,7 @@ fn attach<C: Core>(
             slot.qos = qos;
         }
     } else if let Some(old) = old {
-        let old_arguments = binding_arguments(context, old);
+        let old_arguments = binding_arguments(&identity.client_id, old);
         if old.options.qos != qos || old_arguments != wish.arguments {
             let queue = session::queue_name(&identity.client_id, old.options.qos);
             identity.core.unbind(&BindQueue {
@@ -288,12 +288,12 @@ fn attach<C: Core>(
 }
 
 /// The arguments that a subscription's binding has.
-pub(crate) fn binding_arguments<C: Core>(
-    context: &Context<'_, C>,
+pub(crate) fn binding_arguments(
+    client_id: &str,
     held: &Subscription,
 ) -> leveret_core::field::Table {
     if held.share().is_some() {
-        return session::member_arguments(&context.identity.client_id);
+        return session::member_arguments(client_id);
     }
     if !held.bound_with_options {
         return leveret_core::field::Table::new();

@@ -16,7 +16,7 @@ use leveret_core::turn::Turn;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::groups::{Membership, leave_groups};
+use super::groups::{Membership, leave_group, leave_groups};
 use super::{SLOT_QOS1, Wish};
 use crate::flow::{Flow, Received, Subscription};
 use crate::outlet::{Identity, Outlet, Parting};
@@ -270,6 +270,25 @@ impl<C: Core> Leftover for Left<C> {
     fn forgotten(&self, _turn: &mut Turn) {
         self.release();
         self.leave_groups();
+    }
+
+    fn user(&self) -> Option<&str> {
+        let groups = self.groups.as_ref().map(|groups| groups.member.user());
+        groups.or_else(|| self.flights.as_ref().map(|flights| flights.core.user()))
+    }
+
+    fn reauthorise(&self) {
+        let Some(groups) = &self.groups else { return };
+        for held in &groups.subscriptions {
+            if !groups.member.may_read(held) {
+                tracing::info!(
+                    user = groups.member.user(),
+                    filter = &*held.text,
+                    "group left"
+                );
+                leave_group(&groups.member, held);
+            }
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
