@@ -16,6 +16,7 @@
 mod acks;
 mod again;
 mod auth;
+mod authority;
 mod blocked;
 mod closing;
 mod held;
@@ -122,6 +123,8 @@ pub(crate) struct Rare {
     ends_at: Option<Time>,
     /// Where its re-authentication stands; only where a method was agreed on in CONNECT.
     stage: Option<auth::Stage>,
+    /// Subscriptions to ask about, since permissions have changed.
+    unasked: Vec<Box<str>>,
 }
 
 /// A delivery that the client has acknowledged.
@@ -393,6 +396,7 @@ impl<H: Host> Connection<H> {
     /// closed.
     pub fn handle_wake(&mut self, turn: &mut Turn) {
         self.look_for_order();
+        self.reauthorise(turn);
         self.release_held(turn);
         self.send_acks();
         if self.work_off(turn) {

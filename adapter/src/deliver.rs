@@ -49,6 +49,12 @@ impl<C: Core> Sink for Outlet<C> {
             flow.starved(key);
             return Outcome::Full;
         }
+        if let Some(reader) = &out.reader
+            && message.exchange == self.exchange()
+            && !reader.allows(message.key, message.head.form, &mut flow.scratch)
+        {
+            return Outcome::Discarded(Loss::Revoked);
+        }
         let flags = match wanted(flow, message, self.publisher(), key) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
@@ -78,16 +84,8 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Discarded(loss);
         }
         if let Some(ticket) = ticket {
-            let unacked = Unacked {
-                queue: delivery.queue.clone(),
-                seq: delivery.seq,
-                message: delivery.share(),
-            };
-            flow.sent(ticket, Some(unacked));
             let retry_ms = self.options.retry_ms(out.version);
-            if retry_ms > 0 {
-                flow.note_sent(ticket.0, retry_ms, delivery.now);
-            }
+            hold(flow, ticket, delivery, retry_ms);
         }
         Outcome::Taken {
             settled: ticket.is_none(),
@@ -112,6 +110,20 @@ impl<C: Core> Sink for Outlet<C> {
             // R§2.12: without its queue the session is not what the client believes.
             self.order(Order::QueueGone);
         }
+    }
+}
+
+/// It is in flight until it is acknowledged; sent again after so long, 0 is never.
+#[inline(always)]
+fn hold(flow: &mut Flow, ticket: (u64, NonZeroU16), delivery: &mut Delivery<'_>, retry_ms: u64) {
+    let unacked = Unacked {
+        queue: delivery.queue.clone(),
+        seq: delivery.seq,
+        message: delivery.share(),
+    };
+    flow.sent(ticket, Some(unacked));
+    if retry_ms > 0 {
+        flow.note_sent(ticket.0, retry_ms, delivery.now);
     }
 }
 

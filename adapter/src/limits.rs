@@ -25,6 +25,10 @@ pub const FILTER_LEVELS_MAX: usize = leveret_core::limits::BINDING_WORDS_MAX;
 /// at most: what is published meanwhile has room beside them.
 pub const REPLAY_OUTPUT_BYTES: usize = 256 * 1024;
 
+/// Subscriptions that are asked about in a row when permissions have changed, before others have
+/// their turn.
+pub const REAUTHORISED_PER_TURN: usize = 512;
+
 /// Topics that are looked at for one client in a row, before others have their turn.
 pub const REPLAY_STEPS: usize = 8_192;
 

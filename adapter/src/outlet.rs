@@ -4,12 +4,15 @@
 //! Publishers deliver into it ([`crate::deliver`]), a newer connection of the same client takes the
 //! session out of it, administrators list and close it. Only the owner writes it to the socket.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
 use leveret_core::events::{Client, Event, What};
+use leveret_core::link::Reader;
 use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
 use leveret_core::seam::Core;
 use leveret_core::time::Time;
@@ -65,6 +68,8 @@ pub(crate) struct Out {
     pub(crate) terms: Terms,
     /// Made by the first thing that needs it; a client that only publishes never does.
     pub(crate) flow: Option<Box<Flow>>,
+    /// What the client may read, unless that is everything.
+    pub(crate) reader: Option<Box<Reader>>,
     /// Published when the connection ends without a word.
     pub(crate) will: Option<Box<Will>>,
     pub(crate) sent_bytes: u64,
@@ -140,6 +145,8 @@ pub(crate) struct Outlet<C: Core> {
     /// Taken before the session is left, by the connection itself or by its successor, and held
     /// until it has been: the other one waits.
     pub(crate) leaving: Mutex<Leaving>,
+    /// The user's permissions have changed.
+    told: AtomicBool,
     state: Mutex<Out>,
 }
 
@@ -184,6 +191,7 @@ impl<C: Core> Outlet<C> {
             options: Arc::clone(options),
             identity: OnceLock::new(),
             leaving: Mutex::new(Leaving::Here),
+            told: AtomicBool::new(false),
             state: Mutex::new(Out {
                 buf: Vec::new(),
                 version: ProtocolVersion::V4,
@@ -192,6 +200,7 @@ impl<C: Core> Outlet<C> {
                 blocked: false,
                 terms: Terms::default(),
                 flow: None,
+                reader: None,
                 will: None,
                 sent_bytes: 0,
                 received_bytes: 0,
@@ -253,6 +262,17 @@ impl<C: Core> Outlet<C> {
             keep_alive_s: 0,
             clean: true,
         }
+    }
+
+    /// Whether permissions have changed since this was last asked.
+    pub(crate) fn take_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::AcqRel)
+    }
+
+    /// Permissions are to be asked for again.
+    pub(crate) fn ask_again(&self) {
+        self.told.store(true, Ordering::Release);
+        self.bell.press_and_ring();
     }
 
     /// Takes the lock. Nothing of the core is called while it is held, but what reads the retained.
@@ -365,6 +385,13 @@ impl<C: Core> Peer for Outlet<C> {
                 .as_ref()
                 .map_or(0, |flow| flow.inflight.len() as u64),
             client_properties: leveret_core::field::Table::new(),
+        }
+    }
+
+    fn permissions_changed(&self, users: &HashSet<Box<str>>) {
+        let identity = self.identity.get();
+        if identity.is_some_and(|held| users.contains(held.core.user())) {
+            self.ask_again();
         }
     }
 

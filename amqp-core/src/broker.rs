@@ -21,6 +21,7 @@ use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
+use crate::authority::Authority;
 use crate::definitions::{Change, Definitions, Fault};
 use crate::events::Events;
 use crate::exchange::epochs::Epochs;
@@ -62,6 +63,7 @@ pub struct Broker {
     /// What remembered routes of all vhosts depend on.
     epochs: Arc<Epochs>,
     pub(crate) users: Users,
+    pub(crate) authority: Authority,
     parameters: RwLock<BTreeMap<Box<str>, Arc<Value>>>,
     peers: DashMap<u64, Arc<dyn Peer>>,
     pub(crate) timers: Arc<Timers>,
@@ -100,6 +102,7 @@ impl Broker {
             epochs: Arc::new(Epochs::new(Arc::clone(events.listeners()))),
             events,
             users: Users::default(),
+            authority: Authority::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
             unserved_told: Seldom::default(),
@@ -341,6 +344,11 @@ impl Broker {
         self.peers.len()
     }
 
+    pub(crate) fn unsorted_peers(&self) -> Vec<Arc<dyn Peer>> {
+        let peers = self.peers.iter();
+        peers.map(|entry| Arc::clone(entry.value())).collect()
+    }
+
     /// Every connection, oldest first.
     #[must_use]
     pub fn peers(&self) -> Vec<(u64, Arc<dyn Peer>)> {
@@ -444,6 +452,7 @@ impl Broker {
                         vhost.post_held(turn);
                     }
                 }
+                Due::Authority => self.reauthorise(turn),
                 Due::Retained(vhost) => {
                     if let Some(vhost) = vhost.upgrade() {
                         self.sweep_retained(turn, &vhost);

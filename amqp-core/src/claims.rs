@@ -42,6 +42,9 @@ pub trait Leftover: Any + Send + Sync {
     /// The user whose it is.
     fn user(&self) -> &str;
 
+    /// The permissions of its user have changed: it gives up what may not be had any more.
+    fn reauthorise(&self) {}
+
     /// Itself, for the next owner to recognise.
     fn as_any(&self) -> &dyn Any;
 }
@@ -238,6 +241,15 @@ impl Claims {
     pub(crate) fn forget(&self, id: &str, rest: &Arc<dyn Leftover>) -> bool {
         let same = |claim: &Claim| matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest));
         self.held.remove_if(id, |_, claim| same(claim)).is_some()
+    }
+
+    /// All that was left, and by whom.
+    pub(crate) fn left(&self) -> Vec<(Box<str>, Arc<dyn Leftover>)> {
+        let left = self.held.iter().filter_map(|entry| match entry.value() {
+            Claim::Held(_) => None,
+            Claim::Left(rest) => Some((entry.key().clone(), Arc::clone(rest))),
+        });
+        left.collect()
     }
 
     /// Drops everything without a word to anybody: the broker stops.

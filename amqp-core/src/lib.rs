@@ -10,6 +10,7 @@
 //! at once.
 
 pub mod alarms;
+mod authority;
 pub mod broker;
 pub mod claims;
 pub mod dead_letter;

@@ -90,6 +90,10 @@ pub const RETAINED_SWEPT_AT_ONCE: usize = 1_024;
 /// Milliseconds after which retained messages that expire are looked at again, at the latest.
 pub const RETAINED_LOOKED_AT_MS: u64 = 60_000;
 
+/// Connections, queues and bindings that are asked about in a row when permissions have changed;
+/// then others have their turn.
+pub const AUTHORITY_STEPS_PER_TURN: usize = 1_024;
+
 /// Messages that a recent-history exchange may be asked to keep for new bindings.
 pub const HISTORY_MESSAGES_MAX: usize = 100_000;
 

@@ -1,5 +1,6 @@
 //! Connections as the broker knows them: to list them, and to end them.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,6 +50,10 @@ pub trait Peer: Sink {
     /// Queues say something else than before about how long a delivery may wait for its
     /// acknowledgement. Never blocks.
     fn timeouts_changed(&self) {}
+
+    /// The permissions of these users have changed: if the connection is one of theirs, it asks
+    /// again for what it has. Never blocks.
+    fn permissions_changed(&self, _users: &HashSet<Box<str>>) {}
 
     /// Ends the connection: the client is told, then it is closed. Never blocks.
     fn close(&self, why: &CloseReason);

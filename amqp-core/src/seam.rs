@@ -14,7 +14,7 @@ use crate::claims::{Leftover, Owner, Previous, Wanted};
 use crate::events::Events;
 use crate::exchange::{Binding, Memo};
 use crate::key::Form;
-use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published};
+use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published, Reader};
 use crate::message::{Message, MessageRef};
 use crate::peer::Peer;
 use crate::queue::{Consumer, IdPlace, Queue, Settle};
@@ -31,6 +31,9 @@ use crate::watermark::Wake;
 pub trait Core: Send + Sync + Sized + 'static {
     /// The user's name.
     fn user(&self) -> &str;
+
+    /// The user is still there.
+    fn has_user(&self) -> bool;
 
     /// The vhost's name.
     fn vhost(&self) -> &str;
@@ -111,6 +114,21 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// # Errors
     /// No permission, or no such exchange.
     fn may_publish(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal>;
+
+    /// Whether the user may subscribe to a key of an exchange, as of now.
+    ///
+    /// # Errors
+    /// No permission.
+    fn may_bind_from(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal>;
+
+    /// Whether the user may consume from a queue, as of now.
+    ///
+    /// # Errors
+    /// No permission.
+    fn may_consume(&self, queue: &str) -> Result<(), Refusal>;
+
+    /// What the user may read of an exchange, as of now.
+    fn reader(&self, exchange: &str) -> Reader;
 
     /// Publishes a message.
     ///
@@ -209,6 +227,10 @@ impl Core for Link {
         Self::user(self)
     }
 
+    fn has_user(&self) -> bool {
+        self.broker().user(Self::user(self)).is_some()
+    }
+
     fn vhost(&self) -> &str {
         Self::vhost(self).name()
     }
@@ -282,6 +304,18 @@ impl Core for Link {
 
     fn may_publish(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal> {
         Self::may_publish(self, exchange, key, form)
+    }
+
+    fn may_bind_from(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal> {
+        Self::may_bind_from(self, exchange, key, form)
+    }
+
+    fn may_consume(&self, queue: &str) -> Result<(), Refusal> {
+        Self::may_consume(self, queue)
+    }
+
+    fn reader(&self, exchange: &str) -> Reader {
+        Self::reader(self, exchange)
     }
 
     fn publish(

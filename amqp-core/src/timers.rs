@@ -35,6 +35,8 @@ pub(crate) enum Due {
     Forget(Weak<VHost>, Box<str>, Weak<dyn Leftover>),
     /// Dead letters of a vhost wait to be published.
     Letters(Weak<VHost>),
+    /// Permissions have changed.
+    Authority,
     /// Retained messages of a vhost may have expired.
     Retained(Weak<VHost>),
 }

@@ -221,6 +221,10 @@ impl Connection {
                     channel.cancelled(session, key, notify);
                 }
             }
+            if seen.permissions {
+                let channels = self.channels.values_mut();
+                channels.for_each(|channel| channel.reauthorise(session, turn, notify));
+            }
             let mut confirming = std::mem::take(&mut session.confirming);
             confirming.retain(|id| {
                 let channel = self.channels.get_mut(id);

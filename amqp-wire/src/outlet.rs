@@ -9,6 +9,7 @@ pub(crate) mod overdue;
 pub(crate) mod window;
 pub(crate) mod write;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -61,6 +62,8 @@ pub(crate) struct Seen {
     pub(crate) cancelled: Vec<u64>,
     /// Queues say something else about timeouts.
     pub(crate) timeouts: bool,
+    /// The user's permissions have changed.
+    pub(crate) permissions: bool,
     /// The out-buffer has room again for consumers that were refused.
     pub(crate) room: bool,
     /// Not before this has a delivery waited too long.
@@ -232,6 +235,7 @@ impl Outlet {
         let mut seen = std::mem::take(&mut state.seen);
         if held {
             state.seen.cancelled = std::mem::take(&mut seen.cancelled);
+            state.seen.permissions = std::mem::take(&mut seen.permissions);
         }
         seen.overdue_at = state.due;
         seen
@@ -639,6 +643,17 @@ impl Peer for Outlet {
 
     fn timeouts_changed(&self) {
         self.state.lock().seen.timeouts = true;
+        self.doorbell.press_and_ring();
+    }
+
+    fn permissions_changed(&self, users: &HashSet<Box<str>>) {
+        {
+            let mut state = self.state.lock();
+            if !users.contains(&state.facts.user) {
+                return;
+            }
+            state.seen.permissions = true;
+        }
         self.doorbell.press_and_ring();
     }
 

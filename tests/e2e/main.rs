@@ -27,6 +27,7 @@ mod policies;
 mod presence;
 mod program;
 mod publish;
+mod reauthorise;
 mod restart;
 mod scram;
 mod second_client;

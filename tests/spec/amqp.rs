@@ -9,6 +9,7 @@
 //! | `exchange NAME KIND`, `unexchange NAME` | |
 //! | `get NAME` | shows key, body and properties of the first message, or nothing |
 //! | `user NAME PASSWORD`, `permit USER VHOST C W R`, `permit-topic USER VHOST X W R` | |
+//! | `unuser NAME`, `unpermit USER VHOST` | |
 //! | `vhost NAME`, `unvhost NAME`, `port PORT VHOST`, `close NAME`, `shutdown` | |
 //! | `alarm memory`, `calm memory`, the same of `disk` | sets and clears an alarm |
 //! | `queues`, `bindings QUEUE`, `retained`, `peers`, `losses` | listings |
@@ -158,6 +159,8 @@ fn administrate(world: &mut World, words: &[&str]) {
         ["permit-topic", user, vhost, exchange, w, r] => {
             broker.set_topic_permissions(user, vhost, exchange, [w, r])
         }
+        ["unuser", user] => broker.delete_user(user),
+        ["unpermit", user, vhost] => broker.clear_permissions(user, vhost),
         ["vhost", name] => broker.add_vhost(name),
         ["unvhost", name] => broker.delete_vhost(world.owner("/").1, name),
         ["port", port, vhost] => {

@@ -63,6 +63,7 @@ const FLOWS: &[(&str, &str)] = &[
     ("states", include_str!("flows/states.json")),
     ("listeners", include_str!("flows/listeners.json")),
     ("many_sessions", include_str!("flows/many_sessions.json")),
+    ("reauthorise", include_str!("flows/reauthorise.json")),
 ];
 
 #[test]

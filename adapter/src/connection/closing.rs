@@ -220,7 +220,8 @@ impl<H: Host> Connection<H> {
     ) -> Option<Box<dyn Leftover>> {
         let will = parting.will.take().filter(|_| self.will_due);
         let asked = identity.clean() || self.leave_expiry() == Some(0);
-        let ends = self.started && asked && !self.node.options.is_balanced();
+        let over = asked && !self.node.options.is_balanced();
+        let ends = self.started && (over || !identity.core.has_user());
         let exchange = self.outlet.exchange();
         let left = session::leave(identity, exchange, ends, turn, parting);
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;

@@ -17,6 +17,7 @@ use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
 use super::auth::{self, Stage};
+use super::authority::read_again;
 use super::closing::say_refused;
 use super::{Active, Held, Rare, State};
 use crate::codec::FixedHeader;
@@ -509,9 +510,14 @@ fn start_session<H: Host>(
         clean_start: pending.clean_start,
         expiry_ms: pending.expiry_ms,
     };
-    let present = session::start(outlet, identity, &wish, &previous, turn);
+    read_again(outlet, identity);
+    let present = session::start(outlet, identity, &wish, &previous, turn)?;
+    if present && outlet.lock().reader.is_some() {
+        // Of what it may not read, the session may have got less than this client asks for.
+        outlet.ask_again();
+    }
     drop(starting);
-    present
+    Ok(present)
 }
 
 fn start<H: Host>(

@@ -263,7 +263,7 @@ fn attach<C: Core>(
         exchange: context.outlet.exchange(),
         key: parsed.filter.as_bytes(),
         form: Form::Slashed,
-        arguments: binding_arguments(context, &new),
+        arguments: binding_arguments(identity.claim(), &new),
     };
     let bind = || identity.core.bind(&wish).map(|_| ());
     let target = if is_shared {
@@ -284,7 +284,7 @@ fn attach<C: Core>(
             slot.qos = qos;
         }
     } else if let Some(old) = old {
-        let old_arguments = binding_arguments(context, old);
+        let old_arguments = binding_arguments(identity.claim(), old);
         if old.options.qos != qos || old_arguments != wish.arguments {
             let queue = session::queue_name(identity.session(), old.options.qos);
             identity.core.unbind(&BindQueue {
@@ -298,13 +298,10 @@ fn attach<C: Core>(
     Ok(())
 }
 
-/// The arguments that a subscription's binding has.
-pub(crate) fn binding_arguments<C: Core>(
-    context: &Context<'_, C>,
-    held: &Subscription,
-) -> leveret_core::field::Table {
+/// The arguments that a subscription's binding has; `member` is who has it, in a group.
+pub(crate) fn binding_arguments(member: &str, held: &Subscription) -> leveret_core::field::Table {
     if held.share().is_some() {
-        return session::member_arguments(context.identity.claim());
+        return session::member_arguments(member);
     }
     if !held.bound_with_options {
         return leveret_core::field::Table::new();

@@ -11,6 +11,7 @@ use super::subscribe::{binding_arguments, reason_string, too_large};
 use super::{Context, Next};
 use crate::codec::PacketType;
 use crate::flow::Subscription;
+use crate::outlet::{Identity, Outlet};
 use crate::packet::unsuback;
 use crate::packet::unsubscribe::Unsubscribe;
 use crate::reason_code::ReasonCode;
@@ -75,23 +76,7 @@ fn end<C: Core>(
 ) -> (ReasonCode, Option<Box<str>>) {
     let identity = context.identity;
     if held.share().is_some() {
-        let queue = {
-            let mut out = context.outlet.lock();
-            let slot = out
-                .flow
-                .as_mut()
-                .and_then(|f| f.slots.get_mut(held.slot as usize));
-            slot.and_then(|slot| slot.queue.take())
-        };
-        // The consumer goes with the membership; what it has in flight stays with it until it is
-        // acknowledged.
-        if let Some(queue) = queue {
-            identity.core.cancel(turn, &queue, u64::from(held.slot));
-        }
-        session::leave_group(
-            &session::Membership::of(identity, context.outlet.exchange()),
-            &held,
-        );
+        leave_shared(context.outlet, identity, turn, &held);
         return (ReasonCode::Success, None);
     }
     let queue = session::queue_name(identity.session(), held.options.qos);
@@ -100,7 +85,7 @@ fn end<C: Core>(
         exchange: context.outlet.exchange(),
         key: held.filter().as_bytes(),
         form: Form::Slashed,
-        arguments: binding_arguments(context, &held),
+        arguments: binding_arguments(identity.claim(), &held),
     });
     match unbound {
         Ok(_) => (ReasonCode::Success, None),
@@ -114,4 +99,47 @@ fn end<C: Core>(
             (reason, Some(refusal.text))
         }
     }
+}
+
+/// Gives up the session's part in a group.
+fn leave_shared<C: Core>(
+    outlet: &Outlet<C>,
+    identity: &Identity<C>,
+    turn: &mut Turn,
+    held: &Subscription,
+) {
+    let queue = {
+        let mut out = outlet.lock();
+        let slot = out
+            .flow
+            .as_mut()
+            .and_then(|f| f.slots.get_mut(held.slot as usize));
+        slot.and_then(|slot| slot.queue.take())
+    };
+    // The consumer goes with the membership; what it has in flight stays with it until it is
+    // acknowledged.
+    if let Some(queue) = queue {
+        identity.core.cancel(turn, &queue, u64::from(held.slot));
+    }
+    session::leave_group(&session::Membership::of(identity, outlet.exchange()), held);
+}
+
+/// Ends a subscription that the session has forgotten, whatever its user may do by now.
+pub(crate) fn end_own<C: Core>(
+    outlet: &Outlet<C>,
+    identity: &Identity<C>,
+    turn: &mut Turn,
+    held: &Subscription,
+) {
+    if held.share().is_some() {
+        leave_shared(outlet, identity, turn, held);
+        return;
+    }
+    identity.core.unbind_own(&BindQueue {
+        queue: &session::queue_name(identity.session(), held.options.qos),
+        exchange: outlet.exchange(),
+        key: held.filter().as_bytes(),
+        form: Form::Slashed,
+        arguments: binding_arguments(identity.claim(), held),
+    });
 }

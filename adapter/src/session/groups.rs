@@ -37,6 +37,20 @@ impl<C: Core> Membership<C> {
     }
 }
 
+impl<C: Core> Membership<C> {
+    pub(super) fn user(&self) -> &str {
+        self.core.user()
+    }
+
+    /// Whether the member may read what a group reads.
+    pub(super) fn may_read(&self, held: &Subscription) -> bool {
+        let asked = (&*self.exchange, held.filter().as_bytes());
+        self.core
+            .may_bind_from(asked.0, asked.1, Form::Slashed)
+            .is_ok()
+    }
+}
+
 /// A session that ends for good gives up its membership in groups; the last member takes the queue
 /// along.
 pub(super) fn leave_groups<C: Core>(member: &Membership<C>, shared: &[Subscription]) {
@@ -73,7 +87,11 @@ pub(super) fn take_over<C: Core>(
     for held in left.shared() {
         let Some(group) = held.share() else { continue };
         let name = shared_queue_name(group, held.filter());
-        if identity.core.find_queue(&name).is_some() {
+        let (core, filter) = (&identity.core, held.filter().as_bytes());
+        if (core.may_bind_from(outlet.exchange(), filter, Form::Slashed)).is_err() {
+            // It may not read that any more, or has come as another user.
+            leave_group(&Membership::of(identity, outlet.exchange()), held);
+        } else if core.find_queue(&name).is_some() {
             let group = Target::group(&name, held.options.qos, None);
             let slot = attach(outlet, identity, group, None, || Ok(()), turn)?;
             let held = Subscription {

@@ -16,7 +16,7 @@ use leveret_core::turn::Turn;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::groups::{Membership, leave_groups};
+use super::groups::{Membership, leave_group, leave_groups};
 use super::{SLOT_QOS1, Wish};
 use crate::flow::{Flow, Received, Subscription};
 use crate::outlet::{Identity, Outlet, Parting};
@@ -281,6 +281,20 @@ impl<C: Core> Leftover for Left<C> {
 
     fn user(&self) -> &str {
         &self.user
+    }
+
+    fn reauthorise(&self) {
+        let Some(groups) = &self.groups else { return };
+        for held in &groups.subscriptions {
+            if !groups.member.may_read(held) {
+                tracing::info!(
+                    user = groups.member.user(),
+                    filter = &*held.text,
+                    "group left"
+                );
+                leave_group(&groups.member, held);
+            }
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -126,6 +126,7 @@ impl Broker {
             }));
         }
         self.submit(changes);
+        self.authority_changed(name);
         Ok(())
     }
 
@@ -204,6 +205,7 @@ impl Broker {
             topics: std::collections::HashMap::new(),
         };
         self.users.set_grants(user, vhost, grants);
+        self.authority_changed(user);
         let record = table([
             ("configure", Value::from(configure)),
             ("write", Value::from(write)),
@@ -223,6 +225,7 @@ impl Broker {
         if let Some(grants) = self.users.clear_grants(user, vhost) {
             self.submit(forget_grants(user, vhost, &grants));
             drop(recording);
+            self.authority_changed(user);
             let text = format!("permissions of user '{user}' in vhost '{vhost}' are cleared");
             self.close_peers(&CloseReason::Administrator(text.into()), |peer| {
                 let view = peer.view();
@@ -276,6 +279,7 @@ impl Broker {
                 "user '{user}' has no permissions in vhost '{vhost}': set those first"
             )));
         }
+        self.authority_changed(user);
         let record = table([("write", Value::from(write)), ("read", Value::from(read))]);
         let parts = [user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()];
         self.submit(vec![put(Kind::TopicPermission, &parts, &record)]);
@@ -302,6 +306,7 @@ impl Broker {
                 continue;
             }
             self.users.set_topics(user, vhost, name, None);
+            self.authority_changed(user);
             let parts = [user.as_bytes(), vhost.as_bytes(), name.as_bytes()];
             self.submit(vec![delete(Kind::TopicPermission, &parts)]);
         }

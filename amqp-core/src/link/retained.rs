@@ -29,6 +29,12 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Whether there is anything that may not be read.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        !self.is_open
+    }
+
     /// Whether messages under this key may be read; `dotted` is a buffer.
     #[must_use]
     pub fn allows(&self, topic: &[u8], form: Form, dotted: &mut Vec<u8>) -> bool {
@@ -73,13 +79,38 @@ impl Link {
             };
         }
         let denied = self.check(read, Resource::Exchange, exchange).is_err();
-        let topics = if denied {
+        // Most have none: nothing is compiled for them.
+        let unlimited = {
+            let known = self.known();
+            let grants = known.grants.as_ref();
+            grants.is_some_and(|grants| !grants.topics.contains_key(exchange))
+        };
+        let topics = if denied || unlimited {
             None
         } else {
             self.topic_pattern(read, exchange)
         };
-        let is_open = topics.as_ref().is_some_and(|pattern| pattern.is_all());
+        let all = topics.as_ref().is_some_and(|pattern| pattern.is_all());
+        let is_open = !denied && (unlimited || all);
         Reader { topics, is_open }
+    }
+
+    /// Whether the user may bind something to an exchange under a key, as of now.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn may_bind_from(&self, exchange: &str, key: &[u8], form: Form) -> Result<(), Refusal> {
+        let read = Permission::Read;
+        self.check(read, Resource::Exchange, exchange)?;
+        self.check_topic(read, exchange, &key::dotted_text(key, form))
+    }
+
+    /// Whether the user may consume from a queue, as of now.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn may_consume(&self, queue: &str) -> Result<(), Refusal> {
+        self.check(Permission::Read, Resource::Queue, queue)
     }
 
     /// Where a slashed filter finds what is retained by now; `None` if that is surely nothing.

@@ -181,6 +181,26 @@ impl Channel {
         }
     }
 
+    /// The user's permissions have changed: consumers whose queues it may not read any more are
+    /// cancelled as if the queues were gone. What they have stays theirs until it is acknowledged.
+    pub(crate) fn reauthorise(&mut self, session: &mut Session, turn: &mut Turn, notify: bool) {
+        let denied = |held: &&Consuming| session.link.may_consume(held.queue.name()).is_err();
+        let gone = self.consumers.values().filter(denied);
+        let gone: Vec<_> = gone
+            .map(|held| (held.key, Arc::clone(&held.queue)))
+            .collect();
+        for (key, queue) in gone {
+            let (user, queue_name) = (session.link.user(), queue.name());
+            tracing::info!(
+                user,
+                queue = queue_name,
+                "consumer cancelled: it may not read any more"
+            );
+            session.link.cancel(turn, &queue, key);
+            self.cancelled(session, key, notify);
+        }
+    }
+
     pub(super) fn basic_get(
         &mut self,
         session: &mut Session,
