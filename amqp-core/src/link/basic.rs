@@ -1,6 +1,7 @@
 //! Publishing, consuming, settling: the operations that messages pass through.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Link;
 use crate::broker::Broker;
@@ -333,7 +334,8 @@ impl Link {
         let queue = self.usable_queue(queue)?;
         queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
         if queue.journaled() {
-            self.vhost.shelves.note_used(queue.id());
+            let shelves = &self.vhost.shelves;
+            shelves.note_used(queue.id(), turn.now, queue.expires_ms());
         }
         // A session that is resumed promises what its former connection was not told yet.
         self.recorded(queue.record());
@@ -446,7 +448,10 @@ impl Link {
         id: &str,
         owner: &Arc<dyn Owner>,
     ) -> Result<Previous, Refusal> {
-        self.vhost.claims.claim(turn, id, owner)
+        let previous = self.vhost.claims.claim(turn, id, owner);
+        // Whoever is told that a session is over is told for good.
+        self.recorded(self.vhost.gone_record.load(Ordering::Acquire));
+        previous
     }
 
     /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for
