@@ -541,8 +541,9 @@ impl Broker {
             let mut changes = vec![load::forget_queue(vhost, queue)];
             changes.extend(load::forget_bindings(vhost, &bindings));
             number = self.submit(changes);
+            vhost.gone_record.fetch_max(number, Ordering::AcqRel);
             self.journal.forget(queue.id());
-            vhost.shelves.note_used(queue.id());
+            vhost.shelves.note_gone(queue.id());
         }
         drop(recording);
         // They lead nowhere: nobody needs to wait until all of them are out of their tables.

@@ -82,6 +82,8 @@ pub struct VHost {
     /// Held while a durable thing changes and its record is submitted, so that both happen in one
     /// order.
     pub(crate) recording: Mutex<()>,
+    /// The record of the last durable queue that went.
+    pub(crate) gone_record: AtomicU64,
     pub(crate) claims: Claims,
     pub(crate) delayed: Delayed,
     /// Wills and delayed messages.
@@ -125,6 +127,7 @@ impl VHost {
                 facts: RwLock::default(),
                 connections: Used::default(),
                 recording: Mutex::default(),
+                gone_record: AtomicU64::new(0),
                 claims: Claims::default(),
                 delayed: Delayed::default(),
                 scheduled: Arc::default(),

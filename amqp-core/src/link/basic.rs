@@ -1,6 +1,7 @@
 //! Publishing, consuming, settling: the operations that messages pass through.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Link;
 use crate::broker::Broker;
@@ -330,7 +331,8 @@ impl Link {
         let queue = self.usable_queue(queue)?;
         queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
         if queue.journaled() {
-            self.vhost.shelves.note_used(queue.id());
+            let shelves = &self.vhost.shelves;
+            shelves.note_used(queue.id(), turn.now, queue.expires_ms());
         }
         // A session that is resumed promises what its former connection was not told yet.
         self.recorded(queue.record());
@@ -441,7 +443,11 @@ impl Link {
     pub fn claim(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
         let restored = || self.restored_owner(wanted);
         let denied = match self.vhost.claims.claim(turn, wanted, restored) {
-            Ok(previous) => return Ok(previous),
+            Ok(previous) => {
+                // Whoever is told that a session is over is told for good.
+                self.recorded(self.vhost.gone_record.load(Ordering::Acquire));
+                return Ok(previous);
+            }
             Err(denied) => denied,
         };
         if let Denied::Bound { owner, peer } = &denied {
