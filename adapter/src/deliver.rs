@@ -1,12 +1,13 @@
 //! From a queue to the client: encoding into the out-buffer, on the publisher's thread.
 
+mod exact;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use leveret_core::key::{self, Form};
-use leveret_core::message::MessageRef;
+use leveret_core::message::{Head, MessageRef};
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
 use leveret_core::sink::{Delivery, Loss, Outcome, Sink};
@@ -14,7 +15,7 @@ use leveret_core::time::Time;
 
 use crate::codec;
 use crate::convert;
-use crate::flow::{Aliases, Flow, Slot};
+use crate::flow::{Aliases, Flow, InFlight, Slot, Source};
 use crate::outlet::{Order, Out, Outlet, roomy};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
@@ -26,22 +27,20 @@ impl<C: Core> Sink for Outlet<C> {
     fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome {
         let mut guard = self.lock();
         let out = &mut *guard;
-        let Some(flow) = out.flow.as_deref_mut() else {
-            return Outcome::Full;
-        };
         if out.order.is_some() {
             return Outcome::Full;
         }
-        let room = out.buf.len() < self.output_bytes_max();
+        let room = out.waiting_bytes() < self.output_bytes_max();
+        let Some(flow) = out.flow.as_deref_mut() else {
+            return Outcome::Full;
+        };
         let key = delivery.consumer as usize;
         let Some(slot) = flow.slots.get_mut(key) else {
             return Outcome::Full;
         };
         let message = delivery.message;
         let qos = slot.qos_of(message);
-        if !room
-            || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.terms.window))
-        {
+        if !room || (qos != QoS::AtMostOnce && !flow.has_window()) {
             flow.starved(key);
             return Outcome::Full;
         }
@@ -49,9 +48,16 @@ impl<C: Core> Sink for Outlet<C> {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };
-        if key == SLOT_QOS1 && !delivery.redelivered && !flow.resumed.is_empty() {
+        if key == SLOT_QOS1 && !delivery.redelivered {
             // What was in flight before comes first: whatever did not come is gone.
-            flow.resumed.clear();
+            if !flow.resumed.is_empty() {
+                flow.resumed.clear();
+            }
+            flow.release_lost(&mut out.buf, out.version);
+        }
+        let qos = flags.qos.map_or(qos, |asked| asked.min(qos));
+        if qos == QoS::ExactlyOnce {
+            return self.deliver_exactly_once(out, delivery, &flags);
         }
         let ticket =
             (qos != QoS::AtMostOnce).then(|| flow.assign(delivery.queue.id(), delivery.seq));
@@ -60,6 +66,7 @@ impl<C: Core> Sink for Outlet<C> {
             dup: delivery.redelivered && qos != QoS::AtMostOnce,
             retain: flags.retain,
             packet_id: ticket.map(|(_, packet_id)| packet_id),
+            held: false,
         };
         let encoded = encode(
             roomy(&mut out.buf),
@@ -79,7 +86,7 @@ impl<C: Core> Sink for Outlet<C> {
                 seq: delivery.seq,
                 message: delivery.share(),
             };
-            flow.sent(ticket, Some(unacked));
+            flow.sent(ticket, qos, Source::Queue(unacked));
         }
         Outcome::Taken {
             settled: ticket.is_none(),
@@ -110,11 +117,16 @@ impl<C: Core> Sink for Outlet<C> {
 impl Slot {
     /// The lower of what was published and what was granted.
     fn qos_of(&self, message: &MessageRef<'_>) -> QoS {
-        if message.head.persistent {
-            self.qos
-        } else {
-            QoS::AtMostOnce
-        }
+        published_qos(&message.head).min(self.qos)
+    }
+}
+
+/// The QoS that a message was published with.
+pub(crate) fn published_qos(head: &Head) -> QoS {
+    match (head.persistent, head.exactly_once) {
+        (false, _) => QoS::AtMostOnce,
+        (true, false) => QoS::AtLeastOnce,
+        (true, true) => QoS::ExactlyOnce,
     }
 }
 
@@ -131,7 +143,20 @@ impl Flow {
 pub(crate) struct Flags {
     retain: bool,
     /// Encoded Subscription Identifiers, in `flow.scratch` when encoding.
-    identifiers: Vec<std::num::NonZeroU32>,
+    identifiers: Vec<NonZeroU32>,
+    /// The highest QoS that they were granted, where that was looked at.
+    qos: Option<QoS>,
+}
+
+impl Flags {
+    /// Of a retained message that is sent for a subscription ([MQTT-3.3.1-8]: RETAIN is set).
+    fn retained(identifier: Option<NonZeroU32>) -> Self {
+        Self {
+            retain: true,
+            identifiers: identifier.into_iter().collect(),
+            qos: None,
+        }
+    }
 }
 
 /// Whether the session wants the message, and how. Most sessions have no options that matter, and
@@ -142,7 +167,8 @@ fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Res
     let asking = flow.subscriptions.asking();
     let asked = asking.identifier > 0
         || (asking.no_local > 0 && own)
-        || (asking.retain_as_published > 0 && message.head.retain);
+        || (asking.retain_as_published > 0 && message.head.retain)
+        || (message.head.exactly_once && asking.is_mixed());
     if !asked {
         return Ok(flags);
     }
@@ -169,6 +195,8 @@ fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Res
         // [MQTT-3.8.3.1]: as published, where any of them asks for it.
         flags.retain |= held.options.retain_as_published && message.head.retain;
         flags.identifiers.extend(held.identifier);
+        // [MQTT-3.3.4-2]
+        flags.qos = flags.qos.max(Some(held.options.qos));
     }
     // [MQTT-3.8.3-3]
     if matched > 0 && matched == no_local {
@@ -190,6 +218,8 @@ pub(crate) struct Sent {
     pub(crate) dup: bool,
     pub(crate) retain: bool,
     pub(crate) packet_id: Option<NonZeroU16>,
+    /// It leaves later than others: it sets no alias that those would use.
+    pub(crate) held: bool,
 }
 
 /// Encodes a PUBLISH to the client.
@@ -281,6 +311,7 @@ pub(crate) fn encode_as(
                     topic_sent = "";
                     let _ = Property::TopicAlias(number).encode(&mut scratch);
                 }
+                Alias::New(_) if sent.held => {}
                 Alias::New(number) => {
                     new_alias = Some(number);
                     let _ = Property::TopicAlias(number).encode(&mut scratch);
@@ -341,44 +372,33 @@ fn alias(aliases: &Aliases, topic: &str) -> Alias {
 }
 
 impl Out {
-    /// Sends retained messages while the window has room ([MQTT-3.3.1-8]: RETAIN is set).
-    pub(crate) fn replay(&mut self, output_bytes_max: usize, now: Time) {
-        let Some(flow) = self.flow.as_deref_mut() else {
-            return;
-        };
-        while let Some(next) = flow.replay.front() {
+    /// Sends what was in flight before the client came back, and then retained messages, while the
+    /// window has room. Gives what this client cannot be sent any more.
+    #[must_use]
+    pub(crate) fn replay(&mut self, output_bytes_max: usize, now: Time) -> Vec<InFlight> {
+        let done = self.send_again(output_bytes_max, now);
+        while let Some(flow) = self.flow.as_deref_mut()
+            && let Some(next) = flow.replay.front()
+        {
             let free = next.qos == QoS::AtMostOnce || flow.has_window();
-            if !free || self.buf.len() >= output_bytes_max {
-                return;
+            if !free || self.waiting_bytes() >= output_bytes_max {
+                break;
             }
-            let Some(next) = flow.replay.pop_front() else {
-                return;
+            let flow = self.flow.as_deref_mut();
+            let Some(next) = flow.and_then(|flow| flow.replay.pop_front()) else {
+                break;
             };
             let message = next.message.view();
-            let Ok(topic) = std::str::from_utf8(message.key) else {
-                continue;
-            };
             if message.expired(now) {
                 continue;
             }
-            let ticket = (next.qos != QoS::AtMostOnce).then(|| flow.assign_fresh());
-            let packet_id = ticket.map(|(_, packet_id)| packet_id);
-            let sent = Sent {
-                qos: next.qos,
-                dup: false,
-                retain: true,
-                packet_id,
-            };
-            let flags = Flags {
-                retain: true,
-                identifiers: next.identifier.into_iter().collect(),
-            };
-            let buf = &mut self.buf;
-            if encode_as(buf, self.version, flow, topic, &message, &sent, &flags, now).is_ok()
-                && let Some(ticket) = ticket
-            {
-                flow.sent(ticket, None);
+            let flags = Flags::retained(next.identifier);
+            let ticket = self.send_retained(&message, next.qos, &flags, now);
+            if let (Some(ticket), Some(flow)) = (ticket, self.flow.as_deref_mut()) {
+                let source = Source::Retained(next.message, next.identifier);
+                flow.sent(ticket, next.qos, source);
             }
         }
+        done
     }
 }

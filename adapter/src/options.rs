@@ -5,6 +5,8 @@
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
+use crate::packet::QoS;
+
 /// Options of the MQTT adapter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
@@ -19,8 +21,11 @@ pub struct Options {
     /// Longest Session Expiry Interval that is granted, in milliseconds, at most 4,294,967,294,000;
     /// `None` lets sessions last for ever.
     pub session_expiry_max_ms: Option<u64>,
-    /// Unacknowledged QoS 1 messages that one connection may hold, 1 to 65,535.
+    /// Unacknowledged messages of QoS 1 and 2 that one connection may hold, 1 to 65,535.
     pub prefetch: u16,
+    /// The highest QoS of subscriptions. Clients may publish with more, unless it is QoS 0: that
+    /// they are told as Maximum QoS.
+    pub qos_max: QoS,
     /// Which topic filters a client may subscribe to.
     pub topic_filters: TopicFilters,
     /// Whether a refused PUBLISH or SUBSCRIBE closes the connection; else it is answered.
@@ -74,6 +79,7 @@ impl Default for Options {
             exchange: "amq.topic".into(),
             session_expiry_max_ms: Some(86_400_000),
             prefetch: 10,
+            qos_max: QoS::AtLeastOnce,
             topic_filters: TopicFilters::Flexible,
             disconnect_on_unauthorized: true,
             login_timeout_ms: 10_000,

@@ -77,7 +77,7 @@ impl Will {
             head: Head {
                 origin: self.origin,
                 form: Form::Slashed,
-                // [MQTT-3.1.2-17]; QoS 2 becomes 1 towards subscribers.
+                // [MQTT-3.1.2-17]
                 persistent: self.qos != QoS::AtMostOnce,
                 exactly_once: self.qos == QoS::ExactlyOnce,
                 retain: self.retain,

@@ -19,7 +19,7 @@ use crate::peer::Peer;
 use crate::queue::{Consumer, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::schedule::Scheduled;
-use crate::shelf::{Orphan, Place, Received};
+use crate::shelf::{Orphan, Place, Received, Sent};
 use crate::time::Time;
 use crate::turn::Turn;
 use crate::watermark::Wake;
@@ -135,6 +135,10 @@ pub trait Core: Send + Sync + Sized + 'static {
         how: Settle,
     );
 
+    /// A delivery is acknowledged for good: gives the number to wait for, at which no restart
+    /// brings it back.
+    fn settle_surely(&self, turn: &mut Turn, queue: &Arc<Queue>, unacked: (u64, Message)) -> u64;
+
     /// The retained messages that match a filter and may be read.
     fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message>;
 
@@ -154,6 +158,13 @@ pub trait Core: Send + Sync + Sized + 'static {
 
     /// Remembers that a QoS 2 publish was routed, over restarts: see [`Link::receive`].
     fn receive(&self, turn: &Turn, received: Received) -> (Place, u64);
+
+    /// A QoS 2 message is to be sent to the client: gives where that is noted, and the number to
+    /// wait for; the journal has the message itself by then.
+    fn note_sent(&self, turn: &Turn, queue: Option<&Queue>, sent: Sent) -> (Place, u64);
+
+    /// The client is done with them; a power cut may bring their notes back.
+    fn complete_sent(&self, places: &[Place]);
 
     /// Identifiers are released; gives the number to wait for, also for all released before.
     fn release_received(&self, places: &[Place]) -> u64;
@@ -286,6 +297,10 @@ impl Core for Link {
         Self::settle(self, turn, queue, unacked, how);
     }
 
+    fn settle_surely(&self, turn: &mut Turn, queue: &Arc<Queue>, unacked: (u64, Message)) -> u64 {
+        queue.settle_surely(turn, unacked)
+    }
+
     fn retained(&self, exchange: &str, filter: &str, now: Time) -> Vec<Message> {
         Self::retained(self, exchange, filter, now)
     }
@@ -301,6 +316,14 @@ impl Core for Link {
 
     fn receive(&self, turn: &Turn, received: Received) -> (Place, u64) {
         Self::receive(self, turn, received)
+    }
+
+    fn note_sent(&self, turn: &Turn, queue: Option<&Queue>, sent: Sent) -> (Place, u64) {
+        Self::note_sent(self, turn, queue, sent)
+    }
+
+    fn complete_sent(&self, places: &[Place]) {
+        Self::vhost(self).shelves.complete_sent(places);
     }
 
     fn release_received(&self, places: &[Place]) -> u64 {

@@ -12,6 +12,7 @@ use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
 use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
+use leveret_mqtt::packet::QoS;
 use leveret_net::options::{ListenerOptions, Protocol};
 
 use crate::error::ConfigError;
@@ -109,6 +110,11 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         exchange: text(values, "mqtt.exchange"),
         session_expiry_max_ms: quantity(values, "mqtt.max_session_expiry_interval_seconds"),
         prefetch: number_u16(values, "mqtt.prefetch"),
+        qos_max: match number(values, "mqtt.max_qos") {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        },
         topic_filters: if strict {
             TopicFilters::Strict
         } else {

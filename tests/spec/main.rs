@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 16] = [
+const FLOWS: [(&str, &str); 17] = [
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -43,6 +43,7 @@ const FLOWS: [(&str, &str); 16] = [
     ("limits", include_str!("flows/limits.json")),
     ("lifetime", include_str!("flows/lifetime.json")),
     ("takeover", include_str!("flows/takeover.json")),
+    ("qos2_out", include_str!("flows/qos2_out.json")),
 ];
 
 #[test]

@@ -199,7 +199,7 @@ impl<H: Host> Connection<H> {
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
         let (core, id) = (&identity.core, &identity.client_id);
         if ends {
-            left.release();
+            left.release(turn);
             left.leave_groups();
             if let Some(will) = will {
                 will.publish(&**core, turn, exchange);

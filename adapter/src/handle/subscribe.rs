@@ -11,6 +11,7 @@ use leveret_core::turn::Turn;
 
 use super::{Context, Next, topic_too_deep, unsubscribe};
 use crate::codec::PacketType;
+use crate::deliver::published_qos;
 use crate::flow::{Replay, Subscription, is_walked};
 use crate::limits::{REPLAYS_WAITING_MAX, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_WALKED_MAX};
 use crate::options::TopicFilters;
@@ -154,8 +155,8 @@ fn subscribe<C: Core>(
         });
     }
     let mut options = wanted.options;
-    // FEATURES M7: granted at most QoS 1.
-    options.qos = options.qos.min(QoS::AtLeastOnce);
+    // FEATURES M7; [MQTT-3.2.2-10]: whatever is asked for, the filter is taken.
+    options.qos = options.qos.min(context.options.qos_max);
     let filter_at = (wanted.filter.len() - parsed.filter.len()) as u32;
     let identifier = packet.subscription_identifier;
     let walked = is_walked(wanted.filter, filter_at);
@@ -170,7 +171,8 @@ fn subscribe<C: Core>(
             options,
             identifier,
             slot: 0,
-            bound_with_options: context.version.is_v5(),
+            // The binding alone tells whoever resumes the session of QoS 2.
+            bound_with_options: context.version.is_v5() || options.qos == QoS::ExactlyOnce,
         };
         attach(context, turn, &parsed, new, held.as_ref())
             .map_err(|refusal| refused(context, &refusal))?;
@@ -194,7 +196,8 @@ fn subscribe<C: Core>(
     }
     Ok(match options.qos {
         QoS::AtMostOnce => ReasonCode::Success,
-        _ => ReasonCode::GrantedQoS1,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
     })
 }
 
@@ -252,8 +255,7 @@ fn add_retained<C: Core>(
         return Err(quota(why.to_owned()));
     }
     replay.extend(found.into_iter().map(|message| {
-        let persistent = message.head().persistent;
-        let qos = if persistent { granted } else { QoS::AtMostOnce };
+        let qos = published_qos(message.head()).min(granted);
         Replay {
             message,
             qos,
