@@ -19,6 +19,7 @@ mod auth;
 mod authority;
 mod blocked;
 mod closing;
+mod exact;
 mod held;
 mod login;
 mod rate;
@@ -37,12 +38,14 @@ use leveret_core::exchange::Memo;
 use leveret_core::login::{Reply, Request, Verdict};
 use leveret_core::message::Message;
 use leveret_core::peer::{Accepted, Peer};
-use leveret_core::queue::{Queue, Settle};
+use leveret_core::queue::{Queue, Settle, Unacked};
 use leveret_core::seam::{Core, Host};
+use leveret_core::sink::Loss;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
 use crate::codec::{self, FixedHeader, PacketType};
+use crate::flow::{InFlight, Source};
 use crate::handle;
 use crate::node::Node;
 use crate::outlet::Outlet;
@@ -132,6 +135,23 @@ pub(crate) struct Settled {
     pub(crate) queue: Arc<Queue>,
     pub(crate) seq: u64,
     pub(crate) message: Message,
+    pub(crate) how: Settle,
+}
+
+impl Settled {
+    pub(crate) fn new(unacked: Unacked, how: Settle) -> Self {
+        let Unacked {
+            queue,
+            seq,
+            message,
+        } = unacked;
+        Self {
+            queue,
+            seq,
+            message,
+            how,
+        }
+    }
 }
 
 /// One MQTT connection.
@@ -305,9 +325,8 @@ impl<H: Host> Connection<H> {
                 handle::publish::handle(&mut context, turn, &publish)?
             }
             ClientPacket::PubAck(ack) => handle::ack::puback(&mut context, &ack),
-            // QoS 2 is never sent out, so no PUBREC or PUBCOMP is awaited.
-            ClientPacket::PubRec(ack) => handle::ack::pubrec(&mut context, &ack),
-            ClientPacket::PubComp(_) => handle::Next::Continue,
+            ClientPacket::PubRec(ack) => handle::ack::pubrec(&mut context, turn, &ack),
+            ClientPacket::PubComp(ack) => handle::ack::pubcomp(&mut context, &ack),
             ClientPacket::PubRel(ack) => handle::ack::pubrel(&mut context, &ack),
             ClientPacket::Subscribe(subscribe) => {
                 handle::subscribe::handle(&mut context, turn, &subscribe)
@@ -357,38 +376,62 @@ impl<H: Host> Connection<H> {
         };
         let mut settled = std::mem::take(&mut self.settled).into_iter().peekable();
         while let Some(first) = settled.next() {
-            let queue = first.queue;
+            let (queue, how) = (first.queue, first.how);
             let mut run = vec![(first.seq, first.message)];
-            while let Some(next) = settled.next_if(|next| Arc::ptr_eq(&next.queue, &queue)) {
+            let alike = |next: &Settled| Arc::ptr_eq(&next.queue, &queue) && next.how == how;
+            while let Some(next) = settled.next_if(alike) {
                 run.push((next.seq, next.message));
             }
-            identity
-                .core
-                .settle(turn, &queue, run.into_iter(), Settle::Ack);
+            identity.core.settle(turn, &queue, run.into_iter(), how);
         }
     }
 
     /// Gives whoever waited for credit what it waited for.
     fn fill(&mut self, turn: &mut Turn) {
-        let starved = {
+        let (starved, lost, has_exact) = {
             let mut out = self.outlet.lock();
             if out.order.is_some() {
                 return;
             }
             let bytes_max = self.outlet.output_bytes_max();
+            let options = &self.outlet.options;
+            let lost = out.resume(options, turn.now);
             if let Some(identity) = self.outlet.identity.get()
-                && out.replay(&*identity.core, &self.outlet.options, turn)
+                && out.replay(&*identity.core, options, turn)
             {
                 self.outlet.bell.press_and_ring();
             }
-            let room = out.buf.len() < bytes_max;
-            out.flow
-                .as_mut()
-                .map(|flow| flow.take_starved(room))
-                .unwrap_or_default()
+            let room = out.waiting_bytes() < bytes_max;
+            let retry_ms = options.retry_ms(out.version);
+            let Some(flow) = out.flow.as_mut() else {
+                return;
+            };
+            flow.time_releases(retry_ms, turn.now);
+            (flow.take_starved(room), lost, flow.exact.is_some())
         };
+        self.give_up(lost);
+        if !self.settled.is_empty() {
+            self.settle(turn);
+        }
         for (queue, key) in starved {
             queue.pull(turn, self.outlet.connection, key);
+        }
+        if has_exact {
+            self.send_exact(turn);
+        }
+    }
+
+    /// What was in flight before cannot be sent to this client any more ([MQTT-3.1.2-25]).
+    fn give_up(&mut self, lost: Vec<(InFlight, Loss)>) {
+        let Some(identity) = self.outlet.identity.get().filter(|_| !lost.is_empty()) else {
+            return;
+        };
+        for (held, loss) in lost {
+            if let Source::Queue(unacked) = held.source {
+                let view = unacked.message.view();
+                identity.core.count_loss(loss, view.head.qos(), view.key);
+                self.settled.push(Settled::new(unacked, Settle::Reject));
+            }
         }
     }
 

@@ -1,12 +1,15 @@
 //! From a queue to the client: encoding into the out-buffer, on the publisher's thread.
 
+mod exact;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use exact::put;
 
 use std::num::{NonZeroU16, NonZeroU32};
 
 use leveret_core::key::{self, Form};
-use leveret_core::message::MessageRef;
+use leveret_core::message::{Head, MessageRef};
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
 use leveret_core::sink::{Delivery, Loss, Outcome, Sink};
@@ -14,9 +17,9 @@ use leveret_core::time::Time;
 
 use crate::codec;
 use crate::convert;
-use crate::flow::{Aliases, Flow, Slot};
+use crate::flow::{Aliases, Flow, Slot, Source};
 use crate::options::Options;
-use crate::outlet::{Order, Outlet, roomy};
+use crate::outlet::{Order, Out, Outlet, roomy};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
 use crate::property::Property;
@@ -28,13 +31,13 @@ impl<C: Core> Sink for Outlet<C> {
     fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome {
         let mut guard = self.lock();
         let out = &mut *guard;
-        let Some(flow) = out.flow.as_deref_mut() else {
-            return Outcome::Full;
-        };
         if out.order.is_some() {
             return Outcome::Full;
         }
-        let room = out.buf.len() < self.output_bytes_max();
+        let room = out.waiting_bytes() < self.output_bytes_max();
+        let Some(flow) = out.flow.as_deref_mut() else {
+            return Outcome::Full;
+        };
         let key = delivery.consumer as usize;
         let Some(slot) = flow.slots.get_mut(key) else {
             return Outcome::Full;
@@ -55,42 +58,27 @@ impl<C: Core> Sink for Outlet<C> {
         {
             return Outcome::Discarded(Loss::Revoked);
         }
-        let flags = match wanted(flow, message, self.publisher(), key) {
+        let flags = match wanted(
+            flow,
+            message,
+            (self.publisher(), key),
+            self.options.upgrade_qos,
+        ) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };
-        if key == SLOT_QOS1 && !delivery.redelivered && !flow.resumed.is_empty() {
+        if key == SLOT_QOS1 && !delivery.redelivered {
             // What was in flight before comes first: whatever did not come is gone.
-            flow.resumed.clear();
+            if !flow.resumed.is_empty() {
+                flow.resumed.clear();
+            }
+            flow.release_lost(&mut out.buf, out.version);
         }
-        let ticket =
-            (qos != QoS::AtMostOnce).then(|| flow.assign(delivery.queue.id(), delivery.seq));
-        let sent = Sent {
-            qos,
-            dup: delivery.redelivered && qos != QoS::AtMostOnce,
-            retain: flags.retain,
-            packet_id: ticket.map(|(_, packet_id)| packet_id),
-        };
-        let encoded = encode(
-            roomy(&mut out.buf),
-            out.version,
-            flow,
-            message,
-            &sent,
-            &flags,
-            delivery.now,
-        );
-        if let Err(loss) = encoded {
-            return Outcome::Discarded(loss);
+        let qos = flags.qos.map_or(qos, |asked| asked.min(qos));
+        if qos == QoS::ExactlyOnce {
+            return self.deliver_exactly_once(out, delivery, &flags);
         }
-        if let Some(ticket) = ticket {
-            let retry_ms = self.options.retry_ms(out.version);
-            hold(flow, ticket, delivery, retry_ms);
-        }
-        Outcome::Taken {
-            settled: ticket.is_none(),
-            wake: self.bell.press(),
-        }
+        self.deliver_plainly(out, delivery, &flags, qos)
     }
 
     fn cancelled(&self, consumer: u64) {
@@ -113,18 +101,67 @@ impl<C: Core> Sink for Outlet<C> {
     }
 }
 
+impl<C: Core> Outlet<C> {
+    /// A delivery of QoS 0 or 1, into the out-buffer.
+    #[inline(always)]
+    fn deliver_plainly(
+        &self,
+        out: &mut Out,
+        delivery: &mut Delivery<'_>,
+        flags: &Flags,
+        qos: QoS,
+    ) -> Outcome {
+        let Some(flow) = out.flow.as_deref_mut() else {
+            return Outcome::Full;
+        };
+        let ticket =
+            (qos != QoS::AtMostOnce).then(|| flow.assign(delivery.queue.id(), delivery.seq));
+        let sent = Sent {
+            qos,
+            dup: delivery.redelivered && qos != QoS::AtMostOnce,
+            retain: flags.retain,
+            packet_id: ticket.map(|(_, packet_id)| packet_id),
+            held: false,
+        };
+        let encoded = encode(
+            roomy(&mut out.buf),
+            out.version,
+            flow,
+            delivery.message,
+            &sent,
+            flags,
+            delivery.now,
+        );
+        if let Err(loss) = encoded {
+            return Outcome::Discarded(loss);
+        }
+        if let Some(ticket) = ticket {
+            let retry_ms = self.options.retry_ms(out.version);
+            hold(flow, ticket, qos, delivery, retry_ms);
+        }
+        Outcome::Taken {
+            settled: ticket.is_none(),
+            wake: self.bell.press(),
+        }
+    }
+}
+
 /// It is in flight until it is acknowledged; sent again after so long, 0 is never.
 #[inline(always)]
-fn hold(flow: &mut Flow, ticket: (u64, NonZeroU16), delivery: &mut Delivery<'_>, retry_ms: u64) {
+fn hold(
+    flow: &mut Flow,
+    ticket: (u64, NonZeroU16),
+    qos: QoS,
+    delivery: &mut Delivery<'_>,
+    retry_ms: u64,
+) {
     let unacked = Unacked {
         queue: delivery.queue.clone(),
         seq: delivery.seq,
         message: delivery.share(),
     };
-    flow.sent(ticket, Some(unacked));
-    if retry_ms > 0 {
-        flow.note_sent(ticket.0, retry_ms, delivery.now);
-    }
+    flow.sent(ticket, qos, Source::Queue(unacked));
+    flow.note_sent(ticket.0, retry_ms, delivery.now);
 }
 
 impl Slot {
@@ -132,11 +169,17 @@ impl Slot {
     /// wants that.
     // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
     fn qos_of(&self, message: &MessageRef<'_>, options: &Options) -> QoS {
-        if message.head.persistent || options.upgrade_qos {
-            self.qos
-        } else {
-            QoS::AtMostOnce
-        }
+        sending_qos(&message.head, options.upgrade_qos).min(self.qos)
+    }
+}
+
+/// The QoS that a message was published with; the highest if all have the subscription's.
+pub(crate) fn sending_qos(head: &Head, upgrade: bool) -> QoS {
+    match (head.persistent, head.exactly_once) {
+        _ if upgrade => QoS::ExactlyOnce,
+        (false, _) => QoS::AtMostOnce,
+        (true, false) => QoS::AtLeastOnce,
+        (true, true) => QoS::ExactlyOnce,
     }
 }
 
@@ -154,14 +197,17 @@ pub(crate) struct Flags {
     retain: bool,
     /// Encoded Subscription Identifiers, in `flow.scratch` when encoding.
     identifiers: Vec<NonZeroU32>,
+    /// The highest QoS that they were granted, where that was looked at.
+    qos: Option<QoS>,
 }
 
 impl Flags {
-    /// Those of a retained message.
+    /// Those of a retained message ([MQTT-3.3.1-8]: RETAIN is set).
     pub(crate) fn retained(identifier: Option<NonZeroU32>) -> Self {
         Self {
             retain: true,
             identifiers: identifier.into_iter().collect(),
+            qos: None,
         }
     }
 
@@ -175,13 +221,19 @@ impl Flags {
 /// pay one pass over their subscriptions for messages that could be affected.
 // [MQTT-3.3.2-3], [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4], [MQTT-3.3.4-5], [MQTT-3.3.1-12],
 // [MQTT-3.3.1-13]
-fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Result<Flags, Loss> {
+fn wanted(
+    flow: &Flow,
+    message: &MessageRef<'_>,
+    (client, key): (u64, usize),
+    upgrade: bool,
+) -> Result<Flags, Loss> {
     let mut flags = Flags::default();
     let own = message.head.publisher == client;
     let asking = flow.subscriptions.asking();
     let asked = asking.identifier > 0
         || (asking.no_local > 0 && own)
-        || (asking.retain_as_published > 0 && message.head.retain);
+        || (asking.retain_as_published > 0 && message.head.retain)
+        || ((message.head.exactly_once || upgrade) && asking.is_mixed());
     if !asked {
         return Ok(flags);
     }
@@ -208,6 +260,8 @@ fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Res
         // [MQTT-3.8.3.1]: as published, where any of them asks for it.
         flags.retain |= held.options.retain_as_published && message.head.retain;
         flags.identifiers.extend(held.identifier);
+        // [MQTT-3.3.4-2]
+        flags.qos = flags.qos.max(Some(held.options.qos));
     }
     // [MQTT-3.8.3-3]
     if matched > 0 && matched == no_local {
@@ -229,6 +283,8 @@ pub(crate) struct Sent {
     pub(crate) dup: bool,
     pub(crate) retain: bool,
     pub(crate) packet_id: Option<NonZeroU16>,
+    /// It leaves later than others: it sets no alias that those would use.
+    pub(crate) held: bool,
 }
 
 /// Encodes a PUBLISH to the client.
@@ -321,6 +377,7 @@ pub(crate) fn encode_as(
                     topic_sent = "";
                     let _ = Property::TopicAlias(number).encode(&mut scratch);
                 }
+                Alias::New(_) if sent.held => {}
                 Alias::New(number) => {
                     new_alias = Some(number);
                     let _ = Property::TopicAlias(number).encode(&mut scratch);

@@ -1,6 +1,7 @@
 //! Outbound flow of one session: what is in flight, under which packet ids, how much more may be,
 //! and which subscriptions it serves. Lives under the out-buffer's lock.
 
+pub(crate) mod exact;
 mod retry;
 mod subscriptions;
 
@@ -10,13 +11,17 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use leveret_core::identity::Reserved;
+use leveret_core::message::Message;
 use leveret_core::queue::{Queue, Unacked};
 use leveret_core::shelf::Place;
 
 use crate::packet::QoS;
 use crate::replay::{Replay, Replays};
+use crate::session::SLOT_QOS1;
 
 use retry::Retry;
+
+pub(crate) use exact::Exact;
 pub(crate) use subscriptions::{Subscription, Subscriptions, is_walked};
 
 /// Packet ids there are.
@@ -39,12 +44,24 @@ pub(crate) struct Slot {
 }
 
 /// A delivery that the client has not acknowledged.
+#[derive(Clone)]
 pub(crate) struct InFlight {
     order: u64,
     pub(crate) packet_id: NonZeroU16,
-    /// `None` for a retained message: no queue waits for it.
-    pub(crate) unacked: Option<Unacked>,
+    pub(crate) qos: QoS,
+    pub(crate) source: Source,
 }
+
+/// Where a delivery comes from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// A queue, which waits for what becomes of it.
+    Queue(Unacked),
+    /// It is a retained message, of the subscription with this identifier: no queue waits for it.
+    Retained(Message, Option<NonZeroU32>),
+}
+
+const _: () = assert!(size_of::<InFlight>() <= 40);
 
 /// Outbound topic aliases: set once for each topic, never taken back.
 #[derive(Default)]
@@ -66,6 +83,10 @@ pub(crate) struct Terms {
     pub(crate) reserved: Reserved,
     /// Reason Strings are welcome in all packets.
     pub(crate) problem_information: bool,
+    /// QoS 2 is delivered as QoS 2.
+    pub(crate) exactly_once: bool,
+    /// What is sent with QoS 2 is noted first: the session outlives its connection.
+    pub(crate) noted: bool,
 }
 
 /// A QoS 2 publish that was routed.
@@ -87,8 +108,13 @@ pub(crate) struct Flow {
     pub(crate) inflight: VecDeque<InFlight>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) subscriptions: Subscriptions,
-    /// Retained messages that are to be sent, or were and are not acknowledged.
+    /// Retained messages that are to be sent.
     pub(crate) replays: Option<Box<Replays>>,
+    /// What was in flight when the session was left and did not go back to a queue: it is sent
+    /// again before anything else ([MQTT-4.4.0-1]).
+    pub(crate) again: VecDeque<InFlight>,
+    /// What is between PUBLISH and PUBCOMP.
+    pub(crate) exact: Option<Box<Exact>>,
     /// Packet ids of messages that were in flight when the session was left, by queue and number.
     pub(crate) resumed: HashMap<(u64, u64), NonZeroU16>,
     /// QoS 2 publishes that were routed and not released yet.
@@ -128,6 +154,7 @@ impl Flow {
             replays.change(&new);
         }
         self.subscriptions.put(new);
+        self.level();
     }
 
     /// Forgets the subscription with this text.
@@ -136,14 +163,34 @@ impl Flow {
         if let Some(replays) = &mut self.replays {
             replays.stop(text);
         }
-        self.subscriptions.remove(text)
+        let gone = self.subscriptions.remove(text);
+        self.level();
+        gone
     }
 
-    /// Whether another QoS 1 delivery may leave.
+    /// The QoS of the session's own queue is the highest that a subscription has.
+    pub(crate) fn level(&mut self) {
+        let exactly_once = self.terms.exactly_once && self.subscriptions.asking().exactly_once > 0;
+        if let Some(slot) = self.slots.get_mut(SLOT_QOS1) {
+            slot.qos = if exactly_once {
+                QoS::ExactlyOnce
+            } else {
+                QoS::AtLeastOnce
+            };
+        }
+    }
+
+    /// Deliveries that the client has not finished with.
+    pub(crate) fn outstanding(&self) -> usize {
+        let released = self.exact.as_ref().map_or(0, |exact| exact.released());
+        self.inflight.len() + released
+    }
+
+    /// Whether another delivery of QoS 1 or 2 may leave.
     // [MQTT-3.3.4-9], [MQTT-3.3.4-10], [MQTT-4.9.0-1], [MQTT-4.9.0-2], [MQTT-4.9.0-3]: QoS 0 and
     // answers need none.
     pub(crate) fn has_window(&self) -> bool {
-        self.inflight.len() < usize::from(self.terms.window)
+        self.again.is_empty() && self.outstanding() < usize::from(self.terms.window)
     }
 
     /// The next packet id that is not in flight. The window is at most 65,535, so there is one.
@@ -163,7 +210,7 @@ impl Flow {
             let taken = (scan && self.inflight.iter().any(|held| held.packet_id == packet_id))
                 || (!self.resumed.is_empty()
                     && self.resumed.values().any(|held| *held == packet_id))
-                || (self.replays.as_ref()).is_some_and(|replays| replays.holds(packet_id));
+                || (self.exact.as_ref()).is_some_and(|exact| exact.has(packet_id));
             if !taken {
                 return (order, packet_id);
             }
@@ -181,16 +228,16 @@ impl Flow {
         self.next_packet_id()
     }
 
-    /// A packet id for a message without a queue.
-    pub(crate) fn assign_fresh(&mut self) -> (u64, NonZeroU16) {
-        self.next_packet_id()
-    }
-
-    /// For a message that had this packet id before.
+    /// The next place in order, for what has a packet id from before.
     pub(crate) fn assign_again(&mut self, packet_id: NonZeroU16) -> (u64, NonZeroU16) {
         let order = self.next_order;
         self.next_order += 1;
         (order, packet_id)
+    }
+
+    /// A packet id for a message without a queue.
+    pub(crate) fn assign_fresh(&mut self) -> (u64, NonZeroU16) {
+        self.next_packet_id()
     }
 
     /// Retained messages are to follow.
@@ -202,36 +249,39 @@ impl Flow {
     }
 
     // [MQTT-4.3.2-3]
-    pub(crate) fn sent(&mut self, (order, packet_id): (u64, NonZeroU16), unacked: Option<Unacked>) {
+    pub(crate) fn sent(&mut self, (order, packet_id): (u64, NonZeroU16), qos: QoS, source: Source) {
         self.displaced += usize::from(packet_id != packet_id_of(order));
         self.inflight.push_back(InFlight {
             order,
             packet_id,
-            unacked,
+            qos,
+            source,
         });
     }
 
-    /// Takes what the client acknowledges out of flight; `None` for an id that is not.
-    pub(crate) fn acknowledged(&mut self, packet_id: NonZeroU16) -> Option<InFlight> {
-        let place = if self.inflight.front()?.packet_id == packet_id {
+    /// Takes what the client acknowledges out of flight; `None` for an id that is not, or not with
+    /// this QoS.
+    pub(crate) fn acknowledged(&mut self, packet_id: NonZeroU16, qos: QoS) -> Option<InFlight> {
+        let is = |held: &InFlight| held.packet_id == packet_id && held.qos == qos;
+        let place = if is(self.inflight.front()?) {
             0
         } else {
-            let mut all = self.inflight.iter();
-            all.position(|held| held.packet_id == packet_id)?
+            self.inflight.iter().position(is)?
         };
         let done = self.inflight.remove(place)?;
         self.displaced -= usize::from(done.packet_id != packet_id_of(done.order));
-        if done.unacked.is_none()
-            && let Some(replays) = &mut self.replays
-        {
-            replays.acknowledged(packet_id);
-        }
         Some(done)
+    }
+
+    /// Whether the session has queues of its own.
+    pub(crate) fn has_queues(&self) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| slot.queue.is_some() && !slot.shared)
     }
 
     /// Whether somebody waits for room in a full out-buffer.
     pub(crate) fn waits(&self) -> bool {
-        self.slots.iter().any(|slot| slot.starved)
+        !self.again.is_empty() || self.slots.iter().any(|slot| slot.starved)
     }
 
     /// Whether retained messages wait for an empty one.
@@ -258,8 +308,32 @@ impl Flow {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use leveret_core::key::Form;
+    use leveret_core::message::{AmqpOrigin, Head, MessageRef};
+    use leveret_core::time::Time;
+
     use super::*;
+
+    pub(crate) fn retained() -> Source {
+        let message = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Slashed,
+                persistent: true,
+                exactly_once: false,
+                retain: true,
+                publisher: 0,
+                received: Time(0),
+                expires: None,
+            },
+            exchange: "",
+            key: b"t",
+            properties: &[],
+            payload: &[],
+        };
+        Source::Retained(message.to_message(&mut Vec::new()), None)
+    }
 
     /// [MQTT-2.2.1-3]: an id that is in flight is not given again.
     #[test]
@@ -270,13 +344,15 @@ mod tests {
         });
         let first = flow.assign_fresh();
         assert_eq!(first.1.get(), 1);
-        flow.sent(first, None);
+        flow.sent(first, QoS::AtLeastOnce, retained());
         for _ in 0..PACKET_IDS - 1 {
             let assigned = flow.assign_fresh();
             assert_ne!(assigned.1.get(), 1);
         }
         assert_eq!(flow.assign_fresh().1.get(), 2, "1 is still in flight");
-        assert!(flow.acknowledged(NonZeroU16::MIN).is_some());
-        assert!(flow.acknowledged(NonZeroU16::MIN).is_none());
+        let one = NonZeroU16::MIN;
+        assert!(flow.acknowledged(one, QoS::ExactlyOnce).is_none());
+        assert!(flow.acknowledged(one, QoS::AtLeastOnce).is_some());
+        assert!(flow.acknowledged(one, QoS::AtLeastOnce).is_none());
     }
 }

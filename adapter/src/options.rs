@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
-use crate::packet::ProtocolVersion;
+use crate::packet::{ProtocolVersion, QoS};
 
 /// Options of the MQTT adapter.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,7 +23,7 @@ pub struct Options {
     /// Longest Session Expiry Interval that is granted, in milliseconds, at most 4,294,967,294,000;
     /// `None` lets sessions last for ever.
     pub session_expiry_max_ms: Option<u64>,
-    /// Unacknowledged QoS 1 messages that one connection may hold, 1 to 65,535.
+    /// Unacknowledged messages of QoS 1 and 2 that one connection may hold, 1 to 65,535.
     pub prefetch: u16,
     /// In place of [`Self::prefetch`], with QoS 0 behind a full window; 0 is as many as there are
     /// packet identifiers.
@@ -37,6 +37,9 @@ pub struct Options {
     pub retry_interval_s: u16,
     /// Whether the same is done for clients of 3.1.1.
     pub retry_v4: bool,
+    /// The highest QoS of subscriptions. Clients may publish with more, unless it is QoS 0: that
+    /// they are told as Maximum QoS.
+    pub qos_max: QoS,
     /// Which topic filters a client may subscribe to.
     pub topic_filters: TopicFilters,
     /// Whether a refused PUBLISH or SUBSCRIBE closes the connection; else it is answered.
@@ -136,6 +139,7 @@ impl Default for Options {
             upgrade_qos: false,
             retry_interval_s: 20,
             retry_v4: false,
+            qos_max: QoS::AtLeastOnce,
             topic_filters: TopicFilters::Flexible,
             disconnect_on_unauthorized: true,
             login_timeout_ms: 10_000,

@@ -383,7 +383,7 @@ impl<C: Core> Peer for Outlet<C> {
             unacked: out
                 .flow
                 .as_ref()
-                .map_or(0, |flow| flow.inflight.len() as u64),
+                .map_or(0, |flow| flow.outstanding() as u64),
             client_properties: leveret_core::field::Table::new(),
         }
     }

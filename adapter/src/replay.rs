@@ -1,9 +1,9 @@
 //! Retained messages on their way to a client: for each subscription that is to get them a cursor
-//! into the store, moved on as the window and the out-buffer have room; and those that the client
-//! has not acknowledged. Holds no message that was not sent.
+//! into the store, moved on as the window and the out-buffer have room. Holds no message: those
+//! that were sent are in flight as others are.
 
 use std::collections::{HashMap, VecDeque};
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use leveret_core::message::Message;
@@ -12,8 +12,8 @@ use leveret_core::seam::Core;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
-use crate::deliver::{Flags, Sent, encode_as};
-use crate::flow::{Flow, Subscription};
+use crate::deliver::{Flags, Sent, put, sending_qos};
+use crate::flow::{Flow, Source, Subscription};
 use crate::limits::{REPLAY_OUTPUT_BYTES, REPLAY_STEPS};
 use crate::options::Options;
 use crate::outlet::Out;
@@ -28,15 +28,6 @@ pub(crate) struct Replay {
     pub(crate) identifier: Option<NonZeroU32>,
 }
 
-/// A retained message that was sent and not acknowledged.
-#[derive(Clone, Debug)]
-struct Unsettled {
-    packet_id: NonZeroU16,
-    message: Message,
-    qos: QoS,
-    identifier: Option<NonZeroU32>,
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Replays {
@@ -45,16 +36,13 @@ pub(crate) struct Replays {
     /// Their numbers and filters in the order of the subscriptions; some are over.
     order: VecDeque<(u64, Arc<str>)>,
     number: u64,
-    unacked: VecDeque<Unsettled>,
-    /// What was in flight when the session was left: it is sent again before anything else.
-    again: VecDeque<Unsettled>,
     /// The out-buffer was too full.
     stalled: bool,
 }
 
 impl Replays {
     fn is_empty(&self) -> bool {
-        self.by_filter.is_empty() && self.unacked.is_empty() && self.again.is_empty()
+        self.by_filter.is_empty()
     }
 
     pub(crate) fn add(&mut self, new: Replay) {
@@ -83,19 +71,6 @@ impl Replays {
         }
     }
 
-    /// The client has one of them.
-    pub(crate) fn acknowledged(&mut self, packet_id: NonZeroU16) {
-        let mut all = self.unacked.iter();
-        if let Some(place) = all.position(|held| held.packet_id == packet_id) {
-            self.unacked.remove(place);
-        }
-    }
-
-    /// Whether something is to be sent again under this packet id.
-    pub(crate) fn holds(&self, packet_id: NonZeroU16) -> bool {
-        self.again.iter().any(|held| held.packet_id == packet_id)
-    }
-
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -104,8 +79,6 @@ impl Replays {
     pub(crate) fn leave(mut self: Box<Self>) -> Option<Box<Self>> {
         self.by_filter
             .retain(|_, (_, replay)| replay.qos != QoS::AtMostOnce);
-        self.unacked.append(&mut self.again);
-        self.again = std::mem::take(&mut self.unacked);
         (!self.is_empty()).then_some(self)
     }
 
@@ -134,54 +107,32 @@ struct Desk<'a> {
     room: usize,
     /// All have the subscription's QoS.
     upgrade_qos: bool,
+    /// When a delivery is sent again; 0 is never.
+    retry_ms: u64,
     now: Time,
 }
 
 impl Desk<'_> {
     fn has_room(&self) -> bool {
-        self.buf.is_empty() || self.buf.len() < self.room
+        let waiting = self.buf.len() + self.flow.held_bytes();
+        waiting == 0 || waiting < self.room
     }
 
     /// 3.1.1 [MQTT-3.3.1-8]: RETAIN is set.
     fn send(&mut self, message: &Message, sent: &Sent, flags: &Flags) -> Shown {
         let view = message.view();
-        let Ok(topic) = std::str::from_utf8(view.key) else {
-            return Shown::Taken;
-        };
-        let (version, now) = (self.version, self.now);
-        match encode_as(self.buf, version, self.flow, topic, &view, sent, flags, now) {
+        match put(
+            self.buf,
+            self.version,
+            self.flow,
+            &view,
+            sent,
+            flags,
+            self.now,
+        ) {
             Ok(()) => Shown::Taken,
             Err(loss) => Shown::Lost(loss),
         }
-    }
-
-    /// Sends again what was in flight when the session was left ([MQTT-4.4.0-1]); says whether that
-    /// is all.
-    fn send_again(&mut self, replays: &mut Replays) -> bool {
-        while let Some(next) = replays.again.front() {
-            if !self.flow.has_window() {
-                return false;
-            }
-            if !self.has_room() {
-                replays.stalled = true;
-                return false;
-            }
-            let sent = Sent {
-                qos: next.qos,
-                dup: true,
-                retain: true,
-                packet_id: Some(next.packet_id),
-            };
-            let flags = Flags::retained(next.identifier);
-            let ticket = self.flow.assign_again(next.packet_id);
-            if self.send(&next.message, &sent, &flags) == Shown::Taken {
-                self.flow.sent(ticket, None);
-                replays.unacked.extend(replays.again.pop_front());
-            } else {
-                replays.again.pop_front();
-            }
-        }
-        true
     }
 
     /// Sends a message that a cursor has come to.
@@ -189,22 +140,19 @@ impl Desk<'_> {
         &mut self,
         message: &Message,
         (granted, flags): (QoS, &Flags),
-        unacked: &mut VecDeque<Unsettled>,
         stalled: &mut bool,
     ) -> Shown {
         if !self.has_room() {
             *stalled = true;
             return Shown::Unwanted;
         }
-        let qos = match message.head().persistent || self.upgrade_qos {
-            true => granted,
-            false => QoS::AtMostOnce,
-        };
+        let qos = sending_qos(message.head(), self.upgrade_qos).min(granted);
         let mut sent = Sent {
             qos,
             dup: false,
             retain: true,
             packet_id: None,
+            held: qos == QoS::ExactlyOnce && self.flow.terms.noted,
         };
         if qos == QoS::AtMostOnce {
             return self.send(message, &sent, flags);
@@ -216,13 +164,12 @@ impl Desk<'_> {
         sent.packet_id = Some(ticket.1);
         let shown = self.send(message, &sent, flags);
         if shown == Shown::Taken {
-            self.flow.sent(ticket, None);
-            unacked.push_back(Unsettled {
-                packet_id: ticket.1,
-                message: message.clone(),
-                qos,
-                identifier: flags.identifier(),
-            });
+            if qos == QoS::ExactlyOnce {
+                self.flow.enter(ticket.1, None);
+            }
+            let source = Source::Retained(message.clone(), flags.identifier());
+            self.flow.sent(ticket, qos, source);
+            self.flow.note_sent(ticket.0, self.retry_ms, self.now);
         }
         shown
     }
@@ -249,6 +196,7 @@ impl Out {
             flow,
             room: REPLAY_OUTPUT_BYTES.min(output_bytes_max / 2),
             upgrade_qos: options.upgrade_qos,
+            retry_ms: options.retry_ms(self.version),
             now: turn.now,
         };
         let more = go_on(&mut replays, &mut desk, core, &options.exchange, turn);
@@ -267,7 +215,8 @@ fn go_on<C: Core>(
     turn: &mut Turn,
 ) -> bool {
     replays.stalled = false;
-    if !desk.send_again(replays) {
+    // What was in flight before comes first ([MQTT-4.4.0-1]).
+    if !desk.flow.again.is_empty() {
         return false;
     }
     let mut steps = REPLAY_STEPS;
@@ -279,10 +228,10 @@ fn go_on<C: Core>(
             continue;
         };
         let flags = Flags::retained(replay.identifier);
-        let (unacked, stalled) = (&mut replays.unacked, &mut replays.stalled);
+        let stalled = &mut replays.stalled;
         let wish = (replay.qos, &flags);
         let piece = core.show_retained(turn, exchange, &mut replay.cursor, &mut steps, |message| {
-            desk.show(message, wish, unacked, stalled)
+            desk.show(message, wish, stalled)
         });
         match piece {
             Piece::Last => {

@@ -22,7 +22,7 @@ use leveret_core::seam::Core;
 use leveret_core::shelf::{Orphan, Place};
 use leveret_core::turn::Turn;
 
-use crate::flow::{Received, Subscription};
+use crate::flow::{Exact, Flow, Received, Subscription};
 use crate::outlet::{Identity, Outlet};
 use crate::packet::QoS;
 
@@ -96,8 +96,8 @@ pub(crate) fn start<C: Core>(
     settle_scheduled(core, wish, turn);
     let mut recalled = core.recall_received();
     if wish.clean_start {
-        release_all(core, &recalled);
-        discard(left, wish.queues, outlet, identity)?;
+        core.release_received(&recalled.places());
+        discard(left, wish.queues, outlet, identity, turn)?;
         return Ok(false);
     }
     let left = left.filter(|left| !left.ended);
@@ -110,17 +110,12 @@ pub(crate) fn start<C: Core>(
             .all(|name| core.find_queue(name).is_none())
     {
         // Its queues have expired, and it with them.
-        release_all(core, &recalled);
-        recalled.ids.clear();
+        core.release_received(&recalled.places());
+        (recalled.ids, recalled.sent) = Default::default();
     }
-    present |= !recalled.ids.is_empty();
+    present |= !(recalled.ids.is_empty() && recalled.sent.is_empty());
     if let Some(flow) = outlet.lock().own_flow() {
-        let received = |place| Received {
-            journaled: 0,
-            place: Some(place),
-        };
-        let ids = recalled.ids.into_iter();
-        flow.received = ids.map(|(id, place)| (id, received(place))).collect();
+        recall(flow, recalled);
         // Before anything that can fail: who fails leaves it to the next.
         if let Some(left) = left {
             left.give(flow);
@@ -141,6 +136,9 @@ pub(crate) fn start<C: Core>(
     if let Some(left) = left {
         take_over(left, outlet, identity, turn)?;
     }
+    if !present {
+        forget(outlet, identity);
+    }
     Ok(present)
 }
 
@@ -156,10 +154,39 @@ fn settle_scheduled<C: Core>(core: &Arc<C>, wish: &Wish<'_>, turn: &mut Turn) {
     }
 }
 
-/// What a restart found of a session that is over.
-fn release_all<C: Core>(core: &Arc<C>, orphan: &Orphan) {
-    let places: Vec<Place> = orphan.ids.iter().map(|(_, place)| *place).collect();
-    core.release_received(&places);
+/// Gives a flow the identifiers that a restart found.
+fn recall(flow: &mut Flow, recalled: Orphan) {
+    let received = |place| Received {
+        journaled: 0,
+        place: Some(place),
+    };
+    let ids = recalled.ids.into_iter();
+    flow.received = ids.map(|(id, place)| (id, received(place))).collect();
+    if !recalled.sent.is_empty() {
+        flow.exact = Some(Box::new(Exact::recalled(&recalled.sent)));
+    }
+}
+
+/// The client is told that there is no session, and begins anew: so does the broker
+/// ([MQTT-3.2.2-5]).
+fn forget<C: Core>(outlet: &Outlet<C>, identity: &Identity<C>) {
+    let places: Vec<Place> = {
+        let mut out = outlet.lock();
+        let Some(flow) = out.flow.as_deref_mut() else {
+            return;
+        };
+        flow.replays = None;
+        flow.again.clear();
+        flow.resumed.clear();
+        let received = std::mem::take(&mut flow.received).into_values();
+        let received = received.filter_map(|received| received.place);
+        let exact = flow.exact.take();
+        let sent = exact.iter().flat_map(|exact| exact.places());
+        received.chain(sent).collect()
+    };
+    if !places.is_empty() {
+        identity.core.release_received(&places);
+    }
 }
 
 /// The client wants nothing of the session that it had ([MQTT-3.1.2-4]).
@@ -168,8 +195,9 @@ fn discard<C: Core>(
     queues: &[String],
     outlet: &Outlet<C>,
     identity: &Identity<C>,
+    turn: &mut Turn,
 ) -> Result<(), Refusal> {
-    left.iter().for_each(|left| left.release());
+    left.iter().for_each(|left| left.release(turn));
     for name in queues {
         if identity.core.find_queue(name).is_some() {
             identity.core.delete(name)?;

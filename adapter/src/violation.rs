@@ -103,6 +103,9 @@ pub enum Violation {
     /// [MQTT-3.3.1-4].
     #[error("PUBLISH: QoS 3")]
     PublishQoSInvalid,
+    /// MQTT 5.0 §3.2.2.3.4: above the Maximum QoS announced ([MQTT-3.2.2-11]).
+    #[error("PUBLISH: QoS {qos}, the maximum is 0")]
+    PublishQoSNotSupported { qos: u8 },
     /// [MQTT-3.3.1-2].
     #[error("PUBLISH: DUP on QoS 0")]
     DupOnQoS0,
@@ -216,6 +219,7 @@ impl Violation {
             | Self::ConnAckReservedFlags { .. }
             | Self::ReasonCodeUnknown { .. } => ReasonCode::MalformedPacket,
             Self::UnsupportedProtocol { .. } => ReasonCode::UnsupportedProtocolVersion,
+            Self::PublishQoSNotSupported { .. } => ReasonCode::QoSNotSupported,
             Self::PasswordWithoutUserName => ReasonCode::BadUserNameOrPassword,
             Self::TopicFilterEmpty
             | Self::WildcardNotWholeLevel

@@ -79,7 +79,7 @@ impl Will {
             head: Head {
                 origin: self.origin,
                 form: Form::Slashed,
-                // [MQTT-3.1.2-14], [MQTT-3.1.2-15]; QoS 2 becomes 1 towards subscribers.
+                // [MQTT-3.1.2-14], [MQTT-3.1.2-15], [MQTT-3.1.2-17]
                 persistent: self.qos != QoS::AtMostOnce,
                 exactly_once: self.qos == QoS::ExactlyOnce,
                 retain: self.retain,

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 
 use crate::exchange::{Attached, Binding, BindingSet, Bound, End, Exchange, Terms};
 use crate::field::Table;
-use crate::journal::{Door, Slot, Stretch};
+use crate::journal::{Door, Durability, Slot, Stretch};
 use crate::message::{Head, Message};
 use crate::policy::Applied;
 use crate::time::Time;
@@ -458,8 +458,14 @@ impl Queue {
     /// Messages that were kept are not wanted any more. With the lock held, so that none is
     /// forgotten before it is kept.
     fn forget(&self, seqs: &[u64]) {
-        if let Some(door) = self.door.as_ref().filter(|_| !seqs.is_empty()) {
-            door.journal.settle(self.id, seqs, None);
+        self.forget_by(seqs, None);
+    }
+
+    /// The same; gives the number at which no restart brings them back, if that is asked for.
+    fn forget_by(&self, seqs: &[u64], surely: Option<Durability>) -> u64 {
+        match self.door.as_ref().filter(|_| !seqs.is_empty()) {
+            Some(door) => door.journal.settle(self.id, seqs, surely),
+            None => 0,
         }
     }
 

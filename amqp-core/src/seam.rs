@@ -21,7 +21,7 @@ use crate::queue::{Consumer, IdPlace, Queue, Settle};
 use crate::refusal::Refusal;
 use crate::retained::{Cursor, Piece, Shown};
 use crate::schedule::Scheduled;
-use crate::shelf::{Orphan, Place, Received};
+use crate::shelf::{Orphan, Place, Received, Sent};
 use crate::sink::Loss;
 use crate::time::Time;
 use crate::turn::Turn;
@@ -175,6 +175,10 @@ pub trait Core: Send + Sync + Sized + 'static {
         show: impl FnMut(&Message) -> Shown,
     ) -> Piece;
 
+    /// A delivery is acknowledged for good: gives the number to wait for, at which no restart
+    /// brings it back.
+    fn settle_surely(&self, turn: &mut Turn, queue: &Arc<Queue>, unacked: (u64, Message)) -> u64;
+
     /// Publishes a message later, unless it is cancelled. `None` if too many are scheduled already.
     fn schedule(
         self: &Arc<Self>,
@@ -191,6 +195,13 @@ pub trait Core: Send + Sync + Sized + 'static {
 
     /// Remembers that a QoS 2 publish was routed, over restarts: see [`Link::receive`].
     fn receive(&self, turn: &Turn, received: Received) -> (Place, u64);
+
+    /// A QoS 2 message is to be sent to the client: gives where that is noted, and the number to
+    /// wait for; the journal has the message itself by then.
+    fn note_sent(&self, turn: &Turn, queue: Option<&Queue>, sent: Sent) -> (Place, u64);
+
+    /// The client is done with them; a power cut may bring their notes back.
+    fn complete_sent(&self, places: &[Place]);
 
     /// Identifiers are released; gives the number to wait for, also for all released before.
     fn release_received(&self, places: &[Place]) -> u64;
@@ -364,6 +375,10 @@ impl Core for Link {
         Self::show_retained(self, turn, exchange, cursor, steps, show)
     }
 
+    fn settle_surely(&self, turn: &mut Turn, queue: &Arc<Queue>, unacked: (u64, Message)) -> u64 {
+        queue.settle_surely(turn, unacked)
+    }
+
     fn schedule(
         self: &Arc<Self>,
         turn: &mut Turn,
@@ -375,6 +390,14 @@ impl Core for Link {
 
     fn receive(&self, turn: &Turn, received: Received) -> (Place, u64) {
         Self::receive(self, turn, received)
+    }
+
+    fn note_sent(&self, turn: &Turn, queue: Option<&Queue>, sent: Sent) -> (Place, u64) {
+        Self::note_sent(self, turn, queue, sent)
+    }
+
+    fn complete_sent(&self, places: &[Place]) {
+        Self::vhost(self).shelves.complete_sent(places);
     }
 
     fn release_received(&self, places: &[Place]) -> u64 {

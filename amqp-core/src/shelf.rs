@@ -2,6 +2,8 @@
 //! publications, packet identifiers, and since when queues are unused. Each shelf is a list in the
 //! journal with a number of its own, as a queue has; what lies on it are messages.
 
+mod sent;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +18,8 @@ use crate::message::{AmqpOrigin, Head, Message, MessageRef};
 use crate::queue::Queue;
 use crate::schedule::Scheduled;
 use crate::time::Time;
+
+pub use sent::{Resumed, Sent};
 
 /// A list in the journal.
 pub(crate) struct Shelf {
@@ -139,12 +143,60 @@ pub(crate) struct Shelves {
 pub struct Orphan {
     /// Packet identifiers, and where they lie.
     pub ids: Vec<(u16, Place)>,
+    /// QoS 2 messages that were on their way to it, in the order in which they were sent.
+    pub sent: Vec<Resumed>,
     /// Its session had queues: without them it has expired.
     pub has_queues: bool,
     /// How long its session outlives the connection, in milliseconds; `u64::MAX` is for ever.
     session_ms: u64,
     /// Whose session it is; nobody's if it is from before sessions had owners.
     user: Box<str>,
+}
+
+impl Orphan {
+    /// Where all of it lies.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        let ids = self.ids.iter().map(|(_, place)| *place);
+        let sent = self.sent.iter().map(|resumed| resumed.place);
+        ids.chain(sent).collect()
+    }
+
+    /// Takes a note up; gives where an older one with the same identifier lies.
+    fn take(&mut self, note: Note, place: Place) -> Option<Place> {
+        let (Note::Received(session) | Note::Sent(Sent { note: session, .. })) = note;
+        self.session_ms = session.session_ms;
+        self.has_queues = session.has_queues;
+        match note {
+            Note::Received(Received { packet_id, .. }) => {
+                let former = self.ids.iter().position(|(id, _)| *id == packet_id);
+                let former = former.map(|at| self.ids.swap_remove(at).1);
+                self.ids.push((packet_id, place));
+                former
+            }
+            Note::Sent(sent) => {
+                let same = |held: &Resumed| held.sent.note.packet_id == session.packet_id;
+                let former = self.sent.iter().position(same);
+                let former = former.map(|at| self.sent.remove(at).place);
+                self.sent.push(Resumed::new(sent, place));
+                former
+            }
+        }
+    }
+}
+
+/// A note of a packet identifier: which it is, its length tells.
+#[derive(Clone, Copy)]
+enum Note {
+    Received(Received),
+    Sent(Sent),
+}
+
+impl Note {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let received = Received::decode(bytes).map(Self::Received);
+        received.or_else(|| Sent::decode(bytes).map(Self::Sent))
+    }
 }
 
 impl Shelves {
@@ -197,23 +249,21 @@ impl Shelves {
         let mut orphans = self.orphans.lock();
         for (place, message) in self.received.restore() {
             let view = message.view();
-            let (Ok(client_id), Some(note)) = (
-                std::str::from_utf8(view.key),
-                Received::decode(view.payload),
-            ) else {
+            let (Ok(client_id), Some(note)) =
+                (std::str::from_utf8(view.key), Note::decode(view.payload))
+            else {
                 self.received.drop(place);
                 continue;
             };
             let orphan = orphans.entry(client_id.into()).or_default();
-            let former = orphan.ids.iter().position(|(id, _)| *id == note.packet_id);
-            if let Some(former) = former {
-                let (_, former) = orphan.ids.swap_remove(former);
-                self.received.drop(former);
-            }
-            orphan.ids.push((note.packet_id, place));
-            orphan.session_ms = note.session_ms;
-            orphan.has_queues = note.has_queues;
             orphan.user = view.exchange.into();
+            let former = orphan.take(note, place);
+            former
+                .into_iter()
+                .for_each(|place| self.received.drop(place));
+        }
+        for (client_id, orphan) in orphans.iter_mut() {
+            self.settle_sent((client_id, &orphan.user), &mut orphan.sent);
         }
         let sessions = orphans
             .iter()
@@ -235,21 +285,50 @@ impl Shelves {
         }
     }
 
+    /// Notes anew which messages their queues have forgotten: numbers of messages that nobody has
+    /// any more are given again from now on.
+    fn settle_sent(&self, who: (&str, &str), sent: &mut [Resumed]) {
+        let journal = &*self.received.door.journal;
+        for resumed in sent {
+            resumed.look(journal);
+            if resumed.waits || resumed.sent.queue == Sent::NO_QUEUE {
+                continue;
+            }
+            resumed.sent.queue = Sent::NO_QUEUE;
+            let former = resumed.place;
+            (resumed.place, _) = self.note_sent(who, resumed.sent, Time::default());
+            self.received.drop(former);
+        }
+    }
+
     /// A publish of this client and user with this identifier was routed, and is not to be routed
     /// again.
-    pub(crate) fn receive(
+    pub(crate) fn receive(&self, who: (&str, &str), note: Received, now: Time) -> (Place, u64) {
+        self.note_client(who, &note.encode(), now)
+    }
+
+    fn note_client(
         &self,
         (client_id, user): (&str, &str),
-        received: Received,
+        payload: &[u8],
         now: Time,
     ) -> (Place, u64) {
-        let payload = received.encode();
         let note = MessageRef {
             exchange: user,
-            ..note(client_id.as_bytes(), &payload, now)
+            ..note(client_id.as_bytes(), payload, now)
         };
         let (place, appended) = self.received.put(&note, None);
         (place, appended.number)
+    }
+
+    /// A QoS 2 message is to be sent to a client under this identifier.
+    pub(crate) fn note_sent(&self, who: (&str, &str), sent: Sent, now: Time) -> (Place, u64) {
+        self.note_client(who, &sent.encode(), now)
+    }
+
+    /// Those are done; a power cut may bring them back.
+    pub(crate) fn complete_sent(&self, places: &[Place]) {
+        self.received.drop_all(places);
     }
 
     /// Identifiers are released. At the number that is returned they are surely gone, and so is
@@ -260,7 +339,11 @@ impl Shelves {
 
     /// What a restart found of this client; once.
     pub(crate) fn recall(&self, client_id: &str) -> Orphan {
-        self.orphans.lock().remove(client_id).unwrap_or_default()
+        let orphan = self.orphans.lock().remove(client_id);
+        let mut orphan = orphan.unwrap_or_default();
+        let journal = &*self.received.door.journal;
+        orphan.sent.iter_mut().for_each(|held| held.look(journal));
+        orphan
     }
 
     /// Whose session it is that a restart found something of.
@@ -284,9 +367,7 @@ impl Shelves {
 
     /// A client's session has ended: what a restart found of it goes.
     pub(crate) fn forget_client(&self, client_id: &str) {
-        let orphan = self.recall(client_id);
-        let places: Vec<Place> = orphan.ids.iter().map(|(_, place)| *place).collect();
-        self.release(&places);
+        self.release(&self.recall(client_id).places());
     }
 
     /// A publication is scheduled: the message is one that [`Later`] has wrapped.

@@ -14,6 +14,7 @@ use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
 use leveret_core::queue::SessionCaps;
 use leveret_mqtt::options::{DeliverMode, OfListener, ProtocolVersions, SysTree, TopicFilters};
+use leveret_mqtt::packet::QoS;
 use leveret_net::options::{ListenerOptions, Protocol};
 
 use crate::error::ConfigError;
@@ -127,6 +128,11 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         upgrade_qos: boolean(values, "mqtt.upgrade_outgoing_qos"),
         retry_interval_s: number_u16(values, "mqtt.retry_interval"),
         retry_v4: boolean(values, "mqtt.retry_interval_v4"),
+        qos_max: match number(values, "mqtt.max_qos") {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        },
         topic_filters: topic_filters(&text(values, "mqtt.topic_filters")),
         disconnect_on_unauthorized: boolean(values, "mqtt.disconnect_on_unauthorized"),
         login_timeout_ms: number(values, "mqtt.login_timeout"),

@@ -17,6 +17,7 @@ mod confirms;
 mod connect;
 mod control;
 mod crash;
+mod exactly_once;
 mod exchanges;
 mod fixture;
 mod hostile;

@@ -49,7 +49,7 @@ pub(crate) struct Connect<'a> {
 }
 
 impl Connect<'_> {
-    const SESSION: Self = Self {
+    pub(crate) const SESSION: Self = Self {
         clean_start: false,
         session_s: 3_600,
         will: None,
@@ -81,14 +81,14 @@ impl Raw {
         (client, connack[0] == 1)
     }
 
-    fn send(&mut self, first: u8, body: &[u8]) {
+    pub(crate) fn send(&mut self, first: u8, body: &[u8]) {
         assert!(body.len() < 128, "one byte of length");
         let mut packet = vec![first, body.len() as u8];
         packet.extend_from_slice(body);
         self.0.write_all(&packet).expect("it reads");
     }
 
-    fn next(&mut self) -> Packet {
+    pub(crate) fn next(&mut self) -> Packet {
         let mut head = [0; 2];
         self.0.read_exact(&mut head).expect("a packet");
         let mut body = vec![0; head[1].into()];
@@ -96,7 +96,7 @@ impl Raw {
         (head[0], body)
     }
 
-    fn expect(&mut self, kind: u8) -> Vec<u8> {
+    pub(crate) fn expect(&mut self, kind: u8) -> Vec<u8> {
         let (first, body) = self.next();
         assert_eq!(first & 0xf0, kind, "{body:?}");
         body
@@ -125,11 +125,15 @@ impl Raw {
     }
 
     pub(crate) fn subscribe(&mut self, filter: &str) {
+        self.subscribe_with(filter, 1);
+    }
+
+    pub(crate) fn subscribe_with(&mut self, filter: &str, qos: u8) {
         let mut body = vec![0, 1, 0];
         text(&mut body, filter.as_bytes());
-        body.push(1);
+        body.push(qos);
         self.send(SUBSCRIBE, &body);
-        self.expect(SUBACK);
+        assert_eq!(self.expect(SUBACK)[3], qos);
     }
 
     /// Leaves, with the will published when it is due (MQTT 5.0 §3.14.2.1).

@@ -64,6 +64,7 @@ const FLOWS: &[(&str, &str)] = &[
     ("listeners", include_str!("flows/listeners.json")),
     ("many_sessions", include_str!("flows/many_sessions.json")),
     ("reauthorise", include_str!("flows/reauthorise.json")),
+    ("qos2_out", include_str!("flows/qos2_out.json")),
 ];
 
 #[test]

@@ -139,6 +139,7 @@ pub(crate) fn show_property(property: &Property<'_>) -> String {
         Property::ResponseInformation(v) => ("ri", word(v.as_bytes())),
         Property::ReceiveMaximum(v) => ("rm", v.to_string()),
         Property::TopicAliasMaximum(v) => ("tam", v.to_string()),
+        Property::MaximumQoS(v) => ("mq", yes(*v)),
         Property::TopicAlias(v) => ("ta", v.to_string()),
         Property::MaximumPacketSize(v) => ("mps", v.to_string()),
         Property::UserProperty(k, v) => {

@@ -19,7 +19,7 @@ use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::user::User;
 use leveret_mqtt::options::{DeliverMode, OfListener, Options, ProtocolVersions, TopicFilters};
-use leveret_mqtt::packet::ProtocolVersion;
+use leveret_mqtt::packet::{ProtocolVersion, QoS};
 use leveret_mqtt::{Connection, Node};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -329,6 +329,7 @@ pub(crate) fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "exchange" => mqtt.exchange = text().to_owned(),
             "session_expiry_max_ms" => mqtt.session_expiry_max_ms = value.as_u64(),
             "prefetch" => mqtt.prefetch = number() as u16,
+            "qos_max" => mqtt.qos_max = QoS::from_bits(number() as u8).expect("a QoS"),
             "topic_filters" if text() == "strict" => mqtt.topic_filters = TopicFilters::Strict,
             "disconnect_on_unauthorized" => mqtt.disconnect_on_unauthorized = yes(),
             "login_timeout_ms" => mqtt.login_timeout_ms = number(),

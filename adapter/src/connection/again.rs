@@ -1,6 +1,6 @@
 //! What a client of MQTT 3.1 has not acknowledged in time is sent again: when, and by whom.
 
-use leveret_core::seam::Host;
+use leveret_core::seam::{Core, Host};
 use leveret_core::time::Time;
 
 use super::{Active, Connection};
@@ -19,8 +19,10 @@ impl<H: Host> Connection<H> {
     pub(super) fn send_again(&self, active: &Active<H::Core>, now: Time) {
         let interval_ms = self.node.options.retry_ms(active.version);
         if interval_ms > 0 {
-            let bytes_max = self.outlet.output_bytes_max();
-            self.outlet.lock().send_again(bytes_max, interval_ms, now);
+            let identity = self.outlet.identity.get();
+            let durable = identity.map_or(0, |identity| identity.core.journal_durable());
+            let limits = (self.outlet.output_bytes_max(), durable);
+            self.outlet.lock().send_again(limits, interval_ms, now);
         }
     }
 }

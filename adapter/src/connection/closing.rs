@@ -228,7 +228,7 @@ impl<H: Host> Connection<H> {
         let (core, id) = (&identity.core, identity.claim());
         // What a further connection leaves is the first one's, or nobody's.
         if ends || identity.further.get().is_some() {
-            left.release();
+            left.release(turn);
             left.leave_groups();
             if let Some(will) = will {
                 will.publish(&**core, turn, exchange);

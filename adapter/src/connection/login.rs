@@ -27,7 +27,7 @@ use crate::node::Node;
 use crate::options::Options;
 use crate::outlet::{Identity, Outlet};
 use crate::packet::connect::{self, Connect};
-use crate::packet::{self, ProtocolVersion, connack};
+use crate::packet::{self, ProtocolVersion, QoS, connack};
 use crate::property::{self, Property};
 use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
@@ -167,6 +167,8 @@ pub(super) fn connect<H: Host>(
             topic_alias_max: asked.topic_alias_maximum.min(options.topic_alias_max),
             packet_bytes_max: asked.maximum_packet_size,
             problem_information: asked.request_problem_information,
+            exactly_once: options.qos_max == QoS::ExactlyOnce,
+            noted: false,
             reserved: Reserved::default(),
         };
     }
@@ -301,8 +303,13 @@ fn check(options: &Options, listener: &str, connect: &Connect<'_>) -> Result<(),
     Ok(())
 }
 
-/// What a will can be refused for by its topic alone.
+/// What a will can be refused for without asking anybody.
 fn check_will(options: &Options, will: &connect::Will<'_>) -> Result<(), Refused> {
+    if will.qos > QoS::AtMostOnce && options.qos_max == QoS::AtMostOnce {
+        // [MQTT-3.2.2-12]
+        let why = "a will of more than QoS 0, which is the maximum";
+        return Err(Refused::new(ReasonCode::QoSNotSupported, why));
+    }
     if will.topic.starts_with('$') {
         let why = "a will topic may not begin with $";
         return Err(Refused::new(ReasonCode::NotAuthorized, why));
@@ -448,7 +455,11 @@ pub(super) fn finish<H: Host>(
         );
         return Err(refused(ReasonCode::ImplementationSpecificError, &why));
     }
-    outlet.lock().terms.reserved = node.options.identity.reserved_in(&pending.vhost);
+    {
+        let terms = &mut outlet.lock().terms;
+        terms.reserved = node.options.identity.reserved_in(&pending.vhost);
+        terms.noted = pending.expiry_ms != Some(0);
+    }
     if let Some(will) = &pending.will {
         // Asked again when it is published.
         core.may_publish(exchange, will.topic.as_bytes(), Form::Slashed)
@@ -500,6 +511,8 @@ fn start_session<H: Host>(
     let queues = session::queue_names(&pending.client_id);
     let Some(previous) = session::claim(outlet, identity, &queues, turn)? else {
         let mode = node.options.deliver_mode;
+        // What it leaves is nobody's: nothing of it needs to be found again.
+        outlet.lock().terms.noted = false;
         let joined = session::join(outlet, identity, mode, turn);
         drop(starting);
         // [MQTT-3.2.2-2]
@@ -547,7 +560,12 @@ fn start<H: Host>(
         }
     }
     let version = outlet.lock().version;
-    let bytes = greeting(node, outlet, pending, present);
+    let mut bytes = greeting(node, outlet, pending, present);
+    // [MQTT-4.4.0-1]: what the client has of before is released first of all.
+    let released = outlet.lock().flow.as_ref().map_or(0, |flow| {
+        let exact = flow.exact.as_ref();
+        exact.map_or(0, |exact| exact.say_released(&mut bytes, version))
+    });
     let lifetime_s = node.options.connection_lifetime_s;
     let active = Active {
         version,
@@ -568,7 +586,7 @@ fn start<H: Host>(
         blocked: None,
         held: Some(Box::new(Held {
             // A client that is told of its session uses all identifiers that were released.
-            journaled: core.release_received(&[]),
+            journaled: core.release_received(&[]).max(released),
             asked: false,
             core,
             bytes,
@@ -601,7 +619,7 @@ fn greeting<H: Host>(
     bytes
 }
 
-/// R§7.7, without Maximum QoS: clients may publish with QoS 2.
+/// R§7.7, without Maximum QoS: clients may publish with QoS 2, unless the operator allows 0 alone.
 // [MQTT-3.1.2-28]
 fn connack_properties<H: Host>(
     node: &Node<H>,
@@ -636,6 +654,10 @@ fn connack_properties<H: Host>(
     put(Property::TopicAliasMaximum(node.options.topic_alias_max));
     if let Some(bytes) = NonZeroU32::new(node.options.packet_authenticated_bytes_max) {
         put(Property::MaximumPacketSize(bytes));
+    }
+    if node.options.qos_max == QoS::AtMostOnce {
+        // [MQTT-3.2.2-9]
+        put(Property::MaximumQoS(false));
     }
     if pending.keep_alive_capped {
         // [MQTT-3.2.2-21]

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use leveret_core::time::Time;
 
-use super::Flow;
+use super::{Flow, Source};
 use crate::deliver::{Flags, Sent, encode};
 use crate::outlet::{Out, roomy};
 use crate::packet::QoS;
@@ -19,13 +19,14 @@ use crate::packet::QoS;
 const GROUPS_PER_INTERVAL: u64 = 8;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Retry {
     /// The first that is due comes first.
     groups: VecDeque<Group>,
 }
 
 /// Deliveries by their order, which has no gaps when they are sent first.
+#[derive(Clone)]
 struct Group {
     orders: Range<u64>,
     /// Nothing is added from then on.
@@ -34,7 +35,7 @@ struct Group {
 }
 
 impl Retry {
-    fn note(&mut self, orders: Range<u64>, interval_ms: u64, now: Time) {
+    pub(super) fn note(&mut self, orders: Range<u64>, interval_ms: u64, now: Time) {
         let due = now.after_ms(interval_ms);
         if let Some(last) = self.groups.back_mut()
             && last.orders.end == orders.start
@@ -50,36 +51,63 @@ impl Retry {
         });
     }
 
-    fn take_due(&mut self, now: Time) -> Option<Range<u64>> {
+    pub(super) fn take_due(&mut self, now: Time) -> Option<Range<u64>> {
         let first = self.groups.pop_front_if(|group| group.due <= now)?;
         Some(first.orders)
+    }
+
+    /// When the first is due.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.groups.front().map(|first| first.due)
+    }
+
+    /// Nobody looks at the times any more.
+    pub(super) fn clear(&mut self) {
+        self.groups.clear();
     }
 }
 
 impl Flow {
-    /// A delivery was sent that is to be sent again unless it is acknowledged.
+    /// A delivery was sent that is to be sent again unless it is acknowledged; 0 is never.
+    #[inline]
     pub(crate) fn note_sent(&mut self, order: u64, interval_ms: u64, now: Time) {
+        if interval_ms == 0 {
+            return;
+        }
         let retry = self.retry.get_or_insert_default();
         if self.inflight.len() == 1 {
             // Of all that was sent before nothing is in flight, and nobody looks at its time.
-            retry.groups.clear();
+            retry.clear();
         }
         retry.note(order..order + 1, interval_ms, now);
     }
 
     /// When something is to be sent again.
     pub(crate) fn retry_at(&self) -> Option<Time> {
-        let first = self.retry.as_ref()?.groups.front()?;
-        (!self.inflight.is_empty()).then_some(first.due)
+        let publishes = self.retry.as_ref().and_then(|retry| retry.due());
+        let publishes = publishes.filter(|_| !self.inflight.is_empty());
+        let releases = self.exact.as_ref().and_then(|exact| exact.retry_at());
+        publishes.into_iter().chain(releases).min()
     }
 }
 
 impl Out {
-    /// Sends again what was not acknowledged in time, with DUP and the same packet id.
-    pub(crate) fn send_again(&mut self, output_bytes_max: usize, interval_ms: u64, now: Time) {
+    /// Sends again what was not acknowledged in time: PUBLISH with DUP and the same packet id, and
+    /// PUBREL. The journal is at `durable`.
+    pub(crate) fn send_again(
+        &mut self,
+        (bytes_max, durable): (usize, u64),
+        interval_ms: u64,
+        now: Time,
+    ) {
         let Some(flow) = self.flow.as_deref_mut() else {
             return;
         };
+        let (buf, version) = (&mut self.buf, self.version);
+        if let Some(exact) = &mut flow.exact {
+            let limits = (bytes_max, durable);
+            exact.release_again(buf, version, limits, (interval_ms, now));
+        }
         let Some(mut retry) = flow.retry.take() else {
             return;
         };
@@ -92,24 +120,34 @@ impl Out {
                 && held.order < orders.end
             {
                 place += 1;
-                // A retained message is not kept; and who does not read has it before it already.
-                let Some(unacked) = &held.unacked else {
-                    continue;
-                };
-                if self.buf.len() >= output_bytes_max {
+                let exact = flow.exact.as_ref();
+                let may_hold = held.qos == QoS::ExactlyOnce
+                    && exact.is_some_and(|exact| exact.may_hold(held.packet_id));
+                // And who does not read has it before it already.
+                if may_hold || buf.len() >= bytes_max {
                     continue;
                 }
-                let message = unacked.message.clone();
-                let sent = Sent {
-                    qos: QoS::AtLeastOnce,
-                    dup: true,
-                    retain: false,
-                    packet_id: Some(held.packet_id),
+                let (message, flags) = match &held.source {
+                    Source::Queue(unacked) => (unacked.message.clone(), Flags::default()),
+                    Source::Retained(message, _) => (message.clone(), Flags::retained(None)),
                 };
-                let buf = roomy(&mut self.buf);
-                let (flags, view) = (Flags::default(), message.view());
+                let sent = Sent {
+                    qos: held.qos,
+                    dup: true,
+                    retain: matches!(held.source, Source::Retained(..)),
+                    packet_id: Some(held.packet_id),
+                    held: false,
+                };
                 // It was encoded before.
-                let _ = encode(buf, self.version, flow, &view, &sent, &flags, now);
+                let _ = encode(
+                    roomy(buf),
+                    version,
+                    flow,
+                    &message.view(),
+                    &sent,
+                    &flags,
+                    now,
+                );
             }
             if place > first {
                 retry.note(orders, interval_ms, now);
@@ -132,10 +170,10 @@ mod tests {
         });
         for minute in 0..1_000 {
             let ticket = flow.assign_fresh();
-            flow.sent(ticket, None);
+            flow.sent(ticket, QoS::AtLeastOnce, crate::flow::tests::retained());
             flow.note_sent(ticket.0, 20_000, Time(minute * 60_000));
             assert_eq!(flow.retry_at(), Some(Time(minute * 60_000 + 20_000)));
-            assert!(flow.acknowledged(ticket.1).is_some());
+            assert!(flow.acknowledged(ticket.1, QoS::AtLeastOnce).is_some());
             assert_eq!(flow.retry_at(), None);
         }
         let groups = flow.retry.map(|retry| retry.groups.len());

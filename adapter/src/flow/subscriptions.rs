@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::packet::QoS;
 use crate::packet::subscribe::SubscriptionOptions;
 
 /// A subscription of the session.
@@ -38,6 +39,11 @@ impl Subscription {
         is_walked(&self.text, self.filter_at)
     }
 
+    /// It is served by the session's own queue, with this QoS.
+    fn is_own(&self, qos: QoS) -> bool {
+        self.filter_at == 0 && self.options.qos == qos
+    }
+
     /// The group of a shared subscription.
     pub(crate) fn share(&self) -> Option<&str> {
         let prefix = self.text[..self.filter_at as usize].strip_prefix("$share/")?;
@@ -58,19 +64,31 @@ pub(crate) struct Asking {
     pub(crate) identifier: u32,
     pub(crate) no_local: u32,
     pub(crate) retain_as_published: u32,
+    /// Of those that are not shared: how many are of QoS 1, and of QoS 2.
+    pub(crate) at_least_once: u32,
+    pub(crate) exactly_once: u32,
 }
 
 impl Asking {
+    /// What QoS a delivery has depends on which of them match.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.at_least_once > 0 && self.exactly_once > 0
+    }
+
     fn add(&mut self, held: &Subscription) {
         self.identifier += u32::from(held.identifier.is_some());
         self.no_local += u32::from(held.options.no_local);
         self.retain_as_published += u32::from(held.options.retain_as_published);
+        self.at_least_once += u32::from(held.is_own(QoS::AtLeastOnce));
+        self.exactly_once += u32::from(held.is_own(QoS::ExactlyOnce));
     }
 
     fn remove(&mut self, held: &Subscription) {
         self.identifier -= u32::from(held.identifier.is_some());
         self.no_local -= u32::from(held.options.no_local);
         self.retain_as_published -= u32::from(held.options.retain_as_published);
+        self.at_least_once -= u32::from(held.is_own(QoS::AtLeastOnce));
+        self.exactly_once -= u32::from(held.is_own(QoS::ExactlyOnce));
     }
 }
 
@@ -251,10 +269,10 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::QoS;
 
     fn subscription(text: &str, number: u32) -> Subscription {
-        let mut options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let qos = QoS::from_bits((number % 3) as u8).expect("a QoS");
+        let mut options = SubscriptionOptions::new(qos);
         options.no_local = number.is_multiple_of(2);
         options.retain_as_published = number.is_multiple_of(3);
         Subscription {

@@ -16,7 +16,7 @@ use leveret_core::turn::Turn;
 use super::{Context, Next, topic_too_deep};
 use crate::codec::PacketType;
 use crate::connection::{PendingAck, put_told};
-use crate::flow::{Received, Slot};
+use crate::flow::Received;
 use crate::identity;
 use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
@@ -33,6 +33,7 @@ pub(crate) fn handle<C: Core>(
     turn: &mut Turn,
     publish: &Publish<'_>,
 ) -> Result<Next, Violation> {
+    check_qos(context, publish)?;
     // Of a repetition as well: aliases do not outlast a connection, and it may set one anew.
     let resolved = resolve_alias(context, publish)?;
     if publish.qos == QoS::ExactlyOnce
@@ -93,6 +94,17 @@ pub(crate) fn handle<C: Core>(
         }
         Err(refusal) => Ok(refused(context, (publish, topic), &refusal)),
     }
+}
+
+/// A client may publish with any QoS, unless it was told that none but 0 is served: FEATURES M7.
+fn check_qos<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Result<(), Violation> {
+    let none = context.options.qos_max == QoS::AtMostOnce;
+    if publish.qos == QoS::AtMostOnce || !none {
+        return Ok(());
+    }
+    Err(Violation::PublishQoSNotSupported {
+        qos: publish.qos as u8,
+    })
 }
 
 /// Why nothing is published to a topic, whoever asks.
@@ -190,9 +202,7 @@ fn remember<C: Core>(
     if context.active.expiry_ms != Some(0) {
         let has_queues = {
             let out = context.outlet.lock();
-            let flow = out.flow.as_ref();
-            let is_own = |slot: &Slot| slot.queue.is_some() && !slot.shared;
-            flow.is_some_and(|flow| flow.slots.iter().any(is_own))
+            out.flow.as_ref().is_some_and(|flow| flow.has_queues())
         };
         let note = shelf::Received {
             packet_id: packet_id.get(),

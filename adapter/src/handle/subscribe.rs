@@ -164,8 +164,8 @@ fn subscribe<C: Core>(
         });
     }
     let mut options = wanted.options;
-    // FEATURES M7: granted at most QoS 1.
-    options.qos = options.qos.min(QoS::AtLeastOnce);
+    // FEATURES M7; [MQTT-3.2.2-10]: whatever is asked for, the filter is taken.
+    options.qos = options.qos.min(context.options.qos_max);
     let filter_at = (wanted.filter.len() - parsed.filter.len()) as u32;
     let identifier = packet.subscription_identifier;
     let walked = is_walked(wanted.filter, filter_at);
@@ -180,7 +180,8 @@ fn subscribe<C: Core>(
             options,
             identifier,
             slot: 0,
-            bound_with_options: context.version.is_v5(),
+            // The binding alone tells whoever resumes the session of QoS 2.
+            bound_with_options: context.version.is_v5() || options.qos == QoS::ExactlyOnce,
         };
         attach(context, turn, &parsed, new, held.as_ref())
             .map_err(|refusal| refused(context, &refusal))?;
@@ -204,7 +205,8 @@ fn subscribe<C: Core>(
     }
     Ok(match options.qos {
         QoS::AtMostOnce => ReasonCode::Success,
-        _ => ReasonCode::GrantedQoS1,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
     })
 }
 

@@ -14,9 +14,16 @@ use super::{add, member_arguments};
 use crate::flow::Subscription;
 use crate::outlet::{Identity, Outlet};
 
+const SHARED: &str = "mqtt-shared-";
+
 /// The name of a group's queue.
 pub(crate) fn shared_queue_name(group: &str, filter: &str) -> String {
-    ["mqtt-shared-", group, "/", filter].concat()
+    [SHARED, group, "/", filter].concat()
+}
+
+/// Whether a queue may be a group's; a session's own is not.
+pub(super) fn is_shared_queue(name: &str) -> bool {
+    name.starts_with(SHARED)
 }
 
 /// Who is a member of groups, without the connection.

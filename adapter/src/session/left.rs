@@ -2,13 +2,13 @@
 //! will.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use leveret_core::claims::Leftover;
 use leveret_core::message::Message;
-use leveret_core::queue::{Queue, Settle};
+use leveret_core::queue::{Queue, Settle, Unacked};
 use leveret_core::schedule::Scheduled;
 use leveret_core::seam::Core;
 use leveret_core::shelf::Place;
@@ -16,9 +16,9 @@ use leveret_core::turn::Turn;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::groups::{Membership, leave_group, leave_groups};
+use super::groups::{Membership, is_shared_queue, leave_group, leave_groups};
 use super::{SLOT_QOS1, Wish};
-use crate::flow::{Flow, Received, Subscription};
+use crate::flow::{Exact, Flow, InFlight, Received, Source, Subscription};
 use crate::outlet::{Identity, Outlet, Parting};
 use crate::replay::Replays;
 use crate::will::Will;
@@ -35,13 +35,15 @@ pub(crate) struct Left<C: Core> {
     user: Box<str>,
 }
 
-/// Packet ids that a session brings back.
+/// Packet ids that a session brings back, and what no queue can give it again.
 struct Flights<C> {
     core: Arc<C>,
     received: HashMap<u16, Received>,
     resumed: HashMap<(u64, u64), NonZeroU16>,
-    /// Retained messages that are to be sent, or to be sent again.
+    /// Retained messages that are to be sent.
     replays: Option<Box<Replays>>,
+    exact: Option<Box<Exact>>,
+    again: VecDeque<InFlight>,
 }
 
 /// The shared subscriptions of an absent session, and who is their member.
@@ -55,6 +57,35 @@ struct Groups<C> {
 struct Testament {
     will: Option<Box<Will>>,
     scheduled: Option<Arc<Scheduled>>,
+}
+
+impl<C: Core> Flights<C> {
+    fn is_empty(&self) -> bool {
+        let ids = self.received.is_empty() && self.resumed.is_empty() && self.exact.is_none();
+        ids && self.again.is_empty() && self.replays.is_none()
+    }
+
+    /// The session ends for good: its packet ids may be used again. What was on its way from a
+    /// group's queue goes to nobody else ([MQTT-4.8.2-5]).
+    fn release(&self, turn: &mut Turn) {
+        let received = self.received.values();
+        let received = received.filter_map(|received| received.place);
+        let sent = self.exact.iter().flat_map(|exact| exact.places());
+        let places: Vec<Place> = received.chain(sent).collect();
+        self.core.release_received(&places);
+        for held in &self.again {
+            if let Source::Queue(Unacked {
+                queue,
+                seq,
+                message,
+            }) = &held.source
+                && is_shared_queue(queue.name())
+            {
+                let entry = std::iter::once((*seq, message.clone()));
+                self.core.settle(turn, queue, entry, Settle::Reject);
+            }
+        }
+    }
 }
 
 impl<C: Core> Left<C> {
@@ -137,15 +168,15 @@ pub(crate) fn leave<C: Core>(
     let lost = flow.slots.iter().filter(|slot| slot.lost).count();
     left.queues = (own.len() + lost) as u8;
     let resumed = give_back(identity, turn, &mut flow, &own);
-    let replays = flow.replays.and_then(Replays::leave).filter(|_| !ends);
-    if !(flow.received.is_empty() && resumed.is_empty() && replays.is_none()) {
-        left.flights = Some(Box::new(Flights {
-            core: Arc::clone(&identity.core),
-            received: flow.received,
-            resumed,
-            replays,
-        }));
-    }
+    let flights = Flights {
+        core: Arc::clone(&identity.core),
+        resumed,
+        exact: flow.leave_exact(),
+        again: std::mem::take(&mut flow.again),
+        replays: (flow.replays.take().and_then(Replays::leave)).filter(|_| !ends),
+        received: flow.received,
+    };
+    left.flights = (!flights.is_empty()).then(|| Box::new(flights));
     let shared = flow.subscriptions.into_shared();
     if !shared.is_empty() {
         left.groups = Some(Box::new(Groups {
@@ -179,7 +210,8 @@ fn stop<C: Core>(
     own
 }
 
-/// Gives what is in flight back to its queues; returns the packet ids that it had.
+/// Gives what is in flight back to its queues, but for what stays with the session; returns the
+/// packet ids that it had.
 fn give_back<C: Core>(
     identity: &Identity<C>,
     turn: &mut Turn,
@@ -188,8 +220,18 @@ fn give_back<C: Core>(
 ) -> HashMap<(u64, u64), NonZeroU16> {
     let mut resumed = std::mem::take(&mut flow.resumed);
     let mut back: Vec<(Arc<Queue>, Vec<(u64, Message)>)> = Vec::new();
-    for held in flow.inflight.drain(..) {
-        let Some(unacked) = held.unacked else {
+    let mut again = VecDeque::new();
+    for held in std::mem::take(&mut flow.inflight) {
+        // What a further connection has of the session's own queues is the others' now.
+        let others = |unacked: &Unacked| {
+            identity.further.get().is_some() && own.contains(&unacked.queue.id())
+        };
+        let is_others = matches!(&held.source, Source::Queue(unacked) if others(unacked));
+        if !is_others && flow.stays(&held) {
+            again.push_back(held);
+            continue;
+        }
+        let Source::Queue(unacked) = held.source else {
             continue;
         };
         if own.contains(&unacked.queue.id()) {
@@ -205,6 +247,9 @@ fn give_back<C: Core>(
             None => back.push((unacked.queue, vec![entry])),
         }
     }
+    // Those that wait to be sent again were in flight before all that came since.
+    again.append(&mut flow.again);
+    flow.again = again;
     for (queue, entries) in back {
         identity
             .core
@@ -224,7 +269,7 @@ pub(crate) fn hand_over<C: Core>(
     if !identity.clean() {
         return Some(Box::new(left));
     }
-    left.release();
+    left.release(turn);
     left.leave_groups();
     if let Some(will) = left.take_will() {
         // The session ended with its connection, and so did the will's delay.
@@ -247,6 +292,8 @@ impl<C: Core> Left<C> {
             flow.received.extend(&flights.received);
             flow.resumed.clone_from(&flights.resumed);
             flow.replays.clone_from(&flights.replays);
+            flow.exact.clone_from(&flights.exact);
+            flow.again.clone_from(&flights.again);
         }
         for held in self.shared() {
             flow.subscribe(Subscription {
@@ -257,11 +304,9 @@ impl<C: Core> Left<C> {
     }
 
     /// The session ends for good: its packet ids may be used again.
-    pub(crate) fn release(&self) {
+    pub(crate) fn release(&self, turn: &mut Turn) {
         if let Some(flights) = &self.flights {
-            let received = flights.received.values();
-            let places: Vec<Place> = received.filter_map(|received| received.place).collect();
-            flights.core.release_received(&places);
+            flights.release(turn);
         }
     }
 
@@ -274,8 +319,8 @@ impl<C: Core> Left<C> {
 }
 
 impl<C: Core> Leftover for Left<C> {
-    fn forgotten(&self, _turn: &mut Turn) {
-        self.release();
+    fn forgotten(&self, turn: &mut Turn) {
+        self.release(turn);
         self.leave_groups();
     }
 

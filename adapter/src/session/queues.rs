@@ -164,6 +164,11 @@ pub(super) fn consume<C: Core>(
         }
         flow.slots[key].qos = qos;
         flow.slots[key].shared = key > SLOT_QOS1;
+        if key == SLOT_QOS1 {
+            flow.level();
+        } else if !flow.terms.exactly_once {
+            flow.slots[key].qos = qos.min(QoS::AtLeastOnce);
+        }
         flow.terms.window
     };
     consumer.prefetch = u32::from(window);

@@ -18,7 +18,7 @@ fn insert(table: &mut Table, name: &str, value: Value) {
     let _ = table.insert(name, value);
 }
 
-/// The arguments of a 5.0 subscription's binding; bindings of 3.1 and 3.1.1 have none.
+/// The arguments of a 5.0 subscription's binding; those of 3.1 and 3.1.1 have none but for QoS 2.
 pub(crate) fn arguments(
     options: SubscriptionOptions,
     identifier: Option<NonZeroU32>,
@@ -69,6 +69,11 @@ pub(crate) fn restore(binding: &Binding, qos: QoS, slot: u32) -> Option<Subscrip
         };
         options.no_local = flag("no-local");
         options.retain_as_published = flag("retain-as-published");
+        let granted = nested.lookup("qos").and_then(Value::as_integer);
+        if qos != QoS::AtMostOnce && granted == Some(QoS::ExactlyOnce as i64) {
+            // Both are served by one queue.
+            options.qos = QoS::ExactlyOnce;
+        }
         options.retain_handling = match nested.lookup("retain-handling").and_then(Value::as_integer)
         {
             Some(1) => RetainHandling::SendIfNew,

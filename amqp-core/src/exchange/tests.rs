@@ -54,8 +54,16 @@ fn link() -> Arc<Link> {
         || "unused".to_owned(),
     )
     .expect("an empty broker opens");
+    rest(&broker);
     let vhost = broker.vhost("/").expect("the default vhost is made");
     broker.owner_link(&vhost)
+}
+
+/// Lets the broker do what it has to do for users that were made.
+fn rest(broker: &Arc<Broker>) {
+    let mut turn = Turn::new();
+    turn.begin(Time(1));
+    broker.handle_timeout(&mut turn);
 }
 
 /// A queue that counts what it gets as lost, and keeps nothing.
@@ -122,6 +130,7 @@ fn user(owner: &Link, name: &str, permissions: [&str; 3]) -> Arc<Link> {
     broker
         .set_permissions(name, "/", permissions)
         .expect("granted");
+    rest(broker);
     let here = std::net::Ipv4Addr::LOCALHOST.into();
     let opened = broker.open_vhost(broker.new_connection(), name, "/", None, here);
     opened.expect("may enter")

@@ -17,7 +17,7 @@ use crate::queue::{Consumer, Publication, Queue, Settle, Taken};
 use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
 use crate::schedule::Scheduled;
-use crate::shelf::{Later, Orphan, Place, Received};
+use crate::shelf::{Later, Orphan, Place, Received, Sent};
 use crate::sink::Loss;
 use crate::time::Time;
 use crate::timers::Due;
@@ -414,6 +414,17 @@ impl Link {
         let client_id = self.client_id.as_deref().unwrap_or_default();
         let who = (client_id, &*self.user);
         self.vhost.shelves.receive(who, received, turn.now)
+    }
+
+    /// A QoS 2 message of a queue is to be sent to the client, or a retained one: a restart knows
+    /// of it from the number on that is given, and of the message.
+    #[must_use]
+    pub fn note_sent(&self, turn: &Turn, queue: Option<&Queue>, sent: Sent) -> (Place, u64) {
+        // Whoever has handed it over may be about to keep it.
+        queue.into_iter().for_each(Queue::let_finish);
+        let client_id = self.client_id.as_deref().unwrap_or_default();
+        let who = (client_id, &*self.user);
+        self.vhost.shelves.note_sent(who, sent, turn.now)
     }
 
     /// Identifiers are released; gives the number to wait for: no restart brings them back then,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dispatch::Gone;
 use super::{Entry, Overflow, Queue, State};
 use crate::dead_letter::Death;
+use crate::journal::Durability;
 use crate::message::Message;
 use crate::turn::Turn;
 
@@ -41,9 +42,31 @@ impl Queue {
         unacked: impl Iterator<Item = (u64, Message)>,
         how: Settle,
     ) {
+        self.settle_by(turn, unacked, how, None);
+    }
+
+    /// One is acknowledged, and no restart is to bring it back: gives the number to wait for.
+    pub(crate) fn settle_surely(self: &Arc<Self>, turn: &mut Turn, unacked: (u64, Message)) -> u64 {
+        let surely = self.door.as_ref().map(|door| door.durability);
+        self.settle_by(turn, std::iter::once(unacked), Settle::Ack, surely)
+    }
+
+    /// Whoever has the queue now is done with it when this returns.
+    pub(crate) fn let_finish(&self) {
+        drop(self.state.lock());
+    }
+
+    fn settle_by(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        unacked: impl Iterator<Item = (u64, Message)>,
+        how: Settle,
+        surely: Option<Durability>,
+    ) -> u64 {
         if self.is_stream {
             // All that follows is credit, which is the sink's.
-            return unacked.for_each(drop);
+            unacked.for_each(drop);
+            return 0;
         }
         let mut state = self.state.lock();
         let mut back = Vec::new();
@@ -68,13 +91,13 @@ impl Queue {
                 }
             }
         }
-        self.forget(&gone);
+        let number = self.forget_by(&gone, surely);
         let taken_over = state.unacked == 0 && state.consumers.has_rival();
         if taken_over {
             state.consumers.take_over();
         }
         if back.is_empty() && !taken_over {
-            return;
+            return number;
         }
         back.sort_by_key(Entry::seq);
         let max = state.terms().max_priority.unwrap_or_default();
@@ -83,6 +106,7 @@ impl Queue {
         if state.given.is_some() && state.terms().overflow == Overflow::DropHead {
             self.enforce_length(&mut state, turn);
         }
+        number
     }
 
     /// What follows from a consumer's word.

@@ -60,7 +60,18 @@ pub(super) const MQTT: &[Setting] = &[
             unit: "messages",
         },
         "10",
-        "How many QoS 1 messages one connection may leave unacknowledged.",
+        "How many messages of QoS 1 and 2 one connection may leave unacknowledged.",
+    ),
+    setting(
+        "mqtt.max_qos",
+        Kind::Integer {
+            min: 0,
+            max: 2,
+            unit: "QoS",
+        },
+        "1",
+        "The highest QoS of MQTT subscriptions. With 2, messages that were published with QoS 2 \
+         are delivered exactly once; with 0, MQTT clients may not publish with more either.",
     ),
     setting(
         "mqtt.max_inflight_messages",

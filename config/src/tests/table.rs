@@ -235,6 +235,7 @@ const SPECIAL: &[(&str, &str)] = &[
     ("listeners.tcp.<name>", "5673"),
     ("mqtt.listeners.tcp.<name>", "1884"),
     ("mqtt.topic_filters", "strict"),
+    ("mqtt.max_qos", "2"),
     ("mqtt.allowed_protocol_versions", "4"),
     ("mqtt.max_packet_size_unauthenticated", "77"),
     ("mqtt.max_packet_size_authenticated", "77"),
