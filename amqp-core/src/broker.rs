@@ -33,6 +33,7 @@ use crate::queue::{Conditions, Queue};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
 use crate::seldom::Seldom;
+use crate::taps::Taps;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::turn::Turn;
@@ -68,6 +69,7 @@ pub struct Broker {
     pub(crate) unserved_told: Seldom,
     alarms: Arc<Alarms>,
     events: Events,
+    taps: Arc<Taps>,
 }
 
 impl Broker {
@@ -97,6 +99,7 @@ impl Broker {
             changing_vhosts: Mutex::default(),
             epochs: Arc::new(Epochs::new(Arc::clone(events.listeners()))),
             events,
+            taps: Arc::default(),
             users: Users::default(),
             parameters: RwLock::default(),
             peers: DashMap::new(),
@@ -191,6 +194,13 @@ impl Broker {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Who watches publications.
+    #[inline]
+    #[must_use]
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -327,6 +337,12 @@ impl Broker {
     /// Takes a connection off the list.
     pub fn deregister(&self, connection: u64) {
         self.peers.remove(&connection);
+    }
+
+    /// A connection by its number.
+    #[must_use]
+    pub fn peer(&self, connection: u64) -> Option<Arc<dyn Peer>> {
+        self.peers.get(&connection).map(|held| Arc::clone(&held))
     }
 
     /// Connections on the list.

@@ -16,6 +16,7 @@ mod plugins;
 mod policies;
 mod queues;
 mod status;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod users;
@@ -128,6 +129,7 @@ fn query_terms(
         "list_user_limits" => {
             parse(arguments.clone()).and_then(|w| limits::list_of_users(context, &w))
         }
+        "tail" => parse(arguments.clone()).and_then(|w| tail::tail(context, w)),
         _ => return None,
     })
 }

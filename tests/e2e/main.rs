@@ -33,5 +33,6 @@ mod start;
 mod store;
 mod streams;
 mod survive;
+mod tail;
 mod terminal;
 mod transactions;
