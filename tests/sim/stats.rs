@@ -42,6 +42,7 @@ impl Stats {
             (&mut self.messages.recovered, other.messages.recovered),
             (&mut self.messages.expired, other.messages.expired),
             (&mut self.messages.dropped, other.messages.dropped),
+            (&mut self.messages.retained, other.messages.retained),
         ];
         for (sum, more) in pairs {
             *sum += more;
@@ -72,7 +73,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "messages: {} published, {} acknowledged, {} delivered ({} again), {} settled, \
-             {} recovered, {} expired, {} dropped by limits",
+             {} recovered, {} expired, {} dropped by limits, {} retained ones sent",
             messages.published,
             messages.acknowledged,
             messages.delivered,
@@ -80,7 +81,8 @@ impl fmt::Display for Stats {
             messages.settled,
             messages.recovered,
             messages.expired,
-            messages.dropped
+            messages.dropped,
+            messages.retained
         )
     }
 }
