@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_core::broker::Broker;
+use leveret_core::sink::Loss;
 use tokio::time::MissedTickBehavior;
 
 /// How often it looks, in milliseconds: RabbitMQ looks at memory each 2.5 s, at the disk from ten
@@ -26,6 +27,7 @@ pub(crate) async fn watch(broker: Arc<Broker>, data_dir: PathBuf) {
     loop {
         ticks.tick().await;
         look(&broker, &data_dir);
+        tell_losses(&broker);
         if broker.alarms().is_memory_scarce() {
             // Walking all queues takes a while, and reading none of it waits for a disk.
             let broker = Arc::clone(&broker);
@@ -33,6 +35,43 @@ pub(crate) async fn watch(broker: Arc<Broker>, data_dir: PathBuf) {
             match paged {
                 Ok(0) | Err(_) => {}
                 Ok(messages) => tracing::debug!(messages, "paged out of memory"),
+            }
+        }
+    }
+}
+
+/// Logs what was dropped since the last time: a line for each virtual host and reason.
+fn tell_losses(broker: &Broker) {
+    for vhost in broker.vhosts() {
+        for report in vhost.take_loss_reports() {
+            let [qos0, qos1, qos2] = report.counts;
+            let messages = qos0 + qos1 + qos2;
+            let (vhost, reason) = (vhost.name(), report.loss.name());
+            let (whose, topic) = (&*report.whose, &*report.topic);
+            match report.loss {
+                // It was asked for, or is what QoS 0 promises.
+                Loss::Expired | Loss::Offline => tracing::info!(
+                    vhost,
+                    reason,
+                    messages,
+                    qos0,
+                    qos1,
+                    qos2,
+                    whose,
+                    topic,
+                    "messages dropped"
+                ),
+                _ => tracing::warn!(
+                    vhost,
+                    reason,
+                    messages,
+                    qos0,
+                    qos1,
+                    qos2,
+                    whose,
+                    topic,
+                    "messages dropped"
+                ),
             }
         }
     }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_auth::login::Internal;
-use leveret_auth::password::{HashError, Hashing, hash_new};
+use leveret_auth::password::{HashError, store};
 use leveret_config::Config;
 use leveret_core::broker::Broker;
 use leveret_core::definitions::{Definitions, Fault};
 use leveret_core::journal::Journal;
 use leveret_core::message::{AmqpOrigin, Origin};
 use leveret_core::peer::CloseReason;
+use leveret_core::user::StoredPassword;
 use leveret_core::watermark::{Wake, Watermark};
 use leveret_management::context::{ChangeLock, Context, ListenerRow};
 use leveret_management::control::{ControlError, ControlSocket};
@@ -211,22 +212,19 @@ fn open_broker(
     clock: Clock,
 ) -> Result<Arc<Broker>, StartError> {
     let mut hashed = Ok(());
-    let default_password_hash = || {
+    let default_password = || {
         let password = config.core.default_pass.reveal().as_bytes();
-        match hash_new(Hashing::Argon2id, password, &mut rand::rng()) {
-            Ok(hash) => hash.to_string(),
-            Err(why) => {
-                hashed = Err(why);
-                String::new()
-            }
-        }
+        store(password, &mut rand::rng()).unwrap_or_else(|why| {
+            hashed = Err(why);
+            StoredPassword::default()
+        })
     };
     let broker = Broker::open(
         config.core.clone(),
         Arc::clone(definitions) as Arc<dyn Definitions>,
         Arc::clone(journal) as Arc<dyn Journal>,
         clock.now(),
-        default_password_hash,
+        default_password,
     )?;
     hashed?;
     Ok(broker)

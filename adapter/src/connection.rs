@@ -6,11 +6,16 @@
 //!       └── violation, timeout ──┴── refused: CONNACK ────────────────────────────────────┘
 //! ```
 //!
+//! Where CONNECT has named an authentication method, AwaitLogin lasts for the exchange of AUTH
+//! packets: see [`auth`].
+//!
 //! The driver calls the `handle_*` verbs when something happened and the `poll_*` verbs for what is
 //! to be done; after [`Connection::is_closed`] only the output is wanted, and
 //! [`Connection::handle_close`] is the last call.
 
 mod acks;
+mod again;
+mod auth;
 mod authority;
 mod blocked;
 mod closing;
@@ -25,10 +30,11 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use leveret_core::broker::Broker;
 use leveret_core::doorbell::Doorbell;
 use leveret_core::exchange::Memo;
-use leveret_core::login::{Reply, Request};
+use leveret_core::login::{Reply, Request, Verdict};
 use leveret_core::message::Message;
 use leveret_core::peer::{Accepted, Peer};
 use leveret_core::queue::{Queue, Settle};
@@ -107,7 +113,7 @@ impl<C: Core> Active<C> {
 #[derive(Default)]
 pub(crate) struct Rare {
     /// The Topic Aliases that the client has set.
-    pub(crate) aliases_in: HashMap<NonZeroU16, Box<str>>,
+    pub(crate) aliases_in: HashMap<NonZeroU16, Arc<str>, RandomState>,
     /// QoS 2 publishes of this connection that are not released yet; counted only where the client
     /// was told a Receive Maximum.
     pub(crate) unreleased: u32,
@@ -117,6 +123,8 @@ pub(crate) struct Rare {
     ends_at: Option<Time>,
     /// Subscriptions to ask about, since permissions have changed.
     unasked: Vec<Box<str>>,
+    /// Where its re-authentication stands; only where a method was agreed on in CONNECT.
+    stage: Option<auth::Stage>,
 }
 
 /// A delivery that the client has acknowledged.
@@ -208,7 +216,7 @@ impl<H: Host> Connection<H> {
         let options = &self.node.options;
         let bytes_max = match self.state {
             State::Active(_) => options.packet_authenticated_bytes_max,
-            _ if header.packet_type != PacketType::Connect => {
+            _ if header.packet_type != PacketType::Connect && !self.awaits_auth() => {
                 // [MQTT-3.1.0-1]
                 return Err(Violation::FirstPacketNotConnect {
                     packet: header.packet_type,
@@ -227,9 +235,14 @@ impl<H: Host> Connection<H> {
     /// Says for how many packets it counts.
     fn handle_packet(&mut self, turn: &mut Turn, header: FixedHeader, body: &[u8]) -> usize {
         let mut weight = 1;
+        if self.awaits_auth() {
+            self.handle_exchange(turn, header, body);
+            return weight;
+        }
         let result = match &mut self.state {
-            State::ExpectConnect { .. } => {
-                let outcome = login::connect(&self.node, &self.outlet, header, body, turn.now);
+            State::ExpectConnect { deadline } => {
+                let times = (turn.now, *deadline);
+                let outcome = login::connect(&self.node, &self.outlet, header, body, times);
                 match outcome {
                     Ok(state) => {
                         self.state = state;
@@ -307,10 +320,8 @@ impl<H: Host> Connection<H> {
             ClientPacket::Disconnect(disconnect) => {
                 handle::disconnect::handle(&mut context, &disconnect)?
             }
-            ClientPacket::Auth(_) => {
-                // [MQTT-4.12.0-7]: no method was agreed on.
-                let why = "AUTH: no authentication method was agreed on in CONNECT";
-                handle::Next::Close(Ending::new(ReasonCode::ProtocolError, why))
+            ClientPacket::Auth(packet) => {
+                auth::reauthenticate(&self.node, &self.outlet, active, &packet)
             }
         };
         match end {
@@ -363,8 +374,9 @@ impl<H: Host> Connection<H> {
                 return;
             }
             let bytes_max = self.outlet.output_bytes_max();
+            let limits = (bytes_max, self.node.options.upgrade_qos);
             if let Some(identity) = self.outlet.identity.get()
-                && out.replay(&*identity.core, self.outlet.exchange(), bytes_max, turn)
+                && out.replay(&*identity.core, self.outlet.exchange(), limits, turn)
             {
                 self.outlet.bell.press_and_ring();
             }
@@ -411,6 +423,9 @@ impl<H: Host> Connection<H> {
             active.last_input = turn.now;
             self.outlet.bell.press_and_ring();
         }
+        if let State::Active(active) = &self.state {
+            self.send_again(active, turn.now);
+        }
         let Some(_) = self.poll_timeout().filter(|next| *next <= turn.now) else {
             return;
         };
@@ -443,13 +458,15 @@ impl<H: Host> Connection<H> {
             State::ExpectConnect { deadline } => Some(*deadline),
             State::Active(active) => {
                 let silence = self.silence_deadline(active);
-                let others = [active.ends_at(), active.next_second()];
+                let again = self.again_at(active);
+                let others = [active.ends_at(), active.next_second(), again];
                 silence
                     .into_iter()
                     .chain(others.into_iter().flatten())
                     .min()
             }
-            State::AwaitLogin(_) | State::Closed { .. } => None,
+            State::AwaitLogin(pending) => self.awaits_auth().then_some(pending.deadline),
+            State::Closed { .. } => None,
         }
     }
 
@@ -466,19 +483,26 @@ impl<H: Host> Connection<H> {
     pub fn poll_request(&mut self) -> Option<Request> {
         match &mut self.state {
             State::AwaitLogin(pending) => pending.take_request(),
+            State::Active(active) => active.stage()?.take_request(),
             _ => None,
         }
     }
 
     /// The answer to [`Self::poll_request`].
     pub fn handle_reply(&mut self, turn: &mut Turn, reply: Reply) {
+        match reply {
+            Reply::Login(verdict) => self.finish_login(turn, verdict),
+            Reply::Scram(challenge) => self.handle_challenge(challenge),
+        }
+    }
+
+    fn finish_login(&mut self, turn: &mut Turn, verdict: Verdict) {
         let State::AwaitLogin(_) = &self.state else {
             return;
         };
         let State::AwaitLogin(pending) = std::mem::replace(&mut self.state, State::OVER) else {
             return;
         };
-        let Reply::Login(verdict) = reply;
         match login::finish(&self.node, &self.outlet, &pending, verdict, turn) {
             Ok(active) => {
                 self.state = State::Active(Box::new(active));
@@ -532,7 +556,8 @@ impl<H: Host> Connection<H> {
                         .as_ref()
                         .is_none_or(|held| held.wants_input())
             }
-            State::AwaitLogin(_) | State::Closed { .. } => false,
+            State::AwaitLogin(_) => self.awaits_auth(),
+            State::Closed { .. } => false,
         }
     }
 

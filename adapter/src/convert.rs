@@ -13,23 +13,22 @@ use leveret_core::message::{MessageRef, Origin};
 use leveret_core::properties::BasicProperties;
 use leveret_core::time::Time;
 
-use crate::identity::{self, SIGNED_TAG};
+use crate::identity::{self, MQTT_TAG, SIGNED_TAG};
 use crate::property::{Properties, Property};
 
 /// MQTT publishers, of all versions: the properties are a property block of 5.0, without Topic
 /// Alias.
 #[derive(Debug)]
-pub(crate) struct MqttOrigin;
+pub(crate) struct MqttOrigin {
+    /// Who published stands before them: see [`identity`].
+    signed: bool,
+}
 
-/// The same, with who published before them: see [`identity`].
-#[derive(Debug)]
-pub(crate) struct SignedOrigin;
+/// The one without.
+pub(crate) static MQTT: MqttOrigin = MqttOrigin { signed: false };
 
-/// The one instance.
-pub(crate) static MQTT: MqttOrigin = MqttOrigin;
-
-/// The one instance.
-pub(crate) static SIGNED: SignedOrigin = SignedOrigin;
+/// The one with.
+pub(crate) static SIGNED: MqttOrigin = MqttOrigin { signed: true };
 
 /// Whether a message came from an MQTT client: its properties are a property block.
 pub(crate) fn is_mqtt(message: &MessageRef<'_>) -> bool {
@@ -38,17 +37,7 @@ pub(crate) fn is_mqtt(message: &MessageRef<'_>) -> bool {
 
 impl Origin for MqttOrigin {
     fn tag(&self) -> u8 {
-        1
-    }
-
-    fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>) {
-        to_amqp::append(message, out);
-    }
-}
-
-impl Origin for SignedOrigin {
-    fn tag(&self) -> u8 {
-        SIGNED_TAG
+        if self.signed { SIGNED_TAG } else { MQTT_TAG }
     }
 
     fn append_basic_properties(&self, message: &MessageRef<'_>, out: &mut Vec<u8>) {
@@ -65,7 +54,7 @@ pub(crate) fn append_properties(
     out: &mut Vec<u8>,
 ) {
     if is_mqtt(message) {
-        let (_, properties) = identity::split(message);
+        let properties = identity::properties_of(message);
         match message.head.expires {
             None => out.extend_from_slice(properties),
             Some(at) => {

@@ -6,6 +6,7 @@ mod tests;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use leveret_core::key::{self, Form};
+use leveret_core::link::Reader;
 use leveret_core::message::MessageRef;
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
@@ -15,6 +16,7 @@ use leveret_core::time::Time;
 use crate::codec;
 use crate::convert;
 use crate::flow::{Aliases, Flow, Slot};
+use crate::options::Options;
 use crate::outlet::{Order, Outlet, roomy};
 use crate::packet::publish::{self, OutgoingPublish};
 use crate::packet::{ProtocolVersion, QoS};
@@ -38,20 +40,16 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Full;
         };
         let message = delivery.message;
-        let qos = slot.qos_of(message);
-        if !room
-            || (qos != QoS::AtMostOnce && flow.inflight.len() >= usize::from(flow.terms.window))
-        {
+        let qos = slot.qos_of(message, &self.options);
+        // A list waits as a whole where the operator has set how many are in flight: of one, each
+        // is acknowledged before the next is sent.
+        let waits = qos != QoS::AtMostOnce
+            || (self.options.inflight_max.is_some() && slot.qos != QoS::AtMostOnce);
+        if !room || (waits && !flow.has_window()) {
             flow.starved(key);
             return Outcome::Full;
         }
-        if let Some(reader) = &out.reader
-            && message.exchange == self.exchange()
-            && !reader.allows(message.key, message.head.form, &mut flow.scratch)
-        {
-            return Outcome::Discarded(Loss::Revoked);
-        }
-        let flags = match wanted(flow, message, self.publisher(), key) {
+        let flags = match self.look_at(out.reader.as_deref(), flow, message, key) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };
@@ -86,6 +84,10 @@ impl<C: Core> Sink for Outlet<C> {
                 message: delivery.share(),
             };
             flow.sent(ticket, Some(unacked));
+            let retry_ms = self.options.retry_ms(out.version);
+            if retry_ms > 0 {
+                flow.note_sent(ticket.0, retry_ms, delivery.now);
+            }
         }
         Outcome::Taken {
             settled: ticket.is_none(),
@@ -113,10 +115,35 @@ impl<C: Core> Sink for Outlet<C> {
     }
 }
 
+impl<C: Core> Outlet<C> {
+    /// Whether the client may read the message and wants it, and how.
+    #[inline]
+    fn look_at(
+        &self,
+        reader: Option<&Reader>,
+        flow: &mut Flow,
+        message: &MessageRef<'_>,
+        key: usize,
+    ) -> Result<Flags, Loss> {
+        match reader {
+            Some(reader) if !self.may_read(reader, message, flow) => Err(Loss::Revoked),
+            _ => wanted(flow, message, self.publisher(), key),
+        }
+    }
+
+    /// Whether the client may read a message by now: topics are asked about in one exchange.
+    #[cold]
+    fn may_read(&self, reader: &Reader, message: &MessageRef<'_>, flow: &mut Flow) -> bool {
+        let (key, form) = (message.key, message.head.form);
+        message.exchange != self.exchange() || reader.allows(key, form, &mut flow.scratch)
+    }
+}
+
 impl Slot {
-    /// The lower of what was published and what was granted.
-    fn qos_of(&self, message: &MessageRef<'_>) -> QoS {
-        if message.head.persistent {
+    /// The lower of what was published and what was granted; or what was granted, if the operator
+    /// wants that.
+    fn qos_of(&self, message: &MessageRef<'_>, options: &Options) -> QoS {
+        if message.head.persistent || options.upgrade_qos {
             self.qos
         } else {
             QoS::AtMostOnce
@@ -214,7 +241,7 @@ pub(crate) struct Sent {
 }
 
 /// Encodes a PUBLISH to the client.
-fn encode(
+pub(crate) fn encode(
     buf: &mut Vec<u8>,
     version: ProtocolVersion,
     flow: &mut Flow,

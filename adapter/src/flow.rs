@@ -1,12 +1,14 @@
 //! Outbound flow of one session: what is in flight, under which packet ids, how much more may be,
 //! and which subscriptions it serves. Lives under the out-buffer's lock.
 
+mod retry;
 mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use leveret_core::identity::Reserved;
 use leveret_core::queue::{Queue, Unacked};
 use leveret_core::shelf::Place;
@@ -14,6 +16,7 @@ use leveret_core::shelf::Place;
 use crate::packet::QoS;
 use crate::replay::{Replay, Replays};
 
+use retry::Retry;
 pub(crate) use subscriptions::{Subscription, Subscriptions, is_walked};
 
 /// Packet ids there are.
@@ -47,7 +50,7 @@ pub(crate) struct InFlight {
 #[derive(Default)]
 pub(crate) struct Aliases {
     pub(crate) max: u16,
-    pub(crate) topics: HashMap<Box<str>, NonZeroU16>,
+    pub(crate) topics: HashMap<Box<str>, NonZeroU16, RandomState>,
 }
 
 /// What CONNECT asked of deliveries.
@@ -94,6 +97,8 @@ pub(crate) struct Flow {
     /// The last AMQP key and the topic it became; empty topic: it has none.
     pub(crate) translated: Option<Box<(Vec<u8>, u32, String)>>,
     pub(crate) scratch: Vec<u8>,
+    /// When what is in flight is sent again, of versions where it is.
+    retry: Option<Box<Retry>>,
 }
 
 /// The packet id that the delivery with this number gets unless it is taken.
@@ -106,7 +111,7 @@ impl Flow {
         let aliases = || {
             Box::new(Aliases {
                 max: terms.topic_alias_max,
-                topics: HashMap::new(),
+                topics: HashMap::default(),
             })
         };
         Self {

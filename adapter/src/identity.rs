@@ -1,23 +1,31 @@
 //! Who published: the block that stands before the properties of a message of a known client.
 //!
 //! ```text
-//! length: 2 bytes | headers of AMQP, encoded, length bytes | properties of MQTT 5.0
+//! length: 2 | wanted: 1 | vhost | user | client id | peer | properties of MQTT 5.0
+//!           `----------- length bytes ------------------´
 //! ```
 //!
-//! Owns the block: made once for each connection, from what the broker itself knows. A publish
-//! without properties borrows it as it is.
+//! Each of the four is a length of 2 bytes and its text. Owns the block: made once for each
+//! connection, from what the broker itself knows. A publish without properties borrows it as it
+//! is. It is stored with every message, so it has no names: they come with the delivery to AMQP.
 
 use std::net::SocketAddr;
 
-use leveret_core::field::{RawTable, ValueRef, encode_entry};
-use leveret_core::identity::{ANNOTATION, CLIENT_ID, PEER, Reserved, USERNAME, VHOST};
+use leveret_core::identity::Reserved;
 use leveret_core::message::{MessageRef, Origin};
 
 use crate::convert::{MQTT, SIGNED};
 use crate::limits::IDENTITY_TEXT_BYTES_MAX;
 
-/// Tells messages with a block from those without, on disk.
+/// Tells messages of MQTT clients, on disk: those without a block.
+pub(crate) const MQTT_TAG: u8 = 1;
+/// Those with one.
 pub(crate) const SIGNED_TAG: u8 = 3;
+
+/// What is wanted of the block, and so reserved: [`Reserved::headers`].
+const HEADERS: u8 = 1 << 0;
+/// [`Reserved::annotation`].
+const ANNOTATION: u8 = 1 << 1;
 
 /// What the broker knows about a client.
 #[derive(Clone, Copy, Debug)]
@@ -35,96 +43,100 @@ pub(crate) fn block(facts: &Facts<'_>, wanted: Reserved) -> Box<[u8]> {
         return Box::default();
     }
     let mut out = vec![0; 2];
-    let mut put = |name: &str, text: &str| {
-        if text.len() <= IDENTITY_TEXT_BYTES_MAX {
-            // Our own names are short, and the value was measured.
-            let value = ValueRef::LongString(text.as_bytes());
-            let _ = encode_entry(&mut out, name.as_bytes(), value);
-        }
+    let headers = if wanted.headers { HEADERS } else { 0 };
+    let annotation = if wanted.annotation { ANNOTATION } else { 0 };
+    out.push(headers | annotation);
+    let mut put = |text: &str| {
+        let fits = text.len() <= IDENTITY_TEXT_BYTES_MAX;
+        let text = if fits { text } else { "" };
+        out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+        out.extend_from_slice(text.as_bytes());
     };
-    if wanted.headers {
-        // The first of them: see `Block::is_full`.
-        put(VHOST, facts.vhost);
-        put(USERNAME, facts.user);
-        put(CLIENT_ID, facts.client_id);
-        put(PEER, &facts.peer.to_string());
-    }
-    if wanted.annotation {
-        put(ANNOTATION, facts.client_id);
-    }
+    put(facts.vhost);
+    put(facts.user);
+    put(facts.client_id);
+    put(&facts.peer.to_string());
     let bytes = (out.len() - 2) as u16;
     out[..2].copy_from_slice(&bytes.to_be_bytes());
     out.into()
 }
 
-/// What a message is published with: the block, if there is one, and the properties behind it.
+/// What a message is published with: the block, if there is one, and behind it the two parts of its
+/// properties.
 /// `joined` is only a buffer for both.
 pub(crate) fn sign<'a>(
     block: &'a [u8],
-    properties: &'a [u8],
+    (first, rest): (&'a [u8], &'a [u8]),
     joined: &'a mut Vec<u8>,
 ) -> (&'static dyn Origin, &'a [u8]) {
-    match (block, properties) {
-        ([], _) => (&MQTT, properties),
-        (_, []) => (&SIGNED, block),
+    match (block, first, rest) {
+        ([], all, []) | ([], [], all) => (&MQTT, all),
+        (_, [], []) => (&SIGNED, block),
         _ => {
             joined.clear();
-            joined.extend_from_slice(block);
-            joined.extend_from_slice(properties);
-            (&SIGNED, joined)
+            for part in [block, first, rest] {
+                joined.extend_from_slice(part);
+            }
+            match block {
+                [] => (&MQTT, joined),
+                _ => (&SIGNED, joined),
+            }
         }
     }
 }
 
-/// The headers of a block, as they were encoded.
+/// A block, taken apart; what was left out is empty.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Block<'a>(&'a [u8]);
+pub(crate) struct Block<'a> {
+    /// Whose names nobody else may use beside it, and which headers it becomes.
+    pub(crate) reserved: Reserved,
+    pub(crate) vhost: &'a [u8],
+    pub(crate) user: &'a [u8],
+    pub(crate) client_id: &'a [u8],
+    pub(crate) peer: &'a [u8],
+}
 
 impl<'a> Block<'a> {
-    /// Its entries.
-    pub(crate) fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Whether it says who published, and not only RabbitMQ's annotation.
-    fn is_full(self) -> bool {
-        let [length, name @ ..] = self.0 else {
-            return false;
+    fn parse(raw: &'a [u8]) -> Option<Self> {
+        let (wanted, mut rest) = raw.split_first()?;
+        let mut take = || {
+            let (length, more) = rest.split_first_chunk()?;
+            let (text, more) = more.split_at_checked(u16::from_be_bytes(*length).into())?;
+            rest = more;
+            Some(text)
         };
-        usize::from(*length) == VHOST.len() && name.starts_with(VHOST.as_bytes())
+        Some(Self {
+            reserved: Reserved {
+                headers: wanted & HEADERS != 0,
+                annotation: wanted & ANNOTATION != 0,
+            },
+            vhost: take()?,
+            user: take()?,
+            client_id: take()?,
+            peer: take()?,
+        })
     }
+}
 
-    /// Whose names nobody else may use beside it.
-    pub(crate) fn reserved(self) -> Reserved {
-        Reserved {
-            headers: self.is_full(),
-            annotation: self.text(ANNOTATION).is_some(),
-        }
-    }
-
-    /// The user.
-    pub(crate) fn user(self) -> Option<&'a [u8]> {
-        self.text(USERNAME)
-    }
-
-    fn text(self, name: &str) -> Option<&'a [u8]> {
-        match RawTable::parse(self.0).ok()?.lookup(name) {
-            Some(ValueRef::LongString(text)) => Some(text),
-            _ => None,
-        }
-    }
+/// The properties of what an MQTT client published.
+pub(crate) fn properties_of<'a>(message: &MessageRef<'a>) -> &'a [u8] {
+    parts(message).1
 }
 
 /// The parts of what an MQTT client published: the block, and its properties.
 pub(crate) fn split<'a>(message: &MessageRef<'a>) -> (Block<'a>, &'a [u8]) {
+    let (block, properties) = parts(message);
+    (Block::parse(block).unwrap_or_default(), properties)
+}
+
+fn parts<'a>(message: &MessageRef<'a>) -> (&'a [u8], &'a [u8]) {
     let raw = message.properties;
     if message.head.origin.tag() != SIGNED_TAG {
-        return (Block::default(), raw);
+        return (&[], raw);
     }
     let parts = raw
         .split_first_chunk::<2>()
         .and_then(|(length, rest)| rest.split_at_checked(u16::from_be_bytes(*length).into()));
     // It was made by `sign`, or is what a checked record of the journal has kept of that.
-    let (block, properties) = parts.unwrap_or_default();
-    (Block(block), properties)
+    parts.unwrap_or_default()
 }

@@ -71,7 +71,10 @@ pub const HEADERS_BYTES_MAX: usize = 120_000;
 /// Bytes that a connection keeps to join its identity with a message's properties in.
 pub const JOINED_KEPT_BYTES_MAX: usize = 4_096;
 
-const _: () = assert!(8 * IDENTITY_TEXT_BYTES_MAX < u16::MAX as usize);
+const _: () = assert!(4 * (IDENTITY_TEXT_BYTES_MAX + 2) + 1 < u16::MAX as usize);
+/// Bytes of what proves the server to a client in SCRAM-SHA-256: `v=` and 32 bytes in base64.
+pub const SCRAM_PROOF_BYTES: usize = 46;
+
 const _: () = assert!(TOPIC_LEVELS_MAX <= leveret_core::limits::KEY_WORDS_MAX);
 const _: () = assert!(FILTER_LEVELS_MAX <= TOPIC_LEVELS_MAX);
 const _: () = assert!(TOPIC_LEVELS_MAX <= STRING_BYTES_MAX);

@@ -5,6 +5,8 @@
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
+use crate::packet::ProtocolVersion;
+
 /// Options of the MQTT adapter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Options {
@@ -21,6 +23,18 @@ pub struct Options {
     pub session_expiry_max_ms: Option<u64>,
     /// Unacknowledged QoS 1 messages that one connection may hold, 1 to 65,535.
     pub prefetch: u16,
+    /// In place of [`Self::prefetch`], with QoS 0 behind a full window; 0 is as many as there are
+    /// packet identifiers.
+    pub inflight_max: Option<u16>,
+    /// Greatest Receive Maximum of a 5.0 client that is made use of, 1 to 65,535.
+    pub client_receive_max: u16,
+    /// Whether messages of QoS 0 are delivered with the QoS that was subscribed to.
+    pub upgrade_qos: bool,
+    /// Until a delivery to a 3.1 client that was not acknowledged is sent again, in seconds; 0 is
+    /// never.
+    pub retry_interval_s: u16,
+    /// Whether the same is done for clients of 3.1.1.
+    pub retry_v4: bool,
     /// Which topic filters a client may subscribe to.
     pub topic_filters: TopicFilters,
     /// Whether a refused PUBLISH or SUBSCRIBE closes the connection; else it is answered.
@@ -63,6 +77,10 @@ pub struct Options {
     pub will_delay_max_ms: Option<u64>,
     /// Whether the will of a connection that another one takes over is not published.
     pub suppress_will_on_takeover: bool,
+    /// Whether a client id belongs to the user whose session it names.
+    pub client_ids_bound: bool,
+    /// Whether a 5.0 client may log in by SCRAM-SHA-256.
+    pub scram_sha_256: bool,
 }
 
 impl Default for Options {
@@ -74,6 +92,11 @@ impl Default for Options {
             exchange: "amq.topic".into(),
             session_expiry_max_ms: Some(86_400_000),
             prefetch: 10,
+            inflight_max: None,
+            client_receive_max: u16::MAX,
+            upgrade_qos: false,
+            retry_interval_s: 20,
+            retry_v4: false,
             topic_filters: TopicFilters::Flexible,
             disconnect_on_unauthorized: true,
             login_timeout_ms: 10_000,
@@ -94,7 +117,36 @@ impl Default for Options {
             message_rate_max: 0,
             will_delay_max_ms: None,
             suppress_will_on_takeover: false,
+            client_ids_bound: true,
+            scram_sha_256: true,
         }
+    }
+}
+
+impl Options {
+    /// Deliveries that a client may leave unacknowledged which takes so many at a time.
+    pub(crate) fn window(&self, version: ProtocolVersion, receive_maximum: u16) -> u16 {
+        let own = match self.inflight_max {
+            None => self.prefetch,
+            Some(0) => u16::MAX,
+            Some(max) => max,
+        };
+        match version {
+            ProtocolVersion::V5 => own.min(receive_maximum).min(self.client_receive_max),
+            ProtocolVersion::V3 | ProtocolVersion::V4 => own,
+        }
+    }
+
+    /// Until a delivery that was not acknowledged is sent again, in milliseconds; 0 is never
+    /// ([MQTT-4.4.0-1]: only on a new connection; 3.1 does it whenever it likes).
+    #[inline]
+    pub(crate) fn retry_ms(&self, version: ProtocolVersion) -> u64 {
+        let retries = match version {
+            ProtocolVersion::V5 => false,
+            ProtocolVersion::V4 => self.retry_v4,
+            ProtocolVersion::V3 => true,
+        };
+        u64::from(retries) * u64::from(self.retry_interval_s) * 1_000
     }
 }
 

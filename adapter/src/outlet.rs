@@ -5,6 +5,7 @@
 //! session out of it, administrators list and close it. Only the owner writes it to the socket.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -260,6 +261,16 @@ impl<C: Core> Owner for Outlet<C> {
         drop(leaving);
         self.bell.press_and_ring();
         rest
+    }
+
+    fn user(&self) -> &str {
+        self.identity
+            .get()
+            .map_or("", |identity| identity.core.user())
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.accepted.peer
     }
 }
 

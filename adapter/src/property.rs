@@ -515,6 +515,22 @@ impl<'a> Properties<'a> {
         Self { raw }
     }
 
+    /// What stands before and behind the first property of this kind; without one, all is before.
+    pub(crate) fn around(&self, id: PropertyId) -> (&'a [u8], &'a [u8]) {
+        let mut reader = Reader::new(self.raw);
+        loop {
+            let before = self.raw.len() - reader.rest().len();
+            match Property::decode(&mut reader) {
+                Ok(property) if property.id() == id => {
+                    return (&self.raw[..before], reader.rest());
+                }
+                Ok(_) => {}
+                // It was checked: this is its end.
+                Err(_) => return (self.raw, &[]),
+            }
+        }
+    }
+
     /// The encoded block, without the property length: what the encoders of this crate take.
     #[must_use]
     pub const fn raw(&self) -> &'a [u8] {

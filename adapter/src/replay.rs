@@ -131,6 +131,8 @@ struct Desk<'a> {
     flow: &'a mut Flow,
     /// Bytes that may wait in the out-buffer.
     room: usize,
+    /// QoS 0 is sent with what was granted.
+    upgrade: bool,
     now: Time,
 }
 
@@ -193,7 +195,7 @@ impl Desk<'_> {
             *stalled = true;
             return Shown::Unwanted;
         }
-        let qos = match message.head().persistent {
+        let qos = match message.head().persistent || self.upgrade {
             true => granted,
             false => QoS::AtMostOnce,
         };
@@ -236,7 +238,7 @@ impl Out {
         &mut self,
         core: &C,
         exchange: &str,
-        output_bytes_max: usize,
+        (output_bytes_max, upgrade): (usize, bool),
         turn: &mut Turn,
     ) -> bool {
         let Some(flow) = self.flow.as_deref_mut() else {
@@ -250,6 +252,7 @@ impl Out {
             version: self.version,
             flow,
             room: REPLAY_OUTPUT_BYTES.min(output_bytes_max / 2),
+            upgrade,
             now: turn.now,
         };
         let more = go_on(&mut replays, &mut desk, core, exchange, turn);

@@ -6,9 +6,14 @@
 //! | AMQP, reply_to `q` | Response Topic `$amqp/reply-to/q` | queue `q`, by the default exchange |
 //! | MQTT, Response Topic `a/b` | reply_to `amq.mqtt.reply-to.a.b` | topic `a/b` |
 
+use leveret_core::exchange::Memo;
 use leveret_core::key::Form;
+use leveret_core::link::Published;
 use leveret_core::message::{AmqpOrigin, Head, MessageRef};
-use leveret_core::replies::MQTT_REPLY_PREFIX;
+use leveret_core::refusal::Refusal;
+use leveret_core::replies::{MQTT_REPLY_PREFIX, REPLY_PREFIX};
+use leveret_core::seam::Core;
+use leveret_core::turn::Turn;
 
 use crate::limits::STRING_BYTES_MAX;
 use crate::topic;
@@ -25,9 +30,30 @@ pub(crate) fn queue_of(topic: &str) -> Option<&str> {
         .filter(|queue| !queue.is_empty())
 }
 
-/// The message for such a queue, through the default exchange; as AMQP has it, since queues have
-/// names and not topics. `properties` is only a buffer.
-pub(crate) fn to_queue<'a>(
+/// Publishes to such a queue, through the default exchange. That asks for permission to write to
+/// it, and, unless nobody can guess the queue's name, to publish to the topic: an MQTT client
+/// must not reach by this what its topics keep it from.
+///
+/// # Errors
+/// As [`Core::publish`].
+pub(crate) fn answer<C: Core>(
+    core: &C,
+    turn: &mut Turn,
+    memo: &mut Memo,
+    message: &MessageRef<'_>,
+    queue: &str,
+) -> Result<Published, Refusal> {
+    if !queue.starts_with(REPLY_PREFIX) {
+        core.may_publish(message.exchange, message.key, Form::Slashed)?;
+    }
+    let mut properties = Vec::new();
+    let message = to_queue(message, queue, &mut properties);
+    core.publish(turn, memo, &message)
+}
+
+/// The message as AMQP has it, since queues have names and not topics. `properties` is only a
+/// buffer.
+fn to_queue<'a>(
     message: &MessageRef<'a>,
     queue: &'a str,
     properties: &'a mut Vec<u8>,

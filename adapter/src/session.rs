@@ -49,6 +49,11 @@ pub(crate) fn queue_name(client_id: &str, qos: QoS) -> String {
     [PREFIX, client_id, suffix].concat()
 }
 
+/// The names of both queues that a client may have.
+pub(crate) fn queue_names(client_id: &str) -> [String; 2] {
+    [QoS::AtMostOnce, QoS::AtLeastOnce].map(|qos| queue_name(client_id, qos))
+}
+
 const PREFIX: &str = "mqtt-subscription-";
 const SUFFIXES: [&str; 2] = ["qos0", "qos1"];
 
@@ -61,7 +66,9 @@ const ID_PLACE: IdPlace = IdPlace {
 const _: () = assert!(SUFFIXES[0].len() == SUFFIXES[1].len());
 
 /// What CONNECT asked for.
-pub(crate) struct Wish {
+pub(crate) struct Wish<'a> {
+    /// [`queue_names`] of the client.
+    pub(crate) queues: &'a [String; 2],
     pub(crate) clean_start: bool,
     /// `None`: the session never expires; 0: it ends with the connection.
     pub(crate) expiry_ms: Option<u64>,
@@ -71,7 +78,7 @@ pub(crate) struct Wish {
 pub(crate) fn start<C: Core>(
     outlet: &Arc<Outlet<C>>,
     identity: &Identity<C>,
-    wish: &Wish,
+    wish: &Wish<'_>,
     previous: &Previous,
     turn: &mut Turn,
 ) -> Result<bool, Refusal> {
@@ -83,26 +90,22 @@ pub(crate) fn start<C: Core>(
     if let Some(left) = left {
         settle_will(left, wish, previous.evicted, outlet, identity, turn);
     }
-    if let Some(scheduled) = core.recall_scheduled() {
-        // Of the time before a restart: see `settle_will`.
-        if wish.clean_start {
-            scheduled.publish(turn);
-        } else {
-            scheduled.cancel();
-        }
-    }
-    let recalled = core.recall_received();
+    settle_scheduled(core, wish, turn);
+    let mut recalled = core.recall_received();
     if wish.clean_start {
         release_all(core, &recalled);
-        discard(left, outlet, identity)?;
+        discard(left, wish.queues, outlet, identity)?;
         return Ok(false);
     }
     let left = left.filter(|left| !left.ended);
     // Without the queues it had, a session is not what the client believes ([MQTT-3.2.2-3]).
     let mut present = left.is_some_and(|left| left.queues == 0);
-    let own = [QoS::AtMostOnce, QoS::AtLeastOnce].map(|qos| queue_name(&identity.client_id, qos));
-    let mut recalled = recalled;
-    if recalled.has_queues && own.iter().all(|name| core.find_queue(name).is_none()) {
+    if recalled.has_queues
+        && wish
+            .queues
+            .iter()
+            .all(|name| core.find_queue(name).is_none())
+    {
         // Its queues have expired, and it with them.
         release_all(core, &recalled);
         recalled.ids.clear();
@@ -120,9 +123,8 @@ pub(crate) fn start<C: Core>(
             left.give(flow);
         }
     }
-    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let name = queue_name(&identity.client_id, qos);
-        let Some(queue) = core.find_queue(&name) else {
+    for (name, qos) in wish.queues.iter().zip([QoS::AtMostOnce, QoS::AtLeastOnce]) {
+        let Some(queue) = core.find_queue(name) else {
             continue;
         };
         present = true;
@@ -139,6 +141,18 @@ pub(crate) fn start<C: Core>(
     Ok(present)
 }
 
+/// What becomes of a will of the time before a restart: see [`settle_will`].
+fn settle_scheduled<C: Core>(core: &Arc<C>, wish: &Wish<'_>, turn: &mut Turn) {
+    let Some(scheduled) = core.recall_scheduled() else {
+        return;
+    };
+    if wish.clean_start {
+        scheduled.publish(turn);
+    } else {
+        scheduled.cancel();
+    }
+}
+
 /// What a restart found of a session that is over.
 fn release_all<C: Core>(core: &Arc<C>, orphan: &Orphan) {
     let places: Vec<Place> = orphan.ids.iter().map(|(_, place)| *place).collect();
@@ -148,14 +162,14 @@ fn release_all<C: Core>(core: &Arc<C>, orphan: &Orphan) {
 /// The client wants nothing of the session that it had ([MQTT-3.1.2-4]).
 fn discard<C: Core>(
     left: Option<&Left<C>>,
+    queues: &[String],
     outlet: &Outlet<C>,
     identity: &Identity<C>,
 ) -> Result<(), Refusal> {
     left.iter().for_each(|left| left.release());
-    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let name = queue_name(&identity.client_id, qos);
-        if identity.core.find_queue(&name).is_some() {
-            identity.core.delete(&name)?;
+    for name in queues {
+        if identity.core.find_queue(name).is_some() {
+            identity.core.delete(name)?;
         }
     }
     leave_groups(

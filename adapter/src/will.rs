@@ -8,6 +8,7 @@ use leveret_core::key::Form;
 use leveret_core::message::{Head, MessageRef, Origin};
 use leveret_core::schedule::Scheduled;
 use leveret_core::seam::Core;
+use leveret_core::sink::Loss;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
@@ -64,7 +65,7 @@ impl Will {
     /// The same, saying whose it is.
     pub(crate) fn signed(&self, signature: &[u8]) -> Self {
         let mut joined = Vec::new();
-        let (origin, properties) = identity::sign(signature, &self.properties, &mut joined);
+        let (origin, properties) = identity::sign(signature, (&self.properties, &[]), &mut joined);
         Self {
             origin,
             properties: properties.into(),
@@ -95,8 +96,15 @@ impl Will {
     /// Publishes the will now ([MQTT-3.1.2-8]).
     pub(crate) fn publish<C: Core>(&self, core: &C, turn: &mut Turn, exchange: &str) {
         let message = self.message(exchange, turn.now);
-        if let Err(refusal) = core.publish(turn, &mut Memo::default(), &message) {
-            tracing::warn!(%refusal, topic = &*self.topic, "will not published");
+        let lost = match core.publish(turn, &mut Memo::default(), &message) {
+            Ok(published) => published.rejected.then_some(Loss::Rejected),
+            Err(refusal) => {
+                tracing::warn!(%refusal, topic = &*self.topic, "will not published");
+                Some(Loss::Will)
+            }
+        };
+        if let Some(loss) = lost {
+            core.count_loss(loss, self.qos as u8, message.key);
         }
     }
 

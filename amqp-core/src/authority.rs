@@ -129,7 +129,7 @@ impl Sweep {
 impl Part {
     fn step(&mut self, broker: &Arc<Broker>, users: &HashSet<Box<str>>, turn: &mut Turn) -> bool {
         if let Some((id, rest)) = self.left.next() {
-            let user = rest.user().filter(|user| users.contains(*user));
+            let user = Some(rest.user()).filter(|user| users.contains(*user));
             let is_gone = user.map(|user| broker.user(user).is_none());
             if is_gone == Some(false) {
                 rest.reauthorise();

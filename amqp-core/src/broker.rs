@@ -8,12 +8,13 @@ mod load;
 mod policies;
 mod quotas;
 mod restore;
+mod secret;
 mod vhosts;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -36,7 +37,7 @@ use crate::seldom::Seldom;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::turn::Turn;
-use crate::user::{User, Users};
+use crate::user::{StoredPassword, User, Users};
 use crate::vhost::{Metadata, VHost};
 use crate::watermark::Wake;
 
@@ -68,6 +69,7 @@ pub struct Broker {
     /// What queues ask for and do not get.
     pub(crate) unserved_told: Seldom,
     alarms: Arc<Alarms>,
+    login_secret: OnceLock<[u8; 32]>,
 }
 
 impl Broker {
@@ -75,12 +77,12 @@ impl Broker {
     ///
     /// # Errors
     /// The definitions cannot be read, or contain what this version does not understand.
-    pub fn open(
+    pub fn open<P: Into<StoredPassword>>(
         options: Options,
         definitions: Arc<dyn Definitions>,
         journal: Arc<dyn Journal>,
         now: Time,
-        default_password_hash: impl FnOnce() -> String,
+        default_password: impl FnOnce() -> P,
     ) -> Result<Arc<Self>, Fault> {
         let alarms = Arc::new(Alarms::new(&options));
         let broker = Arc::new(Self {
@@ -100,19 +102,21 @@ impl Broker {
             parameters: RwLock::default(),
             peers: DashMap::new(),
             unserved_told: Seldom::default(),
+            login_secret: OnceLock::new(),
         });
         load::load(&broker, now)?;
         if broker.vhosts.read().is_empty() && broker.users.all().is_empty() {
-            broker.make_defaults(default_password_hash());
+            broker.make_defaults(default_password().into());
         }
         Ok(broker)
     }
 
     /// The default vhost, the default user and its permissions, in one record: all or nothing.
-    fn make_defaults(&self, password_hash: String) {
+    fn make_defaults(&self, password: StoredPassword) {
         let options = &self.options;
         let user = User {
-            password_hash: password_hash.into(),
+            password_hash: password.hash,
+            scram: password.scram,
             tags: options
                 .default_user_tags
                 .iter()
@@ -175,6 +179,8 @@ impl Broker {
             timers: Arc::clone(&self.timers),
             vhost: Weak::clone(vhost),
             letters: Default::default(),
+            caps: self.options.session_caps,
+            ledger: Default::default(),
         })
     }
 
@@ -514,7 +520,7 @@ impl Broker {
     ) -> Option<(u32, u64)> {
         let recording = vhost.recording.lock();
         let retired = queue.retire(when)?;
-        vhost.remove_queue(queue, &retired.losses);
+        vhost.remove_queue(queue);
         if retired.armed {
             self.timers.lose();
         }

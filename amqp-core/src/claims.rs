@@ -1,25 +1,37 @@
 //! Identifiers that one connection at a time may own in a vhost (MQTT client ids), and what an
 //! absent owner left.
 //!
-//! The newest claim wins. The core does not know what an owner leaves: it keeps it, hands it to the
-//! next claimant and drops it when its time is over.
+//! The newest claim of a user wins; an identifier may be bound to the user who has it. The core
+//! does not know what an owner leaves: it keeps it, hands it to the next claimant and drops it when
+//! its time is over.
+
+mod storm;
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
 
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
 use crate::turn::Turn;
+use storm::Storms;
 
 /// A connection that owns an identifier.
 pub trait Owner: Send + Sync {
     /// Another connection has claimed the identifier: stop, give back what is unsettled, and hand
     /// over what the next owner should have. Runs on the claimant's thread.
     fn evict(&self, turn: &mut Turn) -> Option<Box<dyn Leftover>>;
+
+    /// The user that it has logged in as.
+    fn user(&self) -> &str;
+
+    /// The other end.
+    fn peer(&self) -> SocketAddr;
 }
 
 /// What an owner leaves for the next.
@@ -27,10 +39,8 @@ pub trait Leftover: Any + Send + Sync {
     /// Nobody came for it in time: whatever it keeps alive elsewhere must go.
     fn forgotten(&self, turn: &mut Turn);
 
-    /// Whose it is, if it has what permissions are asked for.
-    fn user(&self) -> Option<&str> {
-        None
-    }
+    /// The user whose it is.
+    fn user(&self) -> &str;
 
     /// The permissions of its user have changed: it gives up what may not be had any more.
     fn reauthorise(&self) {}
@@ -44,6 +54,32 @@ enum Claim {
     Left(Arc<dyn Leftover>),
 }
 
+impl Claim {
+    /// Who has it, if that is not this user.
+    fn other_than(&self, user: &str) -> Option<Denied> {
+        let (owner, peer) = match self {
+            Self::Held(held) => (held.user(), Some(held.peer())),
+            Self::Left(rest) => (rest.user(), None),
+        };
+        (owner != user).then(|| Denied::Bound {
+            owner: owner.into(),
+            peer,
+        })
+    }
+}
+
+/// A wish for an identifier.
+pub struct Wanted<'a> {
+    /// The identifier.
+    pub id: &'a str,
+    /// Who wants it.
+    pub owner: &'a Arc<dyn Owner>,
+    /// The queues that tell whose it is when nobody has claimed it since the broker was started.
+    pub queues: &'a [String],
+    /// Nobody gets it but the user whose it is.
+    pub bound: bool,
+}
+
 /// What a claimant finds.
 #[derive(Default)]
 pub struct Previous {
@@ -53,25 +89,69 @@ pub struct Previous {
     pub rest: Option<Arc<dyn Leftover>>,
 }
 
+/// Why a claim is refused: nobody was evicted.
+pub(crate) enum Denied {
+    /// The vhost has [`limits::CLAIMS_MAX`].
+    Full,
+    /// It is this user's, who is connected from there now.
+    Bound {
+        owner: Box<str>,
+        peer: Option<SocketAddr>,
+    },
+}
+
+impl Denied {
+    /// What the claimant is told: not whose it is.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Full => Refusal::new(ReplyCode::ResourceError, "too many client identifiers"),
+            Self::Bound { .. } => Refusal::new(
+                ReplyCode::NotAllowed,
+                "the session of this client id belongs to another user",
+            ),
+        }
+    }
+}
+
 /// The claims of one vhost.
 #[derive(Default)]
-pub(crate) struct Claims(DashMap<Box<str>, Claim>);
+pub(crate) struct Claims {
+    held: DashMap<Box<str>, Claim>,
+    storms: Mutex<Storms>,
+}
 
 impl Claims {
-    /// Claims `id`, evicting who owns it.
+    /// Claims what is wanted, evicting who owns it. `restored` says whose it is if nobody has
+    /// claimed it. Between that look and the claim nobody else gets it.
     pub(crate) fn claim(
         &self,
         turn: &mut Turn,
-        id: &str,
-        owner: &Arc<dyn Owner>,
-    ) -> Result<Previous, Refusal> {
-        if self.0.len() >= limits::CLAIMS_MAX && !self.0.contains_key(id) {
-            return Err(Refusal::new(
-                ReplyCode::ResourceError,
-                "too many client identifiers",
-            ));
+        wanted: &Wanted<'_>,
+        restored: impl FnOnce() -> Option<Box<str>>,
+    ) -> Result<Previous, Denied> {
+        let (id, owner) = (wanted.id, wanted.owner);
+        if self.held.len() >= limits::CLAIMS_MAX && !self.held.contains_key(id) {
+            return Err(Denied::Full);
         }
-        let replaced = self.0.insert(id.into(), Claim::Held(Arc::clone(owner)));
+        let user = owner.user();
+        let claim = Claim::Held(Arc::clone(owner));
+        let replaced = match self.held.entry(id.into()) {
+            Entry::Occupied(mut entry) => {
+                let denied = entry.get().other_than(user).filter(|_| wanted.bound);
+                if let Some(denied) = denied {
+                    return Err(denied);
+                }
+                Some(entry.insert(claim))
+            }
+            Entry::Vacant(entry) => {
+                let other = wanted.bound.then(restored).flatten();
+                if let Some(owner) = other.filter(|owner| **owner != *user) {
+                    return Err(Denied::Bound { owner, peer: None });
+                }
+                entry.insert(claim);
+                None
+            }
+        };
         Ok(match replaced {
             None => Previous::default(),
             Some(Claim::Left(rest)) => Previous {
@@ -79,6 +159,7 @@ impl Claims {
                 rest: Some(rest),
             },
             Some(Claim::Held(former)) => {
+                self.count(turn, id, &*former, &**owner);
                 let rest = former.evict(turn).map(Arc::from);
                 Previous {
                     evicted: true,
@@ -86,6 +167,20 @@ impl Claims {
                 }
             }
         })
+    }
+
+    /// Two clients that share an identifier throw each other out without end: somebody should know.
+    fn count(&self, turn: &Turn, id: &str, former: &dyn Owner, owner: &dyn Owner) {
+        if let Some(evictions) = self.storms.lock().evicted(id, turn.now) {
+            let (users, peers) = ([former.user(), owner.user()], [former.peer(), owner.peer()]);
+            tracing::warn!(
+                client_id = id,
+                ?users,
+                ?peers,
+                evictions,
+                "takeover storm: connections with one client id replace each other",
+            );
+        }
     }
 
     /// Gives `id` up, leaving `rest` if there is any. If somebody else owns it by now, nothing is
@@ -96,7 +191,7 @@ impl Claims {
         owner: &Arc<dyn Owner>,
         rest: Option<Box<dyn Leftover>>,
     ) -> Result<Option<Arc<dyn Leftover>>, Option<Box<dyn Leftover>>> {
-        let Entry::Occupied(mut entry) = self.0.entry(id.into()) else {
+        let Entry::Occupied(mut entry) = self.held.entry(id.into()) else {
             return Err(rest);
         };
         match entry.get() {
@@ -119,12 +214,12 @@ impl Claims {
     /// Drops what was left, if it still is what lies there; says whether it was.
     pub(crate) fn forget(&self, id: &str, rest: &Arc<dyn Leftover>) -> bool {
         let same = |claim: &Claim| matches!(claim, Claim::Left(held) if Arc::ptr_eq(held, rest));
-        self.0.remove_if(id, |_, claim| same(claim)).is_some()
+        self.held.remove_if(id, |_, claim| same(claim)).is_some()
     }
 
     /// All that was left, and by whom.
     pub(crate) fn left(&self) -> Vec<(Box<str>, Arc<dyn Leftover>)> {
-        let left = self.0.iter().filter_map(|entry| match entry.value() {
+        let left = self.held.iter().filter_map(|entry| match entry.value() {
             Claim::Held(_) => None,
             Claim::Left(rest) => Some((entry.key().clone(), Arc::clone(rest))),
         });
@@ -133,13 +228,13 @@ impl Claims {
 
     /// Drops everything without a word to anybody: the broker stops.
     pub(crate) fn clear(&self) {
-        self.0.clear();
+        self.held.clear();
     }
 
     /// Evicts every live owner: the vhost is going.
     pub(crate) fn evict_all(&self, turn: &mut Turn) {
         let held: Vec<Arc<dyn Owner>> = self
-            .0
+            .held
             .iter()
             .filter_map(|entry| match entry.value() {
                 Claim::Held(owner) => Some(Arc::clone(owner)),
@@ -149,6 +244,6 @@ impl Claims {
         for owner in held {
             owner.evict(turn);
         }
-        self.0.clear();
+        self.held.clear();
     }
 }

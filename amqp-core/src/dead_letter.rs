@@ -176,7 +176,7 @@ impl Letter {
                 kept.for_each(|seq| queue.leave(turn, *seq, self.retried));
             }
             Routed::Refused(takers) => queue.keep_undelivered(turn, &self, message, takers),
-            Routed::Endless => queue.lose(self.kept),
+            Routed::Endless => queue.lose(self.kept, Some(&message)),
         }
         None
     }

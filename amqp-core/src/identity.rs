@@ -72,7 +72,7 @@ impl IdentityHeaders {
 /// Names of headers that the broker alone sets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reserved {
-    /// Those that begin with `x-mqtt-`.
+    /// `x-mqtt-client-id` and its seven kin, in letters of any case.
     pub headers: bool,
     /// [`ANNOTATION`].
     pub annotation: bool,

@@ -6,8 +6,10 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use crate::dead_letter::{Death, Held};
+use crate::ledger::Ledger;
 use crate::limits::LEAD_BYTES_MAX;
 use crate::message::{Message, MessageRef};
+use crate::queue::SessionCaps;
 use crate::timers::Timers;
 use crate::vhost::VHost;
 use crate::watermark::Watermark;
@@ -217,6 +219,10 @@ pub(crate) struct Door {
     pub(crate) vhost: Weak<VHost>,
     /// Where they wait until there is time.
     pub(crate) letters: Held,
+    /// What queues of sessions hold.
+    pub(crate) caps: SessionCaps,
+    /// What is dropped is counted here as well.
+    pub(crate) ledger: Ledger,
 }
 
 impl Door {

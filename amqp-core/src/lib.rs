@@ -21,6 +21,7 @@ pub mod field;
 pub mod identity;
 pub mod journal;
 pub mod key;
+pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod lists;

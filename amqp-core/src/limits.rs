@@ -112,6 +112,9 @@ pub const ROUTE_KEY_CACHED_BYTES_MAX: usize = 512;
 /// ones).
 pub const CLAIMS_MAX: usize = 10_000_000;
 
+/// Identifiers of one vhost that are watched for take-over storms at the same time.
+pub const TAKEOVERS_WATCHED_MAX: usize = 256;
+
 /// Publications that may be scheduled (delayed wills, messages that exchanges delay). A vhost has
 /// no more of them than are left free, so that none takes all: one alone has half.
 pub const SCHEDULED_MAX: usize = 1_000_000;
@@ -168,6 +171,12 @@ pub const UNDELIVERED_AGAIN_MS: u64 = 1_000;
 
 /// Milliseconds until the same is logged again that a client can cause as often as it likes.
 pub const TOLD_AGAIN_MS: u64 = 60_000;
+
+/// Bytes of a topic or routing key in a line about dropped messages.
+pub const LOSS_TOPIC_BYTES_MAX: usize = 256;
+
+/// Bytes of a queue's, client's or user's name there.
+pub const LOSS_WHOSE_BYTES_MAX: usize = 256;
 
 /// Policies of one vhost, and as many operator policies.
 pub const POLICIES_MAX: usize = 10_000;

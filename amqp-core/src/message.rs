@@ -77,6 +77,15 @@ pub struct Head {
     pub expires: Option<Time>,
 }
 
+impl Head {
+    /// The QoS that it was published with; of AMQP's messages, transient ones have 0 and persistent
+    /// ones 1.
+    #[must_use]
+    pub fn qos(&self) -> u8 {
+        u8::from(self.persistent) + u8::from(self.exactly_once)
+    }
+}
+
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Head")

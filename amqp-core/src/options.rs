@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::Durability;
+use crate::queue::SessionCaps;
 
 /// Options of the core.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Options {
     pub retained_bytes_max: u64,
     /// Topics that one second may add to them.
     pub retained_rate_max: u32,
+    /// What the queues of MQTT sessions hold.
+    pub session_caps: SessionCaps,
     /// Topic exchange that answers of AMQP clients to MQTT clients go through.
     pub mqtt_exchange: Arc<str>,
     /// Users who may connect over the loopback interface only.
@@ -63,6 +66,7 @@ impl Default for Options {
             retained_messages_max: 1_000_000,
             retained_bytes_max: u64::MAX,
             retained_rate_max: u32::MAX,
+            session_caps: SessionCaps::default(),
             mqtt_exchange: "amq.topic".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),

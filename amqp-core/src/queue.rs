@@ -10,6 +10,7 @@
 
 mod arguments;
 mod backlog;
+mod caps;
 mod consumers;
 mod dispatch;
 mod kept;
@@ -40,6 +41,7 @@ use crate::vhost::VHost;
 pub(crate) use arguments::{Alike, Given, RETRIES, age_ms};
 pub use arguments::{Overflow, QueueArguments, QueueKind};
 use backlog::Keep;
+pub use caps::SessionCaps;
 use consumers::Consumers;
 pub use consumers::{Consumer, ConsumerView};
 pub(crate) use dispatch::Publication;
@@ -151,8 +153,8 @@ impl State {
     }
 
     /// Whose session it is a part of.
-    fn session(&self) -> Option<&SessionTerms> {
-        self.given.as_ref()?.session.as_deref()
+    fn session(&self) -> Option<&Arc<SessionTerms>> {
+        self.given.as_ref()?.session.as_ref()
     }
 
     /// The policies that apply.
@@ -566,7 +568,6 @@ impl Queue {
                 (state.ready, state.stream) = (None, None);
                 messages
             },
-            losses: std::mem::take(&mut state.losses),
             consumers: std::mem::take(&mut state.consumers).into_list(),
             bindings: std::mem::take(&mut state.bindings),
         })
@@ -667,7 +668,6 @@ pub(crate) struct Retired {
     /// A timer still points to it.
     pub(crate) armed: bool,
     pub(crate) ready: u32,
-    pub(crate) losses: Losses,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) bindings: BindingSet,
 }

@@ -22,7 +22,7 @@ pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 pub const MQTT_REPLY_PREFIX: &str = "amq.mqtt.reply-to.";
 
 /// What names of pseudo queues begin with.
-pub(crate) const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
+pub const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
 /// The pseudo queues of a vhost.
 #[derive(Default)]

@@ -32,6 +32,12 @@ impl Scheduled {
         self.waits.lock().take()
     }
 
+    /// Whose it is, while it is still to be published.
+    pub(crate) fn user(&self) -> Option<Box<str>> {
+        let waits = self.waits.lock();
+        waits.as_ref().map(|(link, _)| link.user().into())
+    }
+
     /// Whether it is still to be published.
     pub(crate) fn waits(&self) -> bool {
         self.waits.lock().is_some()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::alarms::Alarms;
 use crate::broker::Broker;
-use crate::claims::{Leftover, Owner, Previous};
+use crate::claims::{Leftover, Owner, Previous, Wanted};
 use crate::exchange::{Binding, Memo};
 use crate::key::Form;
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published, Reader};
@@ -21,6 +21,7 @@ use crate::refusal::Refusal;
 use crate::retained::{Cursor, Piece, Shown};
 use crate::schedule::Scheduled;
 use crate::shelf::{Orphan, Place, Received};
+use crate::sink::Loss;
 use crate::time::Time;
 use crate::turn::Turn;
 use crate::watermark::Wake;
@@ -39,8 +40,8 @@ pub trait Core: Send + Sync + Sized + 'static {
     /// Claims a client id; the connection that owns it is evicted.
     ///
     /// # Errors
-    /// Too many identifiers.
-    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal>;
+    /// Too many identifiers, or it is another user's.
+    fn own(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal>;
 
     /// Gives a client id up, leaving something for its next owner for so many milliseconds (`None`:
     /// for ever).
@@ -139,6 +140,9 @@ pub trait Core: Send + Sync + Sized + 'static {
         message: &MessageRef<'_>,
     ) -> Result<Published, Refusal>;
 
+    /// A message of the connection is dropped before any queue has it, and nobody tells it so.
+    fn count_loss(&self, loss: Loss, qos: u8, key: &[u8]);
+
     /// Starts a consumer; deliveries begin at [`Queue::pull`].
     ///
     /// # Errors
@@ -228,8 +232,8 @@ impl Core for Link {
         Self::vhost(self).name()
     }
 
-    fn own(&self, turn: &mut Turn, id: &str, owner: &Arc<dyn Owner>) -> Result<Previous, Refusal> {
-        self.claim(turn, id, owner)
+    fn own(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
+        self.claim(turn, wanted)
     }
 
     fn disown(
@@ -318,6 +322,10 @@ impl Core for Link {
         message: &MessageRef<'_>,
     ) -> Result<Published, Refusal> {
         Self::publish(self, turn, memo, message)
+    }
+
+    fn count_loss(&self, loss: Loss, qos: u8, key: &[u8]) {
+        Self::count_loss(self, loss, qos, key);
     }
 
     fn consume(&self, turn: &Turn, queue: &str, consumer: Consumer) -> Result<Arc<Queue>, Refusal> {

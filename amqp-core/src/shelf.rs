@@ -143,6 +143,8 @@ pub struct Orphan {
     pub has_queues: bool,
     /// How long its session outlives the connection, in milliseconds; `u64::MAX` is for ever.
     session_ms: u64,
+    /// Whose session it is; nobody's if it is from before sessions had owners.
+    user: Box<str>,
 }
 
 impl Shelves {
@@ -211,6 +213,7 @@ impl Shelves {
             orphan.ids.push((note.packet_id, place));
             orphan.session_ms = note.session_ms;
             orphan.has_queues = note.has_queues;
+            orphan.user = view.exchange.into();
         }
         let sessions = orphans
             .iter()
@@ -232,10 +235,19 @@ impl Shelves {
         }
     }
 
-    /// A client's publish with this identifier was routed, and is not to be routed again.
-    pub(crate) fn receive(&self, client_id: &str, received: Received, now: Time) -> (Place, u64) {
+    /// A publish of this client and user with this identifier was routed, and is not to be routed
+    /// again.
+    pub(crate) fn receive(
+        &self,
+        (client_id, user): (&str, &str),
+        received: Received,
+        now: Time,
+    ) -> (Place, u64) {
         let payload = received.encode();
-        let note = note(client_id.as_bytes(), &payload, now);
+        let note = MessageRef {
+            exchange: user,
+            ..note(client_id.as_bytes(), &payload, now)
+        };
         let (place, appended) = self.received.put(&note, None);
         (place, appended.number)
     }
@@ -248,6 +260,15 @@ impl Shelves {
     /// What a restart found of this client; once.
     pub(crate) fn recall(&self, client_id: &str) -> Orphan {
         self.orphans.lock().remove(client_id).unwrap_or_default()
+    }
+
+    /// Whose session it is that a restart found something of.
+    pub(crate) fn owner(&self, client_id: &str) -> Option<Box<str>> {
+        let orphans = self.orphans.lock();
+        let orphan = orphans.get(client_id).map(|orphan| orphan.user.clone());
+        drop(orphans);
+        let known = orphan.filter(|user| !user.is_empty());
+        known.or_else(|| self.testaments.lock().get(client_id)?.user())
     }
 
     /// Who has left identifiers before the restart and has not come back, and which.

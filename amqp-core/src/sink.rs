@@ -75,7 +75,7 @@ pub enum Loss {
     Overflow,
     /// Larger than the client's maximum packet size.
     TooLarge,
-    /// A key that may not leave through this protocol.
+    /// A key that may not leave, or a topic that may not come, through this protocol.
     Unaddressable,
     /// It was on disk, and cannot be read any more.
     Unreadable,
@@ -85,13 +85,25 @@ pub enum Loss {
     DeadLetter,
     /// Its reader may not read it any more.
     Revoked,
-    /// As much is retained as may be.
-    RetainedLimit,
+    /// The session of a client that is connected has as many as it may.
+    OnlineLimit,
+    /// The session of a client that is not connected has as many as it may.
+    OfflineLimit,
+    /// Its publisher may not publish it, and is not told.
+    Refused,
+    /// The topic is the broker's own, and its publisher is not told.
+    Reserved,
+    /// There was no room for another retained message.
+    Retained,
+    /// A full queue has refused it, and its publisher is not told.
+    Rejected,
+    /// A will that could not be published.
+    Will,
 }
 
 impl Loss {
     /// The reasons that count, in the order of the counters: all but [`Self::NoLocal`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Expired,
         Self::Length,
         Self::Offline,
@@ -102,8 +114,19 @@ impl Loss {
         Self::DeliveryLimit,
         Self::DeadLetter,
         Self::Revoked,
-        Self::RetainedLimit,
+        Self::OnlineLimit,
+        Self::OfflineLimit,
+        Self::Refused,
+        Self::Reserved,
+        Self::Retained,
+        Self::Rejected,
+        Self::Will,
     ];
+
+    /// Its place among the counters; [`Self::NoLocal`] has none.
+    pub(crate) fn place(self) -> Option<usize> {
+        Self::ALL.iter().position(|known| *known == self)
+    }
 
     /// The reason's name in listings.
     #[must_use]
@@ -120,7 +143,13 @@ impl Loss {
             Self::DeliveryLimit => "delivery_limit",
             Self::DeadLetter => "dead_letter",
             Self::Revoked => "revoked",
-            Self::RetainedLimit => "retained_limit",
+            Self::OnlineLimit => "max_online_messages",
+            Self::OfflineLimit => "max_offline_messages",
+            Self::Refused => "not_authorized",
+            Self::Reserved => "reserved_topic",
+            Self::Retained => "retained_limit",
+            Self::Rejected => "reject",
+            Self::Will => "will",
         }
     }
 }

@@ -374,6 +374,10 @@ mod tests {
     struct Nothing;
 
     impl Leftover for Nothing {
+        fn user(&self) -> &str {
+            ""
+        }
+
         fn forgotten(&self, _turn: &mut crate::turn::Turn) {}
 
         fn as_any(&self) -> &dyn std::any::Any {

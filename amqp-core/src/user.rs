@@ -19,10 +19,37 @@ use crate::quota::{Limits, OpenOfUsers};
 pub struct User {
     /// The stored hash; empty for a user who cannot log in with a password.
     pub password_hash: Box<str>,
+    /// The stored verifier of SCRAM-SHA-256; empty for a user who cannot log in by it.
+    pub scram: Box<str>,
     /// `administrator`, `monitoring`, `policymaker`, `management` or anything else.
     pub tags: Vec<Box<str>>,
     /// `max-connections` and `max-channels`.
     pub limits: Limits,
+}
+
+/// What is stored of a password.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct StoredPassword {
+    /// [`User::password_hash`].
+    pub hash: Box<str>,
+    /// [`User::scram`].
+    pub scram: Box<str>,
+}
+
+/// A hash that was made elsewhere: no verifier can be made of it.
+impl From<String> for StoredPassword {
+    fn from(hash: String) -> Self {
+        Self {
+            hash: hash.into(),
+            scram: Box::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoredPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredPassword").finish_non_exhaustive()
+    }
 }
 
 /// All users and what they may do.

@@ -17,6 +17,7 @@ use crate::exchange::{
 };
 use crate::field::Table;
 use crate::journal::Door;
+use crate::ledger::{LossReport, Whose};
 use crate::limits;
 use crate::message::MessageRef;
 use crate::names::Queues;
@@ -86,8 +87,6 @@ pub struct VHost {
     pub(crate) scheduled: Arc<Scheduled>,
     pub(crate) retained: Retained,
     pub(crate) replies: Replies,
-    /// What queues have dropped that are gone, and what was dropped outside of queues.
-    losses: Mutex<Losses>,
 }
 
 impl VHost {
@@ -116,10 +115,10 @@ impl VHost {
                 deleted: AtomicBool::new(false),
                 topology: Topology::new(epochs, next_id.fetch_add(1, Ordering::Relaxed)),
                 shelves: Shelves::new(&door, shelves),
+                alike: Alike::new(door.caps),
                 door,
                 exchanges: RwLock::new(exchanges),
                 queues: Queues::default(),
-                alike: Alike::default(),
                 policies: Policies::default(),
                 facts: RwLock::default(),
                 connections: Used::default(),
@@ -129,7 +128,6 @@ impl VHost {
                 scheduled: Arc::default(),
                 retained: Retained::default(),
                 replies: Replies::default(),
-                losses: Mutex::default(),
             }
         })
     }
@@ -198,14 +196,21 @@ impl VHost {
         self.shelves.unreleased()
     }
 
-    /// What its queues have dropped, also those that are gone.
+    /// What was dropped here: by its queues, also those that are gone, and before any queue had it.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        let mut losses = self.losses.lock().clone();
-        for queue in self.queues.all() {
-            losses.add(&queue.losses());
-        }
-        losses
+        self.door.ledger.losses()
+    }
+
+    /// What was dropped since this was last asked, one report for each reason.
+    #[must_use]
+    pub fn take_loss_reports(&self) -> Vec<LossReport> {
+        self.door.ledger.take_reports()
+    }
+
+    /// A message of this QoS is dropped outside of queues.
+    pub(crate) fn count_loss(&self, loss: Loss, qos: u8, whose: Whose<'_>, key: &[u8]) {
+        self.door.ledger.count((loss, qos), 1, whose, key);
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
@@ -423,14 +428,8 @@ impl VHost {
         })
     }
 
-    /// Something was dropped outside of queues.
-    pub(crate) fn count_loss(&self, loss: Loss) {
-        self.losses.lock().count(loss);
-    }
-
-    /// Takes a retired queue out of the table, and keeps count of what it has dropped.
-    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>, losses: &Losses) {
-        self.losses.lock().add(losses);
+    /// Takes a retired queue out of the table.
+    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) {
         self.queues.remove(queue);
         self.topology.changed(&[Part::Key(queue.name().as_bytes())]);
     }

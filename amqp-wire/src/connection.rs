@@ -324,7 +324,8 @@ impl Connection {
     /// The answer to what [`Self::poll_request`] asked.
     pub fn handle_reply(&mut self, turn: &mut Turn, reply: Reply) {
         self.now = turn.now;
-        let Reply::Login(verdict) = reply;
+        // It asks nothing else.
+        let Reply::Login(verdict) = reply else { return };
         if self.phase == Phase::AwaitLogin {
             self.handle_verdict(turn, verdict);
         }

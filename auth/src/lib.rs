@@ -15,3 +15,4 @@
 pub mod cache;
 pub mod login;
 pub mod password;
+pub mod scram;

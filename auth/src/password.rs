@@ -18,8 +18,11 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use leveret_core::user::StoredPassword;
 use rand::CryptoRng;
 use sha2::{Digest, Sha256, Sha512};
+
+use crate::scram::Verifier;
 
 /// The longest password that is hashed or verified, in bytes: bounds what one login can cost.
 pub const PASSWORD_BYTES_MAX: usize = 4_096;
@@ -321,6 +324,23 @@ pub fn hash_new<R: CryptoRng + ?Sized>(
     rng.fill_bytes(&mut salt);
     let bytes = hashing.salted(salt, password);
     Ok(PasswordHash(Form::Rabbit { hashing, bytes }))
+}
+
+/// What is stored of a new password: its argon2id hash, and the verifier of SCRAM. As slow as
+/// [`hash_new`].
+///
+/// # Errors
+/// As [`hash_new`].
+pub fn store<R: CryptoRng + ?Sized>(
+    password: &[u8],
+    rng: &mut R,
+) -> Result<StoredPassword, HashError> {
+    Ok(StoredPassword {
+        hash: hash_new(Hashing::Argon2id, password, rng)?
+            .to_string()
+            .into(),
+        scram: Verifier::new(password, rng)?.to_string().into(),
+    })
 }
 
 /// Whether `password` is the one that was hashed; the comparison takes the same time wherever the

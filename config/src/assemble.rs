@@ -11,6 +11,7 @@ use leveret_amqp::options::Mechanism;
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
+use leveret_core::queue::SessionCaps;
 use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
 
@@ -60,6 +61,12 @@ pub(crate) fn assemble(values: &mut Values, errors: &mut Vec<ConfigError>) -> Co
 fn core(values: &Values) -> leveret_core::options::Options {
     leveret_core::options::Options {
         max_message_size_bytes: number(values, MESSAGE_MAX),
+        session_caps: SessionCaps {
+            online_max: quantity(values, "mqtt.max_online_messages"),
+            offline_max: quantity(values, "mqtt.max_offline_messages"),
+            lifo: text(values, "mqtt.queue_type") == "lifo",
+            reject: text(values, "mqtt.queue_overflow") == "reject",
+        },
         retained_messages_max: usize::try_from(number(values, "mqtt.retained_messages_max"))
             .unwrap_or(usize::MAX),
         retained_bytes_max: number(values, "mqtt.retained_bytes_max"),
@@ -112,6 +119,11 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         exchange: text(values, "mqtt.exchange"),
         session_expiry_max_ms: quantity(values, "mqtt.max_session_expiry_interval_seconds"),
         prefetch: number_u16(values, "mqtt.prefetch"),
+        inflight_max: quantity(values, "mqtt.max_inflight_messages").map(to_u16),
+        client_receive_max: number_u16(values, "mqtt.receive_max_client"),
+        upgrade_qos: boolean(values, "mqtt.upgrade_outgoing_qos"),
+        retry_interval_s: number_u16(values, "mqtt.retry_interval"),
+        retry_v4: boolean(values, "mqtt.retry_interval_v4"),
         topic_filters: if strict {
             TopicFilters::Strict
         } else {
@@ -142,6 +154,8 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         message_rate_max: number_u32(values, "mqtt.max_message_rate"),
         will_delay_max_ms: quantity(values, "mqtt.max_last_will_delay"),
         suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
+        client_ids_bound: text(values, "mqtt.client_id_binding") == "user",
+        scram_sha_256: text(values, "mqtt.auth_methods") == "SCRAM-SHA-256",
     }
 }
 
@@ -382,5 +396,9 @@ fn number_u32(values: &Values, key: &'static str) -> u32 {
 }
 
 fn number_u16(values: &Values, key: &'static str) -> u16 {
-    u16::try_from(number(values, key)).unwrap_or(u16::MAX)
+    to_u16(number(values, key))
+}
+
+fn to_u16(number: u64) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
 }

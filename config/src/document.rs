@@ -150,8 +150,9 @@ fn comment(file: &mut String, text: &str) {
 
 /// Texts of the table are plain ASCII without quotes, so that nothing needs an escape.
 fn toml_value(kind: Kind, text: &str) -> String {
+    let digits = text.strip_prefix('-').unwrap_or(text);
     let is_number =
-        text.bytes().all(|byte| byte.is_ascii_digit()) || matches!(kind, Kind::Fraction { .. });
+        digits.bytes().all(|byte| byte.is_ascii_digit()) || matches!(kind, Kind::Fraction { .. });
     match default_value(kind, text) {
         Value::Bool(_) => text.into(),
         Value::Words(words) => format!("[{}]", words.join(", ")),

@@ -40,6 +40,13 @@ pub enum Kind {
         /// What is counted.
         unit: &'static str,
     },
+    /// A whole number, or -1 for none.
+    Cap {
+        /// Greatest number.
+        max: u64,
+        /// What is counted.
+        unit: &'static str,
+    },
     /// A whole number of milliseconds or seconds.
     Duration {
         /// What one is worth.
@@ -145,6 +152,8 @@ pub(crate) fn parse(kind: Kind, text: &str, shape: Shape) -> Option<Value> {
         }
         Kind::Limit { .. } if text == "infinity" => Some(Value::Number(None)),
         Kind::Limit { max, .. } => whole(text, 0, max).map(|number| Value::Number(Some(number))),
+        Kind::Cap { .. } if text == "-1" => Some(Value::Number(None)),
+        Kind::Cap { max, .. } => whole(text, 0, max).map(|number| Value::Number(Some(number))),
         Kind::Duration { forever, .. } if forever.contains(&text) => Some(Value::Duration(None)),
         Kind::Duration { unit, min, max, .. } => {
             whole(text, min, max).map(|number| Value::Duration(Some(number * unit.ms())))
@@ -176,6 +185,7 @@ fn fits(kind: Kind, text: &str, shape: Shape) -> bool {
         Kind::Integer { .. }
             | Kind::IntegerOrZero { .. }
             | Kind::Limit { .. }
+            | Kind::Cap { .. }
             | Kind::Duration { .. }
     );
     match shape {
@@ -186,7 +196,7 @@ fn fits(kind: Kind, text: &str, shape: Shape) -> bool {
             number || amount || matches!(kind, Kind::Listener | Kind::Choices(_))
         }
         Shape::Float => matches!(kind, Kind::Fraction { .. }),
-        Shape::String if number => text.parse::<u64>().is_err(),
+        Shape::String if number => text != "-1" && text.parse::<u64>().is_err(),
         Shape::String => !matches!(kind, Kind::Bool | Kind::Fraction { .. }),
         Shape::List => matches!(kind, Kind::Choices(_)),
         Shape::Other => false,
@@ -259,7 +269,8 @@ impl Kind {
         match self {
             Self::Integer { unit, .. }
             | Self::IntegerOrZero { unit, .. }
-            | Self::Limit { unit, .. } => unit,
+            | Self::Limit { unit, .. }
+            | Self::Cap { unit, .. } => unit,
             Self::Duration { unit, .. } => unit.name(),
             Self::Size => "bytes",
             Self::Text { .. } | Self::Regex => "bytes of UTF-8",
@@ -272,7 +283,7 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Bool => "boolean",
-            Self::Integer { .. } | Self::IntegerOrZero { .. } => "integer",
+            Self::Integer { .. } | Self::IntegerOrZero { .. } | Self::Cap { .. } => "integer",
             Self::Limit { .. } => "integer or infinity",
             Self::Duration { .. } => "duration",
             Self::Lifetime { .. } => "lifetime",
@@ -301,6 +312,9 @@ impl fmt::Display for Kind {
             }
             Self::Limit { max, unit } => {
                 write!(f, "a whole number of {unit} from 0 to {max}, or infinity")
+            }
+            Self::Cap { max, unit } => {
+                write!(f, "a whole number of {unit} from 0 to {max}, or -1")
             }
             Self::Duration {
                 unit,

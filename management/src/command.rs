@@ -10,6 +10,7 @@ mod connections;
 mod consumers;
 mod exchanges;
 mod limits;
+mod losses;
 mod parameters;
 mod permissions;
 mod plugins;
@@ -119,6 +120,7 @@ fn query_terms(
     Some(match command {
         "list_policies" => policies(Scope::Ordinary),
         "list_operator_policies" => policies(Scope::Operator),
+        "list_losses" => Ok(losses::list(context)),
         "list_parameters" => {
             parse(arguments.clone()).and_then(|w| parameters::list_in_vhost(context, &w))
         }

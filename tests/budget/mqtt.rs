@@ -8,6 +8,7 @@ use leveret_mqtt::packet::connect::{Connect, ConnectProperties};
 use leveret_mqtt::packet::publish::{self, OutgoingPublish};
 use leveret_mqtt::packet::subscribe::{self, SubscriptionOptions};
 use leveret_mqtt::packet::{ProtocolVersion, QoS, ServerPacket, ack, decode_server};
+use leveret_mqtt::property::Property;
 use leveret_mqtt::reason_code::ReasonCode;
 
 use crate::rig::{Client, Rig};
@@ -15,24 +16,34 @@ use crate::rig::{Client, Rig};
 /// What a client has seen.
 #[derive(Default)]
 pub(crate) struct Agent {
+    /// It speaks 5.0, not 3.1.1.
+    pub(crate) is_v5: bool,
     pub(crate) delivered: u64,
     pub(crate) confirmed: u64,
 }
 
 const VERSION: ProtocolVersion = ProtocolVersion::V4;
 
+fn version(is_v5: bool) -> ProtocolVersion {
+    match is_v5 {
+        true => ProtocolVersion::V5,
+        false => VERSION,
+    }
+}
+
 impl Agent {
     /// Reads whole packets and appends the answers that the protocol asks for.
     pub(crate) fn read(&mut self, mut input: &[u8], answers: &mut Vec<u8>) {
+        let version = version(self.is_v5);
         let mut answer =
-            |packet, id| ack::encode(answers, VERSION, packet, id, ReasonCode::Success);
+            |packet, id| ack::encode(answers, version, packet, id, ReasonCode::Success);
         while !input.is_empty() {
             let (header, header_bytes) = codec::decode_header(input)
                 .expect("a header")
                 .expect("whole packets");
             let (packet, rest) = input.split_at(header_bytes + header.remaining_length as usize);
             input = rest;
-            match decode_server(VERSION, header, &packet[header_bytes..]).expect("a packet") {
+            match decode_server(version, header, &packet[header_bytes..]).expect("a packet") {
                 ServerPacket::Publish(publish) => {
                     self.delivered += 1;
                     if let Some(id) = publish.packet_id {
@@ -51,18 +62,33 @@ impl Agent {
 
 /// A client that is logged in; a session that is not clean outlives it.
 pub(crate) fn connect(rig: &Rig, client_id: &str, keep_alive_s: u16, clean: bool) -> Client {
-    let mut client = rig.mqtt(Agent::default());
+    connect_as(rig, client_id, keep_alive_s, clean, false)
+}
+
+/// The same of 5.0, with topic aliases.
+pub(crate) fn connect5(rig: &Rig, client_id: &str) -> Client {
+    connect_as(rig, client_id, 0, true, true)
+}
+
+fn connect_as(rig: &Rig, client_id: &str, keep_alive_s: u16, clean: bool, is_v5: bool) -> Client {
+    let mut client = rig.mqtt(Agent {
+        is_v5,
+        ..Agent::default()
+    });
     opt_out(|| {
         let mut packet = Vec::new();
         Connect {
-            version: VERSION,
+            version: version(is_v5),
             clean_start: clean,
             keep_alive_s,
             client_id,
             will: None,
             user_name: None,
             password: None,
-            properties: ConnectProperties::default(),
+            properties: ConnectProperties {
+                topic_alias_maximum: 16,
+                ..ConnectProperties::default()
+            },
         }
         .encode(&mut packet)
         .expect("CONNECT fits");
@@ -74,6 +100,15 @@ pub(crate) fn connect(rig: &Rig, client_id: &str, keep_alive_s: u16, clean: bool
 
 /// Subscribes to all filters with one packet.
 pub(crate) fn subscribe(client: &mut Client, filters: &[&str], qos: QoS) {
+    subscribe_as(client, filters, qos, false);
+}
+
+/// The same of 5.0.
+pub(crate) fn subscribe5(client: &mut Client, filters: &[&str], qos: QoS) {
+    subscribe_as(client, filters, qos, true);
+}
+
+fn subscribe_as(client: &mut Client, filters: &[&str], qos: QoS, is_v5: bool) {
     opt_out(|| {
         let mut packet = Vec::new();
         let options = SubscriptionOptions::new(qos);
@@ -81,7 +116,7 @@ pub(crate) fn subscribe(client: &mut Client, filters: &[&str], qos: QoS) {
             .iter()
             .map(|filter| subscribe::Subscription { filter, options })
             .collect();
-        subscribe::encode(&mut packet, VERSION, NonZeroU16::MIN, &[], &all)
+        subscribe::encode(&mut packet, version(is_v5), NonZeroU16::MIN, &[], &all)
             .expect("SUBSCRIBE fits");
         client.write(&packet);
     });
@@ -110,6 +145,34 @@ pub(crate) fn batch(topic: &str, qos: QoS, messages: u16, payload_bytes: usize) 
             payload: &payload,
         };
         publish::encode(&mut packets, VERSION, &outgoing).expect("PUBLISH fits");
+    }
+    packets
+}
+
+/// Publications of 5.0 with QoS 0 and five User Properties each; with `aliases`, all but the first
+/// name their topic by one.
+pub(crate) fn batch5(topic: &str, messages: u16, aliases: bool) -> Vec<u8> {
+    let mut packets = Vec::new();
+    for message in 0..messages {
+        let mut properties = Vec::new();
+        for name in ["unit", "place", "sensor", "firmware", "operator"] {
+            let property = Property::UserProperty(name, "a value of some length");
+            property.encode(&mut properties).expect("it fits");
+        }
+        if aliases {
+            let alias = Property::TopicAlias(NonZeroU16::MIN);
+            alias.encode(&mut properties).expect("it fits");
+        }
+        let outgoing = OutgoingPublish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: if aliases && message > 0 { "" } else { topic },
+            packet_id: None,
+            properties: &properties,
+            payload: &[7; 64],
+        };
+        publish::encode(&mut packets, ProtocolVersion::V5, &outgoing).expect("PUBLISH fits");
     }
     packets
 }

@@ -66,6 +66,10 @@ pub(crate) const PATHS: &[Path] = &[
         || pairs(QoS::AtLeastOnce, BATCH, 64), (16, 16), 27, (1, 1), (1, 1), 1),
     path(("pairs_q2", "16 messages, QoS 2 in, QoS 1 out"),
         || pairs(QoS::ExactlyOnce, BATCH, 64), (16, 16), 31, (2, 2), (1, 1), 1),
+    path(("mqtt5_props", "16 messages of 5.0, five User Properties each, QoS 0"),
+        || mqtt5(false), (16, 0), 3, (1, 0), (0, 1), 1),
+    path(("mqtt5_alias", "the same with topic aliases both ways"),
+        || mqtt5(true), (16, 0), 3, (1, 0), (0, 1), 1),
     path(("lat_q0", "one message, QoS 0"),
         || pairs(QoS::AtMostOnce, 1, 64), (1, 0), 1, (1, 0), (0, 1), 1),
     path(("lat_q1", "one message, QoS 1"),
@@ -97,6 +101,15 @@ fn pairs(qos: QoS, messages: u16, payload_bytes: usize) -> Stage {
     let mut subscriber = mqtt::connect(&rig, "subscriber", 0, true);
     mqtt::subscribe(&mut subscriber, &[FILTER], qos);
     let batch = mqtt::batch(TOPIC, qos, messages, payload_bytes);
+    Stage::new(rig, vec![publisher], vec![subscriber], batch)
+}
+
+fn mqtt5(aliases: bool) -> Stage {
+    let rig = Rig::new();
+    let publisher = mqtt::connect5(&rig, "publisher");
+    let mut subscriber = mqtt::connect5(&rig, "subscriber");
+    mqtt::subscribe5(&mut subscriber, &[FILTER], QoS::AtMostOnce);
+    let batch = mqtt::batch5(TOPIC, BATCH, aliases);
     Stage::new(rig, vec![publisher], vec![subscriber], batch)
 }
 

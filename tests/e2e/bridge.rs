@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::amqp::{
     ack, bound_queue, channel, connect, consume, consume_no_ack, declare, next, next_text, publish,
-    publish_with, text,
+    publish_with, text, try_connect,
 };
 use crate::broker::{TestBroker, eventually, within};
 use crate::mqtt::{Mqtt4, Mqtt5, options4, options5};
@@ -549,6 +549,36 @@ async fn i6_amqp_service_answers_mqtt_by_reply_to() {
     assert_eq!((&*answer.topic, &*answer.text()), ("answers/asks/1", "2"));
     let data = answer.properties.correlation_data;
     assert_eq!(data.as_deref(), Some(&b"nr-1"[..]));
+}
+
+/// FEATURES I6: who asks names where the answer goes, and closes nothing of who answers by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_an_answer_that_may_not_be_published_closes_nothing() {
+    let broker = TestBroker::start().await;
+    broker.add_user("service", "secret", &["/"]).await;
+    let wish = serde_json::json!({
+        "username": "service", "vhost": "/", "exchange": "amq.topic",
+        "write": "^open\\.", "read": ".*",
+    });
+    broker.ctl("set_topic_permissions", wish).await;
+    let login = "service:secret";
+    let connection = try_connect(broker.amqp(), login, "%2f").await;
+    let connection = connection.expect("service may");
+    let mut client = Mqtt5::connect(options5(broker.mqtt(), "asks"))
+        .await
+        .expect("connects");
+    client.subscribe("#", 1).await;
+    let channel = channel(&connection).await;
+    let closed = |key: &str| format!("amq.mqtt.reply-to.{key}");
+    let plain = BasicProperties::default;
+    publish_with(&channel, "", &closed("closed.1"), b"no", plain()).await;
+    channel.tx_select().await.expect("transactions");
+    publish_with(&channel, "", &closed("closed.2"), b"no", plain()).await;
+    publish_with(&channel, "", &closed("open.1"), b"yes", plain()).await;
+    channel.tx_commit().await.expect("the channel is open");
+    let answer = client.next().await;
+    assert_eq!((&*answer.topic, &*answer.text()), ("open/1", "yes"));
+    client.has_nothing("the/end").await;
 }
 
 /// An MQTT service answers one request to its Response Topic, with its Correlation Data.

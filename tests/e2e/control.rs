@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use rustix::process::Signal;
 
 use crate::amqp::{channel, try_connect};
-use crate::broker::within;
+use crate::broker::{eventually, within};
 use crate::program::{Program, code, run, stderr, stdout};
 
 /// FEATURES O2: starts, answers `ctl`, ends with 0 on SIGTERM and SIGINT.
@@ -190,4 +190,57 @@ async fn a4_arguments_without_effect_are_logged() {
         told[1].contains(" delayed-retry-type") && told[1].contains("slowly"),
         "{log}"
     );
+}
+
+/// FEATURES M16: what is dropped is listed by reason and QoS, and a line of the log says whose it
+/// was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m16_what_is_dropped_is_listed_and_logged() {
+    let directory = tempfile::tempdir().expect("a data directory");
+    let data_dir = directory.path();
+    let log = data_dir.join("log");
+    let file = std::fs::File::create(&log).expect("is made");
+    let broker = Program::start_logging(data_dir, file);
+    let listed = || {
+        let listed = run(&["ctl", "list_losses", "--formatter", "json"], data_dir);
+        assert_eq!(code(&listed), Some(0), "{}", stderr(&listed));
+        let rows = serde_json::from_slice::<serde_json::Value>(&listed.stdout);
+        rows.expect("is JSON")
+    };
+    assert_eq!(listed(), serde_json::json!([]));
+    let mut client = TcpStream::connect(broker.address("MQTT")).expect("it listens");
+    client
+        .write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c")
+        .expect("room");
+    // Two of QoS 0 and one of QoS 1 to `$SYS/x`.
+    client
+        .write_all(b"\x30\x08\x00\x06$SYS/x\x30\x08\x00\x06$SYS/x")
+        .expect("room");
+    client
+        .write_all(b"\x32\x0a\x00\x06$SYS/x\x00\x01")
+        .expect("room");
+    let mut answers = [0; 8];
+    client.read_exact(&mut answers).expect("CONNACK and PUBACK");
+    assert_eq!(answers, [0x20, 2, 0, 0, 0x40, 2, 0, 1]);
+    let row = |qos: u8, count: u64| {
+        serde_json::json!({
+            "vhost": "/", "reason": "reserved_topic", "qos": qos, "count": count,
+        })
+    };
+    assert_eq!(listed(), serde_json::json!([row(0, 2), row(1, 1)]));
+    let status = stdout(&run(&["ctl", "status"], data_dir));
+    let told = "Messages dropped: 3 (reserved_topic 3)\n";
+    assert!(status.contains(told), "{status}");
+    let dropped = || {
+        let text = std::fs::read_to_string(&log).expect("is text");
+        let mut lines = text
+            .lines()
+            .filter(|line| line.contains("messages dropped"));
+        lines.next().map(str::to_owned)
+    };
+    eventually("the log tells of it", || dropped().is_some()).await;
+    let line = dropped().unwrap_or_default();
+    let parts = ["WARN", "reason=\"reserved_topic\"", "client 'c'", "$SYS/x"];
+    assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    assert_eq!(broker.stop(Signal::TERM), Some(0));
 }

@@ -10,3 +10,4 @@ pub(crate) const PUBCOMP: u8 = 0x70;
 pub(crate) const SUBSCRIBE: u8 = 0x82;
 pub(crate) const SUBACK: u8 = 0x90;
 pub(crate) const DISCONNECT: u8 = 0xe0;
+pub(crate) const AUTH: u8 = 0xf0;

@@ -316,7 +316,7 @@ fn broker_with(
     let journal = Arc::new(journal);
     let definitions = definitions as Arc<dyn Definitions>;
     let kept = Arc::clone(&journal) as Arc<dyn Journal>;
-    let broker = Broker::open(options, definitions, kept, now, || "hash".into());
+    let broker = Broker::open(options, definitions, kept, now, || "hash".to_owned());
     (broker.expect("it opens"), journal)
 }
 

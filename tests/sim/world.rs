@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use leveret_core::broker::Broker;
 use leveret_core::message::{AmqpOrigin, Origin};
+use leveret_core::sink::Loss;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_store::journal::JournalFile;
 
 use crate::definitions::SimDefinitions;
 use crate::disk::{Crash, SimDisk};
-use crate::oracle::{Check, Limits, Oracle};
+use crate::oracle::{Check, Limits, Oracle, violation};
 use crate::random::Random;
 use crate::stats::Stats;
 use crate::trace::Trace;
@@ -116,7 +117,27 @@ impl World {
             .map(|queue| (queue.id(), queue.counts().0 as usize))
             .collect();
         let now = self.now_ms();
-        self.oracle.end_of_step(&waiting, now)
+        self.oracle.end_of_step(&waiting, now)?;
+        self.look_at_losses()
+    }
+
+    /// FEATURES M8: nothing is acknowledged and then dropped, but for what a queue's arguments and
+    /// the message itself ask for.
+    fn look_at_losses(&self) -> Check {
+        let vhost = self.life.as_ref().and_then(|life| life.broker.vhost("/"));
+        let lost = vhost.into_iter().flat_map(|vhost| vhost.losses().by_qos());
+        for (loss, qos, count) in lost {
+            let asked_for = match loss {
+                Loss::Expired | Loss::Length => true,
+                Loss::Unreadable => self.doubted,
+                _ => qos == 0,
+            };
+            if !asked_for {
+                let what = format!("{count} messages of QoS {qos} are dropped: {}", loss.name());
+                return violation(what, None, None);
+            }
+        }
+        Ok(())
     }
 
     fn queues(&self) -> Vec<Arc<leveret_core::queue::Queue>> {

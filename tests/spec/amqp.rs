@@ -12,7 +12,7 @@
 //! | `unuser NAME`, `unpermit USER VHOST` | |
 //! | `vhost NAME`, `unvhost NAME`, `port PORT VHOST`, `close NAME`, `shutdown` | |
 //! | `alarm memory`, `calm memory`, the same of `disk` | sets and clears an alarm |
-//! | `queues`, `bindings QUEUE`, `retained`, `losses`, `peers` | listings |
+//! | `queues`, `bindings QUEUE`, `retained`, `peers`, `losses` | listings |
 //!
 //! `''` is an empty pattern.
 
@@ -49,12 +49,7 @@ pub(crate) fn run(world: &mut World, step: &str) -> Vec<String> {
             let vhost = world.broker().vhost(&vhost).expect("the vhost");
             vec![vhost.retained_count().to_string()]
         }
-        ["losses"] => {
-            let vhost = world.broker().vhost(&vhost).expect("the vhost");
-            let lost = vhost.losses().by_reason().filter(|(_, count)| *count > 0);
-            lost.map(|(loss, count)| format!("{} {count}", loss.name()))
-                .collect()
-        }
+        ["losses"] => losses(world, &vhost),
         ["peers"] => peers(world),
         ["get", queue] => get(world, &vhost, queue),
         ["publish", key, body, ref rest @ ..] => {
@@ -331,6 +326,13 @@ fn queues(world: &mut World, vhost: &str) -> Vec<String> {
         shown
     };
     views.iter().map(show).collect()
+}
+
+fn losses(world: &mut World, vhost: &str) -> Vec<String> {
+    let vhost = world.broker().vhost(vhost).expect("the vhost is there");
+    let each = vhost.losses().by_qos();
+    each.map(|(loss, qos, count)| format!("{} qos={qos} {count}", loss.name()))
+        .collect()
 }
 
 fn bindings(world: &mut World, vhost: &str, queue: &str) -> Vec<String> {

@@ -26,7 +26,7 @@ struct Row {
     steps: Vec<String>,
 }
 
-const FLOWS: [(&str, &str); 18] = [
+const FLOWS: &[(&str, &str)] = &[
     ("connect", include_str!("flows/connect.json")),
     ("publish", include_str!("flows/publish.json")),
     ("subscribe", include_str!("flows/subscribe.json")),
@@ -43,6 +43,11 @@ const FLOWS: [(&str, &str); 18] = [
     ("limits", include_str!("flows/limits.json")),
     ("lifetime", include_str!("flows/lifetime.json")),
     ("takeover", include_str!("flows/takeover.json")),
+    ("request", include_str!("flows/request.json")),
+    ("auth_exchange", include_str!("flows/auth_exchange.json")),
+    ("windows", include_str!("flows/windows.json")),
+    ("caps", include_str!("flows/caps.json")),
+    ("ledger", include_str!("flows/ledger.json")),
     ("retained_more", include_str!("flows/retained_more.json")),
     ("reauthorise", include_str!("flows/reauthorise.json")),
 ];

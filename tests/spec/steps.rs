@@ -9,8 +9,8 @@
 //! | `a! open peer=1.2.3.4 port=1 vhost=v` | a listener accepts `a` |
 //! | `a! cut`, `a! closed`, `a! alive` | `a` vanishes; the broker has, or has not, closed it |
 //! | `+1500ms`, `+3s`, `+2h` | time passes |
-//! | `queues`, `bindings q`, `retained`, `losses` | lists; `= ` steps are all its lines |
-//! | `peers`, `get q` | the same |
+//! | `queues`, `bindings q`, `retained`, `peers`, `losses` | lists; `= ` steps are all its lines |
+//! | `get q` | the same of a message |
 //! | others | what an AMQP client or an administrator does, see [`crate::amqp`] |
 //!
 //! Before a client or time moves, everything that was received must have been expected. CONNACK is

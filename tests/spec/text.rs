@@ -133,6 +133,8 @@ pub(crate) fn show_property(property: &Property<'_>) -> String {
         Property::SessionExpiryInterval(v) => ("sei", v.to_string()),
         Property::AssignedClientIdentifier(v) => ("acid", format!("({})", v.len())),
         Property::ServerKeepAlive(v) => ("ska", v.to_string()),
+        Property::AuthenticationMethod(v) => ("am", word(v.as_bytes())),
+        Property::AuthenticationData(v) => ("ad", word(v)),
         Property::ReasonString(v) => ("rs", word(v.as_bytes())),
         Property::ResponseInformation(v) => ("ri", word(v.as_bytes())),
         Property::ReceiveMaximum(v) => ("rm", v.to_string()),

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use leveret_auth::scram::{Scram, Verifier};
 use leveret_core::broker::Broker;
 use leveret_core::definitions::Volatile;
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::MemoryJournal;
 use leveret_core::link::Link;
-use leveret_core::login::{Reply, Request, Verdict};
+use leveret_core::login::{Opening, Reply, Request, Verdict};
 use leveret_core::options::{AnonymousLogin, Options as CoreOptions, Secret};
 use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
@@ -20,6 +21,7 @@ use leveret_core::user::User;
 use leveret_mqtt::options::{Options, ProtocolVersions, TopicFilters};
 use leveret_mqtt::packet::ProtocolVersion;
 use leveret_mqtt::{Connection, Node};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// When every world begins, in milliseconds: no special time.
@@ -224,16 +226,8 @@ impl Client {
             self.input.drain(..taken);
             busy |= taken > 0;
         }
-        while let Some(Request::Login(credentials)) = connection.poll_request() {
-            let known = passwords.get(&*credentials.user);
-            let verdict = match known {
-                _ if &*credentials.user == "busy" => Verdict::Unavailable,
-                Some(password) if password.as_bytes() == &*credentials.password => {
-                    Verdict::Accepted
-                }
-                _ => Verdict::Refused,
-            };
-            connection.handle_reply(turn, Reply::Login(verdict));
+        while let Some(request) = connection.poll_request() {
+            connection.handle_reply(turn, answer(&request, passwords));
             busy = true;
         }
         let before = self.received.len();
@@ -247,6 +241,46 @@ impl Client {
         }
         busy
     }
+}
+
+/// What the login backend would say.
+fn answer(request: &Request, passwords: &BTreeMap<String, String>) -> Reply {
+    match request {
+        Request::Login(credentials) => {
+            let known = passwords.get(&*credentials.user);
+            Reply::Login(match known {
+                _ if &*credentials.user == "busy" => Verdict::Unavailable,
+                Some(password) if password.as_bytes() == &*credentials.password => {
+                    Verdict::Accepted
+                }
+                _ => Verdict::Refused,
+            })
+        }
+        Request::Scram(Opening { user, message }) => {
+            let stored = passwords.get(&**user).map(|password| verifier(password));
+            let scram = Scram::new([7; 32]);
+            Reply::Scram(scram.open(user, stored.as_deref(), message, NONCE))
+        }
+    }
+}
+
+/// The server's part of the nonce in RFC 7677 §3: each time the same, so that rows have bytes.
+const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+
+/// Its salt.
+const SALT: [u8; 16] = [
+    0x5b, 0x6d, 0x99, 0x68, 0x9d, 0x12, 0x35, 0x8e, 0xec, 0xa0, 0x4b, 0x14, 0x12, 0x36, 0xfa, 0x81,
+];
+
+/// What is stored of a password, made once for all rows.
+fn verifier(password: &str) -> String {
+    static MADE: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock();
+    let make = || {
+        let verifier = Verifier::with(password.as_bytes(), &SALT, 4_096);
+        verifier.expect("a password").to_string()
+    };
+    made.entry(password.to_owned()).or_insert_with(make).clone()
 }
 
 fn read_options(overrides: &Value) -> (CoreOptions, Options) {
@@ -267,9 +301,6 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
                     .map(|name| name.as_str().expect("a name").into())
                     .collect();
             }
-            "retained_messages_max" => core.retained_messages_max = number() as usize,
-            "retained_bytes_max" => core.retained_bytes_max = number(),
-            "retained_rate_max" => core.retained_rate_max = number() as u32,
             "allow_anonymous" => mqtt.allow_anonymous = yes(),
             "anonymous_login" => {
                 let login = value.as_str().and_then(|both| both.split_once(':'));
@@ -301,7 +332,8 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "message_rate_max" => mqtt.message_rate_max = number() as u32,
             "will_delay_max_ms" => mqtt.will_delay_max_ms = value.as_u64(),
             "suppress_will_on_takeover" => mqtt.suppress_will_on_takeover = yes(),
-            "output_bytes_max" => mqtt.output_bytes_max = number(),
+            "client_ids_bound" => mqtt.client_ids_bound = yes(),
+            "scram_sha_256" => mqtt.scram_sha_256 = yes(),
             "protocol_versions" => {
                 let has = |level: u64| {
                     let levels = value.as_array().expect("a list");
@@ -313,8 +345,34 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
                     v5: has(5),
                 };
             }
-            other => panic!("no option is called {other:?}"),
+            other => assert!(
+                read_waiting(other, value, &mut core, &mut mqtt),
+                "no option is called {other:?}"
+            ),
         }
     }
     (core, mqtt)
+}
+
+/// Options about what is in flight, what waits and what is retained; `false`: it is none of them.
+fn read_waiting(name: &str, value: &Value, core: &mut CoreOptions, mqtt: &mut Options) -> bool {
+    let number = || value.as_u64().expect("a number");
+    let yes = || value.as_bool().expect("true or false");
+    match name {
+        "retained_messages_max" => core.retained_messages_max = number() as usize,
+        "output_bytes_max" => mqtt.output_bytes_max = number(),
+        "retained_bytes_max" => core.retained_bytes_max = number(),
+        "retained_rate_max" => core.retained_rate_max = number() as u32,
+        "online_max" => core.session_caps.online_max = Some(number()),
+        "offline_max" => core.session_caps.offline_max = Some(number()),
+        "lifo" => core.session_caps.lifo = yes(),
+        "reject" => core.session_caps.reject = yes(),
+        "inflight_max" => mqtt.inflight_max = Some(number() as u16),
+        "client_receive_max" => mqtt.client_receive_max = number() as u16,
+        "upgrade_qos" => mqtt.upgrade_qos = yes(),
+        "retry_interval_s" => mqtt.retry_interval_s = number() as u16,
+        "retry_v4" => mqtt.retry_v4 = yes(),
+        _ => return false,
+    }
+    true
 }

@@ -132,9 +132,14 @@ def connack_code(address, level, client_id, credentials=None):
     body += text(client_id) + b"".join(text(part) for part in credentials or ())
     with socket.create_connection(address, DEADLINE_S) as stream:
         stream.sendall(bytes([0x10, len(body)]) + body)
-        header = received(stream, 2)
-        expect("the first byte of CONNACK", header[0], 0x20)
-        return received(stream, header[1])[1]
+        expect("the first byte of CONNACK", received(stream, 1)[0], 0x20)
+        length, shift = 0, 0
+        while True:
+            [byte] = received(stream, 1)
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return received(stream, length)[1]
 
 
 def received(stream, count):

@@ -13,6 +13,7 @@ mod fixture;
 mod interop;
 mod interrupt;
 mod leveret;
+mod mosquitto;
 mod process;
 mod rabbitmq;
 mod service;
@@ -46,6 +47,9 @@ enum Chore {
     Crash(crash::Options),
     /// Runs the broker on a file system that fills up, and on a read-only one. Takes root.
     Faults,
+    /// One of the clients of `interop`, in a process of its own.
+    #[command(hide = true)]
+    Client,
     /// Makes the small data directory that later versions must open.
     Fixture(fixture::Options),
 }
@@ -59,6 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Sim(options) => sim::run(&options),
         Chore::Crash(options) => crash::run(&options),
         Chore::Faults => faults::run(),
+        Chore::Client => interop::rumqttc::run().map(|()| ExitCode::SUCCESS),
         Chore::Fixture(options) => fixture::run(&options),
     }
 }

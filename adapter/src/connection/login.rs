@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, OnceLock};
 
-use leveret_core::claims::Owner;
+use leveret_core::claims::{Owner, Wanted};
 use leveret_core::exchange::Memo;
 use leveret_core::identity::Reserved;
 use leveret_core::key::Form;
@@ -13,8 +13,10 @@ use leveret_core::login::{Credentials, Request, Verdict};
 use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::{Core, Host};
+use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 
+use super::auth::{self, Stage};
 use super::authority::read_again;
 use super::closing::say_refused;
 use super::{Active, Held, Rare, State};
@@ -30,7 +32,7 @@ use crate::property::{self, Property};
 use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 use crate::session::{self, Wish};
-use crate::vhost_choice::{self, Rule};
+use crate::vhost_choice::{self, Choice, Pinned, Rule};
 use crate::violation::Violation;
 use crate::will::Will;
 
@@ -50,23 +52,73 @@ pub(super) struct PendingLogin {
     keep_alive_capped: bool,
     response_information: bool,
     will: Option<Box<Will>>,
+    /// Where the exchange stands that CONNECT has asked for; `None` without a method.
+    pub(super) stage: Option<Stage>,
+    /// What proves the server to the client, once the client has proved itself.
+    pub(super) proof: Option<Box<[u8]>>,
+    /// By when the exchange must be over.
+    pub(super) deadline: Time,
 }
 
 impl PendingLogin {
     pub(super) fn take_request(&mut self) -> Option<Request> {
-        self.request.take()
+        let of_stage = self.stage.as_mut().and_then(Stage::take_request);
+        self.request.take().or(of_stage)
+    }
+
+    /// The user, once it is known.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Says who the client is, and by that which vhost it wants.
+    pub(super) fn identify<H: Host>(
+        &mut self,
+        node: &Node<H>,
+        outlet: &Outlet<H::Core>,
+        name: &str,
+    ) -> Result<(), Refused> {
+        let choice = choose(node, outlet, name)
+            .map_err(|pinned| Refused::new(ReasonCode::NotAuthorized, pinned.to_string()))?;
+        if !node.host.has_vhost(&choice.vhost) {
+            let (vhost, rule) = (&choice.vhost, choice.rule);
+            return Err(Refused {
+                ending: bad_credentials(),
+                why: format!("vhost '{vhost}' (chosen by {rule}) does not exist"),
+            });
+        }
+        self.user = choice.user.into();
+        self.vhost = choice.vhost;
+        self.rule = choice.rule;
+        Ok(())
     }
 }
 
+/// The user and the vhost that a user name stands for, on the listener that has accepted the
+/// client.
+pub(super) fn choose<'a, H: Host>(
+    node: &Node<H>,
+    outlet: &Outlet<H::Core>,
+    name: &'a str,
+) -> Result<Choice<'a>, Pinned> {
+    let local_port = outlet.accepted.local.port();
+    vhost_choice::choose(
+        name,
+        outlet.accepted.origin.vhost.as_deref(),
+        || node.host.vhost_of_port(local_port),
+        &node.options.vhost,
+    )
+}
+
 /// Why a CONNECT is refused before anybody was asked.
-struct Refused {
-    ending: Ending,
+pub(super) struct Refused {
+    pub(super) ending: Ending,
     /// The log may say more than a stranger is told.
-    why: String,
+    pub(super) why: String,
 }
 
 impl Refused {
-    fn new(code: ReasonCode, why: impl Into<String>) -> Self {
+    pub(super) fn new(code: ReasonCode, why: impl Into<String>) -> Self {
         let why = why.into();
         Self {
             ending: Ending::new(code, why.clone()),
@@ -75,8 +127,15 @@ impl Refused {
     }
 }
 
+impl From<Ending> for Refused {
+    fn from(ending: Ending) -> Self {
+        let why = ending.text.to_string();
+        Self { ending, why }
+    }
+}
+
 /// What whoever has no right to know more is told.
-fn bad_credentials() -> Ending {
+pub(super) fn bad_credentials() -> Ending {
     let code = ReasonCode::BadUserNameOrPassword;
     Ending::new(code, "the login was refused")
 }
@@ -87,7 +146,7 @@ pub(super) fn connect<H: Host>(
     outlet: &Arc<Outlet<H::Core>>,
     header: FixedHeader,
     body: &[u8],
-    now: leveret_core::time::Time,
+    (now, deadline): (Time, Time),
 ) -> Result<State<H>, Violation> {
     let connect = packet::decode_first(header, body)?;
     {
@@ -95,14 +154,14 @@ pub(super) fn connect<H: Host>(
         let mut out = outlet.lock();
         out.version = connect.version;
         out.terms = Terms {
-            window: options.prefetch.min(asked.receive_maximum.get()),
+            window: options.window(connect.version, asked.receive_maximum.get()),
             topic_alias_max: asked.topic_alias_maximum.min(options.topic_alias_max),
             packet_bytes_max: asked.maximum_packet_size,
             problem_information: asked.request_problem_information,
             reserved: Reserved::default(),
         };
     }
-    let made = pending(node, outlet, &connect).and_then(|pending| {
+    let made = pending(node, outlet, &connect, deadline).and_then(|pending| {
         let terms = outlet.lock().terms;
         let properties = connack_properties(node, &terms, &pending, connect.version);
         let fixed = 2 + property::block_len(&properties);
@@ -112,7 +171,14 @@ pub(super) fn connect<H: Host>(
         let why = "CONNACK exceeds the client's maximum packet size";
         Err(Refused::new(ReasonCode::PacketTooLarge, why))
     });
-    match made {
+    let begun = made.and_then(|mut pending| {
+        let data = connect.properties.authentication_data;
+        if pending.stage.is_some() {
+            auth::begin(node, outlet, &mut pending, data)?;
+        }
+        Ok(pending)
+    });
+    match begun {
         Ok(pending) => Ok(State::AwaitLogin(Box::new(pending))),
         Err(refused) => {
             let peer = outlet.accepted.peer;
@@ -127,6 +193,7 @@ fn pending<H: Host>(
     node: &Arc<Node<H>>,
     outlet: &Outlet<H::Core>,
     connect: &Connect<'_>,
+    deadline: Time,
 ) -> Result<PendingLogin, Refused> {
     let options = &node.options;
     check(options, connect)?;
@@ -136,34 +203,14 @@ fn pending<H: Host>(
     } else {
         connect.client_id.into()
     };
-    let (name, password) = credentials(node, connect)?;
-    let local_port = outlet.accepted.local.port();
-    let choice = vhost_choice::choose(
-        &name,
-        outlet.accepted.origin.vhost.as_deref(),
-        || node.host.vhost_of_port(local_port),
-        &options.vhost,
-    )
-    .map_err(|pinned| Refused::new(ReasonCode::NotAuthorized, pinned.to_string()))?;
-    if !node.host.has_vhost(&choice.vhost) {
-        let (vhost, rule) = (&choice.vhost, choice.rule);
-        return Err(Refused {
-            ending: bad_credentials(),
-            why: format!("vhost '{vhost}' (chosen by {rule}) does not exist"),
-        });
-    }
-    let user: Box<str> = choice.user.into();
     let keep_alive_s = granted_keep_alive(connect, options.keep_alive_max_s);
-    Ok(PendingLogin {
-        request: Some(Request::Login(Credentials {
-            user: user.clone(),
-            password,
-        })),
+    let mut pending = PendingLogin {
+        request: None,
         client_id,
         assigned,
-        user,
-        vhost: choice.vhost,
-        rule: choice.rule,
+        user: Box::default(),
+        vhost: String::new(),
+        rule: Rule::Default,
         clean_start: connect.clean_start,
         expiry_ms: expiry(connect, options.session_expiry_max_ms),
         keep_alive_s,
@@ -173,7 +220,21 @@ fn pending<H: Host>(
             .will
             .as_ref()
             .map(|will| Box::new(Will::new(will, options.will_delay_max_ms))),
-    })
+        stage: None,
+        proof: None,
+        deadline,
+    };
+    if connect.properties.authentication_method.is_some() {
+        pending.stage = Some(Stage::Agreed);
+        return Ok(pending);
+    }
+    let (name, password) = credentials(node, connect)?;
+    pending.identify(node, outlet, &name)?;
+    pending.request = Some(Request::Login(Credentials {
+        user: pending.user.clone(),
+        password,
+    }));
+    Ok(pending)
 }
 
 /// The Keep Alive that holds: only a 5.0 client can be told a shorter one than it has.
@@ -198,10 +259,12 @@ fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
             ),
         ));
     }
-    if connect.properties.authentication_method.is_some() {
+    let method = connect.properties.authentication_method;
+    if method.is_some_and(|method| method != auth::METHOD || !options.scram_sha_256) {
+        // [MQTT-4.12.0-1]
         return Err(Refused::new(
             ReasonCode::BadAuthenticationMethod,
-            "no enhanced authentication method is served",
+            "this authentication method is not served",
         ));
     }
     let (bytes, max) = (connect.client_id.len(), options.client_id_bytes_max);
@@ -237,19 +300,25 @@ fn check_will(options: &Options, will: &connect::Will<'_>) -> Result<(), Refused
     })
 }
 
-/// R§4.2: whose credentials count.
+/// R§4.2: whose credentials count. An empty user name without a password names nobody, as with
+/// mosquitto: some clients cannot leave the field out.
 fn credentials<H: Host>(
     node: &Node<H>,
     connect: &Connect<'_>,
 ) -> Result<(String, Box<[u8]>), Refused> {
     let refuse = |why: &str| Err(Refused::new(ReasonCode::BadUserNameOrPassword, why));
-    match (connect.user_name, connect.password) {
+    let password = connect.password;
+    let names_nobody = password.is_none_or(<[u8]>::is_empty);
+    let user_name = connect
+        .user_name
+        .filter(|name| !(name.is_empty() && names_nobody));
+    match (user_name, password) {
         (Some(name), Some(password)) if !password.is_empty() => {
             Ok((name.to_owned(), password.into()))
         }
         (Some(_), _) => refuse("a user name without a password"),
-        (None, Some(_)) => refuse("a password without a user name"),
-        (None, None) => match &node.options.anonymous_login {
+        (None, Some(_)) if connect.user_name.is_none() => refuse("a password without a user name"),
+        (None, _) => match &node.options.anonymous_login {
             Some(login) if node.options.allow_anonymous => {
                 Ok((login.user.clone(), login.pass.reveal().as_bytes().into()))
             }
@@ -335,7 +404,7 @@ pub(super) fn finish<H: Host>(
             .map_err(|refusal| refused(reason_of(&refusal), &refusal.text))?;
     }
     let (active, present) = start(node, outlet, pending, core, turn)
-        .map_err(|refusal| refused(reason_of(&refusal), &refusal))?;
+        .map_err(|refusal| refused(reason_of(&refusal), &refusal.text))?;
     tracing::info!(
         peer = %outlet.accepted.peer, local = %outlet.accepted.local,
         client_id = &*pending.client_id, user = &*pending.user, vhost = &*pending.vhost,
@@ -352,6 +421,8 @@ pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
         // A race that was lost: coming again may do.
         ReplyCode::ResourceLocked => ReasonCode::ServerUnavailable,
         ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
+        // The session of the client id is another user's.
+        ReplyCode::NotAllowed => ReasonCode::ClientIdentifierNotValid,
         _ => ReasonCode::ImplementationSpecificError,
     }
 }
@@ -360,6 +431,40 @@ pub(crate) fn reason_of(refusal: &Refusal) -> ReasonCode {
 /// the 0 of nobody.
 fn publisher(client_id: &str) -> u64 {
     foldhash::fast::FixedState::default().hash_one(client_id) | 1
+}
+
+/// Claims the client id and starts its session; says whether there was one.
+fn start_session<H: Host>(
+    node: &Node<H>,
+    outlet: &Arc<Outlet<H::Core>>,
+    identity: &Identity<H::Core>,
+    pending: &PendingLogin,
+    turn: &mut Turn,
+) -> Result<bool, Refusal> {
+    let owner = Arc::clone(outlet) as Arc<dyn Owner>;
+    // Whoever takes the session over in turn waits until this connection has all of it.
+    let starting = outlet.leaving.lock();
+    let queues = session::queue_names(&pending.client_id);
+    let wanted = Wanted {
+        id: &pending.client_id,
+        owner: &owner,
+        queues: &queues,
+        bound: node.options.client_ids_bound,
+    };
+    let previous = identity.core.own(turn, &wanted)?;
+    let wish = Wish {
+        queues: &queues,
+        clean_start: pending.clean_start,
+        expiry_ms: pending.expiry_ms,
+    };
+    read_again(outlet, identity);
+    let present = session::start(outlet, identity, &wish, &previous, turn);
+    if present.is_ok() && outlet.lock().reader.is_some() {
+        // Of what the session brings back there may be what this user may not read.
+        outlet.tell();
+    }
+    drop(starting);
+    present
 }
 
 fn start<H: Host>(
@@ -377,21 +482,7 @@ fn start<H: Host>(
         keep_alive_s: pending.keep_alive_s,
         signature: OnceLock::new(),
     });
-    let owner = Arc::clone(outlet) as Arc<dyn Owner>;
-    // Whoever takes the session over in turn waits until this connection has all of it.
-    let starting = outlet.leaving.lock();
-    let previous = core.own(turn, &pending.client_id, &owner)?;
-    let wish = Wish {
-        clean_start: pending.clean_start,
-        expiry_ms: pending.expiry_ms,
-    };
-    read_again(outlet, identity);
-    let present = session::start(outlet, identity, &wish, &previous, turn)?;
-    if present && outlet.lock().reader.is_some() {
-        // Of what it may not read, the session may have got less than this client asks for.
-        outlet.tell();
-    }
-    drop(starting);
+    let present = start_session(node, outlet, identity, pending, turn)?;
     let signed = |will: &Will| Box::new(will.signed(identity.signature(outlet)));
     let will = pending.will.as_deref().map(signed);
     {
@@ -410,9 +501,12 @@ fn start<H: Host>(
         last_input: turn.now,
         expiry_ms: pending.expiry_ms,
         joined: Vec::new(),
-        rare: (lifetime_s > 0).then(|| {
+        rare: (lifetime_s > 0 || pending.stage.is_some()).then(|| {
+            let lasts = (lifetime_s > 0).then(|| lifetime_s.saturating_mul(1000));
             Box::new(Rare {
-                ends_at: Some(turn.now.after_ms(lifetime_s.saturating_mul(1000))),
+                ends_at: lasts.map(|ms| turn.now.after_ms(ms)),
+                // What CONNECT has agreed on holds for the connection.
+                stage: pending.stage.as_ref().map(|_| Stage::Agreed),
                 ..Rare::default()
             })
         }),
@@ -461,6 +555,13 @@ fn connack_properties<H: Host>(
     let mut out = Vec::new();
     if !version.is_v5() {
         return out;
+    }
+    if pending.stage.is_some() {
+        // [MQTT-4.12.0-5], and [MQTT-4.12.0-6] else.
+        auth::put_properties(
+            &mut out,
+            Some(pending.proof.as_deref().unwrap_or(&auth::PROOF)),
+        );
     }
     let mut put = |property: Property<'_>| {
         // Client ids came in a packet, and the rest are numbers: they fit.

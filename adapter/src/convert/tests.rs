@@ -202,7 +202,7 @@ fn i1_signed_properties_are_legal_and_come_to_mqtt_as_they_were() {
             _ => encoded(&[Property::UserProperty(&name, "v")]),
         };
         let mut joined = Vec::new();
-        let (origin, properties) = sign(&block, &raw, &mut joined);
+        let (origin, properties) = sign(&block, (&raw, &[]), &mut joined);
         let mut message = mqtt(properties);
         message.head.origin = origin;
         assert_eq!(to_mqtt(&message), raw);
@@ -224,11 +224,21 @@ fn i1_signed_properties_are_legal_and_come_to_mqtt_as_they_were() {
 
 #[test]
 fn i3_a_damaged_block_harms_nobody() {
-    for raw in [&b""[..], &[0], &[0, 9, 1], &[255, 255], &[0, 2, 1, b'x']] {
+    let damaged: [&[u8]; 6] = [
+        b"",
+        &[0],
+        &[0, 9, 1],
+        &[255, 255],
+        &[0, 3, 3, 0, 9],
+        &[0, 6, 3, 0, 1, b'v', 0, 9],
+    ];
+    for raw in damaged {
         let mut message = mqtt(raw);
         message.head.origin = &SIGNED;
-        to_mqtt(&message);
-        to_amqp(&message);
+        assert_eq!(to_mqtt(&message), b"", "{raw:?}");
+        let there = to_amqp(&message);
+        let basic = BasicProperties::parse(&there).expect("legal");
+        assert_eq!((basic.user_id, basic.headers.is_some()), (None, false));
     }
 }
 
@@ -246,14 +256,22 @@ fn i3_what_is_too_long_for_each_message_is_left_out() {
         annotation: true,
     };
     let raw = block(&facts, reserved);
-    let mut message = mqtt(&raw);
-    message.head.origin = &SIGNED;
+    // Nobody may say instead of the broker what it leaves out.
+    let forged = encoded(&[
+        Property::UserProperty("x-mqtt-client-id", "forged"),
+        Property::UserProperty("x-opt-mqtt-client-id", "forged"),
+    ]);
+    let mut joined = Vec::new();
+    let (origin, properties) = sign(&raw, (&forged, &[]), &mut joined);
+    let mut message = mqtt(properties);
+    message.head.origin = origin;
     let there = to_amqp(&message);
     let basic = BasicProperties::parse(&there).expect("legal");
     assert_eq!(basic.user_id, None, "a short string has 255 bytes");
     let headers = basic.headers.expect("headers");
     assert!(headers.lookup("x-mqtt-username").is_some());
     assert!(headers.lookup("x-mqtt-client-id").is_none());
+    assert!(headers.lookup("x-opt-mqtt-client-id").is_none());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! PUBLISH: permission, route, acknowledgement. MQTT 5.0 §3.3.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use leveret_core::key::Form;
 use leveret_core::link::Published;
@@ -9,6 +10,7 @@ use leveret_core::refusal::Refusal;
 use leveret_core::reply_code::ReplyCode;
 use leveret_core::seam::Core;
 use leveret_core::shelf;
+use leveret_core::sink::Loss;
 use leveret_core::turn::Turn;
 
 use super::{Context, Next, topic_too_deep};
@@ -20,7 +22,7 @@ use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
-use crate::property::Property;
+use crate::property::PropertyId;
 use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::reply;
@@ -43,16 +45,11 @@ pub(crate) fn handle<C: Core>(
     let resolved = resolve_alias(context, publish)?;
     let topic = resolved.as_deref().unwrap_or(publish.topic);
     if let Some((reason, why)) = not_taken(context, topic) {
-        let peer = context.outlet.accepted.peer;
-        let client_id = &*context.identity.client_id;
-        tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
-        // 3.x has no word for it: the client goes on as if it were taken.
-        fail(context, publish, reason, &why);
+        drop_it(context, publish, topic, (reason, &why));
         return Ok(Next::Continue);
     }
     let expires = publish.message_expiry_interval;
-    let mut stripped = Vec::new();
-    let properties = without_alias(publish, &mut stripped);
+    let properties = without_alias(publish);
     let mut joined = std::mem::take(&mut context.active.joined);
     let signature = context.identity.signature(context.outlet);
     let (origin, properties) = identity::sign(signature, properties, &mut joined);
@@ -72,39 +69,36 @@ pub(crate) fn handle<C: Core>(
         properties,
         payload: publish.payload,
     };
-    let mut rendered = Vec::new();
-    let message = match reply::queue_of(topic) {
-        Some(queue) => reply::to_queue(&message, queue, &mut rendered),
-        None => message,
+    let core = &context.identity.core;
+    let memo = &mut context.active.memo;
+    let answered = reply::queue_of(topic);
+    let result = match answered {
+        Some(queue) => reply::answer(&**core, turn, memo, &message, queue),
+        None => core.publish(turn, memo, &message),
     };
-    let result = context
-        .identity
-        .core
-        .publish(turn, &mut context.active.memo, &message);
     if joined.capacity() <= JOINED_KEPT_BYTES_MAX {
         context.active.joined = joined;
     }
     match result {
         Ok(published) => {
-            taken(context, turn, publish, published);
+            taken(context, turn, (publish, topic), published);
             Ok(Next::Continue)
         }
-        Err(refusal) => Ok(refused(context, publish, &refusal)),
+        // Who asks names the queue, and must not close the connection of who answers.
+        Err(refusal) if answered.is_some() => {
+            fail(context, publish, reason_of(&refusal), &refusal.text);
+            Ok(Next::Continue)
+        }
+        Err(refusal) => Ok(refused(context, (publish, topic), &refusal)),
     }
 }
 
-/// The properties that go on with the message: the alias is the connection's.
-fn without_alias<'a>(publish: &Publish<'a>, stripped: &'a mut Vec<u8>) -> &'a [u8] {
+/// The properties that go on with the message, in two parts: the alias is the connection's.
+fn without_alias<'a>(publish: &Publish<'a>) -> (&'a [u8], &'a [u8]) {
     if publish.topic_alias.is_none() {
-        return publish.raw_properties;
+        return (publish.raw_properties, &[]);
     }
-    for property in publish.properties().iter() {
-        if !matches!(property, Property::TopicAlias(_)) {
-            // It was decoded from a packet, so it fits into one.
-            let _ = property.encode(stripped);
-        }
-    }
-    stripped
+    publish.properties().around(PropertyId::TopicAlias)
 }
 
 /// Why nothing is published to a topic, whoever asks.
@@ -117,11 +111,38 @@ fn not_taken<C: Core>(context: &Context<'_, C>, topic: &str) -> Option<(ReasonCo
     topic_too_deep(context.options, topic).map(|why| (ReasonCode::TopicNameInvalid, why))
 }
 
+/// Answers a publish that nobody gets.
+fn drop_it<C: Core>(
+    context: &mut Context<'_, C>,
+    publish: &Publish<'_>,
+    topic: &str,
+    (reason, why): (ReasonCode, &str),
+) {
+    let peer = context.outlet.accepted.peer;
+    let client_id = &*context.identity.client_id;
+    tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
+    let loss = match reason {
+        ReasonCode::NotAuthorized => Loss::Reserved,
+        _ => Loss::Unaddressable,
+    };
+    lose_untold(context, publish, topic, loss);
+    // 3.x has no word for it: the client goes on as if it were taken.
+    fail(context, publish, reason, why);
+}
+
+/// A message is dropped: it counts unless the answer says so, to a client that has it still.
+fn lose_untold<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>, topic: &str, loss: Loss) {
+    if publish.qos == QoS::AtMostOnce || !context.version.is_v5() {
+        let core = &context.identity.core;
+        core.count_loss(loss, publish.qos as u8, topic.as_bytes());
+    }
+}
+
 /// A publish that was routed is answered, unless a full queue has refused it.
 fn taken<C: Core>(
     context: &mut Context<'_, C>,
     turn: &Turn,
-    publish: &Publish<'_>,
+    (publish, topic): (&Publish<'_>, &str),
     published: Published,
 ) {
     let is_v5 = context.version.is_v5();
@@ -131,6 +152,9 @@ fn taken<C: Core>(
         if is_v5 {
             let why = "a queue that the message was routed to is full";
             fail(context, publish, ReasonCode::QuotaExceeded, why);
+        }
+        if publish.qos == QoS::AtMostOnce {
+            lose_untold(context, publish, topic, Loss::Rejected);
         }
         return;
     }
@@ -226,7 +250,7 @@ fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Resu
 fn resolve_alias<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
-) -> Result<Option<Box<str>>, Violation> {
+) -> Result<Option<Arc<str>>, Violation> {
     let Some(alias) = publish.topic_alias else {
         return Ok(None);
     };
@@ -248,12 +272,14 @@ fn resolve_alias<C: Core>(
             .map(Some)
             .ok_or(Violation::TopicAliasUnknown { alias: alias.get() });
     }
-    context
-        .active
-        .rare
-        .get_or_insert_default()
-        .aliases_in
-        .insert(alias, publish.topic.into());
+    let aliases = &mut context.active.rare.get_or_insert_default().aliases_in;
+    // Many a client names both each time.
+    if aliases
+        .get(&alias)
+        .is_none_or(|known| **known != *publish.topic)
+    {
+        aliases.insert(alias, publish.topic.into());
+    }
     Ok(None)
 }
 
@@ -371,27 +397,44 @@ fn is_due<C: Core>(context: &Context<'_, C>, journaled: u64) -> bool {
         && (journaled == 0 || journaled <= context.identity.core.journal_durable())
 }
 
+fn reason_of(refusal: &Refusal) -> ReasonCode {
+    match refusal.code {
+        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
+        ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::ImplementationSpecificError,
+    }
+}
+
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
 fn refused<C: Core>(
     context: &mut Context<'_, C>,
-    publish: &Publish<'_>,
+    (publish, topic): (&Publish<'_>, &str),
     refusal: &Refusal,
 ) -> Next {
     let peer = context.outlet.accepted.peer;
     let client_id = &*context.identity.client_id;
     tracing::warn!(%peer, client_id, %refusal, "MQTT publish refused");
     let denied = refusal.code == ReplyCode::AccessRefused;
-    let reason = match refusal.code {
-        ReplyCode::AccessRefused => ReasonCode::NotAuthorized,
-        ReplyCode::ResourceError => ReasonCode::QuotaExceeded,
-        _ => ReasonCode::ImplementationSpecificError,
-    };
+    let reason = reason_of(refusal);
     let answered = match reason {
         ReasonCode::NotAuthorized => !context.options.disconnect_on_unauthorized,
         // A limit of the broker's is no reason to lose the connection, where it can be said.
         ReasonCode::QuotaExceeded => context.version.is_v5() || publish.qos == QoS::AtMostOnce,
         _ => false,
     };
+    let loss = match reason {
+        ReasonCode::NotAuthorized => Loss::Refused,
+        ReasonCode::QuotaExceeded if publish.retain => Loss::Retained,
+        ReasonCode::QuotaExceeded => Loss::Rejected,
+        _ => Loss::Unaddressable,
+    };
+    if loss == Loss::Retained {
+        // Told or not: the operator has set a limit, and sees what it costs.
+        let core = &context.identity.core;
+        core.count_loss(loss, publish.qos as u8, topic.as_bytes());
+    } else if answered || publish.qos == QoS::AtMostOnce {
+        lose_untold(context, publish, topic, loss);
+    }
     if !answered {
         return Next::Close(Ending::new(reason, String::from(refusal.text.clone())));
     }

@@ -32,6 +32,7 @@ pub(crate) struct Left<C: Core> {
     flights: Option<Box<Flights<C>>>,
     groups: Option<Box<Groups<C>>>,
     testament: Mutex<Testament>,
+    user: Box<str>,
 }
 
 /// Packet ids that a session brings back.
@@ -81,7 +82,7 @@ impl<C: Core> Left<C> {
 /// What becomes of the will of the connection before ([MQTT-3.1.3-9], [MQTT-3.1.4-3]).
 pub(super) fn settle_will<C: Core>(
     left: &Left<C>,
-    wish: &Wish,
+    wish: &Wish<'_>,
     evicted: bool,
     outlet: &Outlet<C>,
     identity: &Identity<C>,
@@ -120,6 +121,11 @@ pub(crate) fn leave<C: Core>(
             will: parting.will,
             scheduled: None,
         }),
+        // Nobody is asked whose a session is that has ended.
+        user: match ends {
+            true => Box::default(),
+            false => identity.core.user().into(),
+        },
     };
     let Some(flow) = parting.flow else {
         return left;
@@ -272,20 +278,16 @@ impl<C: Core> Leftover for Left<C> {
         self.leave_groups();
     }
 
-    fn user(&self) -> Option<&str> {
-        let groups = self.groups.as_ref().map(|groups| groups.member.user());
-        groups.or_else(|| self.flights.as_ref().map(|flights| flights.core.user()))
+    fn user(&self) -> &str {
+        &self.user
     }
 
     fn reauthorise(&self) {
         let Some(groups) = &self.groups else { return };
         for held in &groups.subscriptions {
             if !groups.member.may_read(held) {
-                tracing::info!(
-                    user = groups.member.user(),
-                    filter = &*held.text,
-                    "group left"
-                );
+                let (user, filter) = (&*self.user, &*held.text);
+                tracing::info!(user, filter, "group left");
                 leave_group(&groups.member, held);
             }
         }

@@ -13,7 +13,7 @@ use crate::permission::{Grants, Pattern, TopicGrants, Variables};
 use crate::records::{delete, put, table};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
-use crate::user::User;
+use crate::user::{StoredPassword, User};
 use crate::vhost::VHost;
 
 /// A user, as listed.
@@ -96,6 +96,7 @@ impl Broker {
         let tags = user.tags.iter().map(|tag| Value::from(&**tag)).collect();
         let record = table([
             ("password_hash", Value::from(&*user.password_hash)),
+            ("scram_sha_256", Value::from(&*user.scram)),
             ("tags", Value::Array(tags)),
             ("limits", Value::Table(user.limits.table())),
         ]);
@@ -144,16 +145,17 @@ impl Broker {
         )
     }
 
-    /// Replaces a user's stored password hash.
+    /// Replaces what is stored of a user's password.
     ///
     /// # Errors
     /// 404.
-    pub fn set_password_hash(&self, name: &str, password_hash: Box<str>) -> Result<(), Refusal> {
+    pub fn set_password(&self, name: &str, password: StoredPassword) -> Result<(), Refusal> {
         let user = self.user(name).ok_or_else(|| no_user(name))?;
         self.put_user(
             name,
             User {
-                password_hash,
+                password_hash: password.hash,
+                scram: password.scram,
                 ..User::clone(&user)
             },
         )
@@ -181,8 +183,13 @@ impl Broker {
     ) -> Result<(), Refusal> {
         let held = self.check_user_and_vhost(user, vhost)?;
         let _recording = held.record().ok_or_else(|| no_vhost(vhost))?;
+        let had_any = self.users.grants(user, vhost).is_some();
         let change = self.take_permissions(user, vhost, [configure, write, read])?;
         self.submit(vec![change]);
+        if had_any {
+            // Who had none has nothing to be asked about.
+            self.authority_changed(user);
+        }
         Ok(())
     }
 
@@ -203,7 +210,6 @@ impl Broker {
             topics: std::collections::HashMap::new(),
         };
         self.users.set_grants(user, vhost, grants);
-        self.authority_changed(user);
         let record = table([
             ("configure", Value::from(configure)),
             ("write", Value::from(write)),

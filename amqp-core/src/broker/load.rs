@@ -273,6 +273,8 @@ fn load_one(
         (Kind::User, [name]) => {
             let user = User {
                 password_hash: text(value, "password_hash"),
+                // Empty in what older versions wrote.
+                scram: text(value, "scram_sha_256"),
                 tags: tags(value),
                 limits: Limits::read(Limited::User, &nested(value, "limits")).ok()?,
             };
@@ -395,7 +397,7 @@ fn load_queue(broker: &Broker, vhost: &str, name: &str, value: &Table, now: Time
         direct: properties.direct,
     };
     let applied = vhost.policies.of_queue(&subject);
-    let session = SessionTerms::read(value);
+    let session = SessionTerms::read(value).map(Arc::new);
     let given = vhost.alike.share(
         &properties.arguments,
         parsed,

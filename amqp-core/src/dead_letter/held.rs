@@ -236,7 +236,7 @@ impl Door {
         if !self.letters.has_room(&letter) {
             let queue = letter.queue.id();
             if letter.refused {
-                return letter.queue.lose(None);
+                return letter.queue.lose(None, letter.message.as_ref());
             }
             if let Some(seq) = letter.kept
                 && self.journal.has(queue, seq..seq + 1)

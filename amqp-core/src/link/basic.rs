@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::Link;
 use crate::broker::Broker;
-use crate::claims::{Leftover, Owner, Previous};
+use crate::claims::{Denied, Leftover, Owner, Previous, Wanted};
 use crate::exchange::{Exchange, ExchangeKind, Found, Known, Memo, Route, Search, Stop};
 use crate::journal::Appended;
 use crate::key::{self, Form};
+use crate::ledger::Whose;
 use crate::limits;
 use crate::message::{Message, MessageRef};
 use crate::permission::Permission;
@@ -16,6 +17,7 @@ use crate::refusal::{Refusal, Resource};
 use crate::reply_code::ReplyCode;
 use crate::schedule::Scheduled;
 use crate::shelf::{Later, Orphan, Place, Received};
+use crate::sink::Loss;
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -267,9 +269,25 @@ impl Link {
             .map(|at| turn.now.after_ms(at.since_ms(head.received)));
         head.received = turn.now;
         let due = MessageRef { head, ..view };
-        if let Err(refusal) = self.publish(turn, &mut Memo::default(), &due) {
-            tracing::warn!(%refusal, user = self.user(), "scheduled message not published");
+        match self.publish(turn, &mut Memo::default(), &due) {
+            Ok(published) if published.rejected => {
+                self.count_loss(Loss::Rejected, head.qos(), due.key)
+            }
+            Ok(_) => {}
+            Err(refusal) => {
+                tracing::warn!(%refusal, user = self.user(), "scheduled message not published");
+                self.count_loss(Loss::Will, head.qos(), due.key);
+            }
         }
+    }
+
+    /// A message of this connection is dropped before any queue has it, and nobody tells it so.
+    pub fn count_loss(&self, loss: Loss, qos: u8, key: &[u8]) {
+        let whose = match &self.client_id {
+            Some(id) => Whose::Client(id),
+            None => Whose::User(&self.user),
+        };
+        self.vhost.count_loss(loss, qos, whose, key);
     }
 
     /// Starts a consumer; deliveries begin at [`Queue::pull`], after the client was told.
@@ -366,7 +384,8 @@ impl Link {
     #[must_use]
     pub fn receive(&self, turn: &Turn, received: Received) -> (Place, u64) {
         let client_id = self.client_id.as_deref().unwrap_or_default();
-        self.vhost.shelves.receive(client_id, received, turn.now)
+        let who = (client_id, &*self.user);
+        self.vhost.shelves.receive(who, received, turn.now)
     }
 
     /// Identifiers are released; gives the number to wait for: no restart brings them back then,
@@ -392,14 +411,29 @@ impl Link {
     /// Claims an identifier in this vhost, evicting the connection that owns it.
     ///
     /// # Errors
-    /// 506: the vhost has [`limits::CLAIMS_MAX`] already.
-    pub fn claim(
-        &self,
-        turn: &mut Turn,
-        id: &str,
-        owner: &Arc<dyn Owner>,
-    ) -> Result<Previous, Refusal> {
-        self.vhost.claims.claim(turn, id, owner)
+    /// 506: the vhost has [`limits::CLAIMS_MAX`] already. 530: it is bound to another user.
+    pub fn claim(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
+        let restored = || self.restored_owner(wanted);
+        let denied = match self.vhost.claims.claim(turn, wanted, restored) {
+            Ok(previous) => return Ok(previous),
+            Err(denied) => denied,
+        };
+        if let Denied::Bound { owner, peer } = &denied {
+            let (claimant, from) = (wanted.owner.user(), wanted.owner.peer());
+            let (client_id, vhost) = (wanted.id, self.vhost.name());
+            tracing::warn!(
+                client_id, vhost, user = claimant, peer = %from, owner, owner_peer = ?peer,
+                "client id refused: its session belongs to another user",
+            );
+        }
+        Err(denied.refusal())
+    }
+
+    /// Whose an identifier is that nobody has claimed since the broker was started, or whose
+    /// session has all it needs in its queues.
+    fn restored_owner(&self, wanted: &Wanted<'_>) -> Option<Box<str>> {
+        let queues = self.vhost.session_owner(wanted.queues);
+        queues.or_else(|| self.vhost.shelves.owner(wanted.id))
     }
 
     /// Gives an identifier up; what is left for the next owner is kept for `keep_ms` (`None`: for

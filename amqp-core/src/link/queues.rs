@@ -134,14 +134,10 @@ impl Link {
             direct: properties.direct,
         };
         let applied = self.vhost.policies.of_queue(&subject);
+        let (table, direct) = (&properties.arguments, properties.direct);
         let session = wish.session.map(|place| self.session_terms(place));
-        let given = self.vhost.alike.share(
-            &properties.arguments,
-            parsed,
-            applied,
-            properties.direct,
-            session.as_ref(),
-        );
+        let alike = &self.vhost.alike;
+        let given = alike.share(table, parsed, applied, direct, session.as_ref());
         let queue = Queue::new(
             self.broker.next_queue(),
             name,
@@ -435,11 +431,11 @@ impl Link {
         }
     }
 
-    fn session_terms(&self, place: IdPlace) -> SessionTerms {
-        SessionTerms {
+    fn session_terms(&self, place: IdPlace) -> Arc<SessionTerms> {
+        Arc::new(SessionTerms {
             user: self.user.clone(),
             place,
-        }
+        })
     }
 
     /// From now on the queue's definition is kept on disk: a session that outlives its connection

@@ -141,7 +141,7 @@ impl Link {
                 Shown::Lost(Loss::Revoked)
             };
             if let Shown::Lost(loss) = shown {
-                self.vhost.count_loss(loss);
+                self.count_loss(loss, view.head.qos(), view.key);
             }
             shown != Shown::Unwanted
         });
@@ -188,7 +188,7 @@ impl Link {
                 if reader.allows(view.key, view.head.form, &mut dotted) {
                     found.push(message.clone());
                 } else {
-                    self.vhost.count_loss(Loss::Revoked);
+                    self.count_loss(Loss::Revoked, view.head.qos(), view.key);
                 }
             }
             true
@@ -225,10 +225,7 @@ impl Link {
                 self.broker.look_at_retained(&self.vhost, kept.look_at);
                 Ok(kept.appended)
             }
-            Err(full) => {
-                self.vhost.count_loss(Loss::RetainedLimit);
-                Err(self.not_retained(full, &limits))
-            }
+            Err(full) => Err(self.not_retained(full, &limits)),
         }
     }
 

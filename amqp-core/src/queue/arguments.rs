@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{Levels, SessionTerms};
+use super::{Levels, SessionCaps, SessionTerms};
 use crate::field::{Table, Value};
 use crate::limits::TTL_MS_MAX;
 use crate::policy::{self, Applied};
@@ -166,17 +166,31 @@ pub(crate) struct Given {
     pub(crate) effective: QueueArguments,
     /// Whose session the queues are parts of.
     pub(crate) session: Option<Arc<SessionTerms>>,
+    /// How much those hold.
+    pub(crate) caps: Option<SessionCaps>,
+    /// Not every message is taken or given at once, even where there is room and credit.
+    pub(crate) asks: bool,
 }
 
 /// What was given last: queues that are declared alike in a row, as those of MQTT sessions are,
 /// share theirs.
-#[derive(Default)]
-pub(crate) struct Alike(Mutex<VecDeque<Weak<Given>>>);
+pub(crate) struct Alike {
+    last: Mutex<VecDeque<Weak<Given>>>,
+    /// How much queues of sessions hold.
+    caps: Option<SessionCaps>,
+}
 
 /// Clients of several kinds may come mixed.
 const ALIKE_MAX: usize = 8;
 
 impl Alike {
+    pub(crate) fn new(caps: SessionCaps) -> Self {
+        Self {
+            last: Mutex::default(),
+            caps: (!caps.is_nothing()).then_some(caps),
+        }
+    }
+
     /// What a queue is given, to keep; nothing if there is nothing.
     pub(crate) fn share(
         &self,
@@ -184,17 +198,17 @@ impl Alike {
         asked: QueueArguments,
         applied: Applied,
         direct: bool,
-        session: Option<&SessionTerms>,
+        session: Option<&Arc<SessionTerms>>,
     ) -> Option<Arc<Given>> {
         if table.is_empty() && applied.is_nothing() && session.is_none() {
             return None;
         }
-        let mut last = self.0.lock();
+        let mut last = self.last.lock();
         let same = |held: &Arc<Given>| {
             held.direct == direct
                 && held.applied.is(&applied)
                 && held.table == *table
-                && held.session.as_deref() == session
+                && held.session.as_ref() == session
         };
         if let Some(held) = last.iter().filter_map(Weak::upgrade).find(same) {
             return Some(held);
@@ -205,12 +219,17 @@ impl Alike {
         } else {
             policy::effective(asked, table, &applied)
         };
+        let caps = self.caps.filter(|_| session.is_some());
         let given = Arc::new(Given {
+            asks: caps.is_some()
+                || effective.overflow != Overflow::DropHead
+                || effective.dead_letter_exchange.is_some(),
             table: table.clone(),
             effective,
             applied,
             direct,
-            session: session.cloned().map(Arc::new),
+            session: session.cloned(),
+            caps,
         });
         if last.len() == ALIKE_MAX {
             last.pop_front();

@@ -9,6 +9,7 @@
 //! Only what the journal has can be paged out; the rest stays in its place. Without cold ones there
 //! is only the head.
 
+mod newest;
 mod piece;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -139,6 +140,8 @@ pub(super) struct Dropped {
     pub(super) seq: u64,
     /// The journal has it.
     pub(super) kept: bool,
+    /// Its QoS; what was not read was to last.
+    pub(super) qos: u8,
 }
 
 fn body_bytes(entry: &Entry) -> u64 {
@@ -303,8 +306,8 @@ impl Backlog {
             if let Some(entry) = self.pop_head() {
                 self.bytes -= body_bytes(&entry);
                 let kept = pager.keeps(&entry);
-                let seq = entry.seq();
-                return Some(Dropped { seq, kept });
+                let (seq, qos) = (entry.seq(), entry.message.head().qos());
+                return Some(Dropped { seq, kept, qos });
             }
             let rest = self.rest.as_mut()?;
             if let Some(Cold::Paged(piece)) = rest.cold.front_mut() {
@@ -315,7 +318,11 @@ impl Backlog {
                 if piece.count() == 0 {
                     rest.cold.pop_front();
                 }
-                return Some(Dropped { seq, kept: true });
+                return Some(Dropped {
+                    seq,
+                    kept: true,
+                    qos: 1,
+                });
             }
             self.refill(pager, &mut 0);
         }

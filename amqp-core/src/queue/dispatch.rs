@@ -56,7 +56,7 @@ impl Queue {
         if state.deleted {
             return;
         }
-        let asked = state.given.is_some();
+        let asked = state.given.as_ref().is_some_and(|given| given.asks);
         if asked && self.refuses(&mut state, turn, what) {
             return;
         }
@@ -91,12 +91,12 @@ impl Queue {
         if self.direct {
             // R§2.4: QoS 0 is dropped where the client does not keep up or is not there.
             let offline = state.consumers.is_empty();
-            state.losses.count(if offline {
+            let loss = if offline {
                 Loss::Offline
             } else {
                 Loss::Overflow
-            });
-            return;
+            };
+            return self.count_loss(state, loss, what.message);
         }
         self.keep(seq, what);
         let entry = Entry::new(what.share(turn), seq, false);
@@ -118,6 +118,9 @@ impl Queue {
         turn: &mut Turn,
         what: &mut Publication<'_>,
     ) -> bool {
+        if self.is_capped(state, what) {
+            return true;
+        }
         let terms = state.terms();
         if terms.overflow == Overflow::DropHead {
             return false;
@@ -134,7 +137,7 @@ impl Queue {
         what.rejected = true;
         if terms.overflow == Overflow::RejectPublishDlx {
             if turn.letters.len() >= LETTERS_HELD_MAX {
-                state.losses.count(Loss::DeadLetter);
+                self.count_loss(state, Loss::DeadLetter, what.message);
                 return true;
             }
             let message = what.share(turn);
@@ -213,7 +216,7 @@ impl Queue {
                     if loss != Loss::Expired && open < state.consumers.len() && !self.direct {
                         return Tried::Nobody;
                     }
-                    state.losses.count(loss);
+                    self.count_loss(state, loss, offer.message);
                     return Tried::Done;
                 }
             }
@@ -226,7 +229,7 @@ impl Queue {
         let mut gone = Gone::new();
         while state.consumers.is_open()
             && !self.is_clogged(state, turn)
-            && let Some(entry) = self.next_ready(state)
+            && let Some(entry) = self.next_to_give(state)
         {
             if self.has_expired(state, &entry, turn) {
                 self.give_up(state, turn, entry, Death::Expired, &mut gone);
@@ -245,8 +248,7 @@ impl Queue {
                 Tried::Done => self.leave_for_good(state, &entry, &mut gone),
                 Tried::Out => {}
                 Tried::Nobody => {
-                    let max = state.terms().max_priority.unwrap_or_default();
-                    state.ready().push_front(entry, max);
+                    self.keep_to_give(state, entry);
                     break;
                 }
             }
@@ -258,12 +260,10 @@ impl Queue {
     }
 
     /// Takes the first ready message; reads it back if it must.
-    fn next_ready(&self, state: &mut State) -> Option<Entry> {
+    pub(super) fn next_ready(&self, state: &mut State) -> Option<Entry> {
         let mut lost = 0;
         let entry = state.ready.as_mut()?.pop_front(self, &mut lost);
-        for _ in 0..lost {
-            state.losses.count(Loss::Unreadable);
-        }
+        self.count_unread(state, Loss::Unreadable, lost);
         entry
     }
 
@@ -318,7 +318,7 @@ impl Queue {
         let mut gone = Gone::new();
         let mut taken = None;
         while !self.is_clogged(&state, turn)
-            && let Some(entry) = self.next_ready(&mut state)
+            && let Some(entry) = self.next_to_give(&mut state)
         {
             if self.has_expired(&state, &entry, turn) {
                 self.give_up(&mut state, turn, entry, Death::Expired, &mut gone);
@@ -407,9 +407,7 @@ impl Queue {
         if let Some(ready) = &mut state.ready {
             ready.bring_head(max, self, &mut lost);
         }
-        for _ in 0..lost {
-            state.losses.count(Loss::Unreadable);
-        }
+        self.count_unread(state, Loss::Unreadable, lost);
     }
 
     /// Drops from the head what exceeds `x-max-length` or `x-max-length-bytes`.
@@ -434,7 +432,7 @@ impl Queue {
                 };
                 self.give_up(state, turn, entry, Death::MaxLen, &mut gone);
             } else if let Some(dropped) = state.ready().drop_front(self.as_ref()) {
-                state.losses.count(Loss::Length);
+                self.count_losses(state, Loss::Length, dropped.qos, 1, &[]);
                 state.ready().forget_failures(dropped.seq);
                 if dropped.kept {
                     gone.push(dropped.seq);
@@ -492,7 +490,9 @@ impl Queue {
             ready.forget_failures(entry.seq());
         }
         if state.terms().dead_letter_exchange.is_none() {
-            why.loss().iter().for_each(|loss| state.losses.count(*loss));
+            if let Some(loss) = why.loss() {
+                self.count_loss(state, loss, &entry.message.view());
+            }
             return self.note(gone, &entry);
         }
         let kept = self.keeps(entry.message.head()).then(|| entry.seq());

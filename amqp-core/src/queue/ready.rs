@@ -212,6 +212,19 @@ impl Ready {
         }
     }
 
+    /// Takes the last of the list at whose head the queue's is, as [`Self::pop_front`].
+    pub(super) fn pop_back(&mut self, pager: &dyn Pager, lost: &mut u64) -> Option<Entry> {
+        loop {
+            let first = self.first();
+            if first.len() == 0 {
+                return None;
+            }
+            if let Some(entry) = first.pop_back(pager, lost) {
+                return Some(entry);
+            }
+        }
+    }
+
     /// Drops the first without reading it.
     pub(super) fn drop_front(&mut self, pager: &dyn Pager) -> Option<Dropped> {
         self.first().drop_front(pager)

@@ -87,7 +87,7 @@ impl Queue {
     }
 
     /// It belongs to this session from now on. `false`: it did before.
-    pub(crate) fn set_session(&self, vhost: &VHost, session: &SessionTerms) -> bool {
+    pub(crate) fn set_session(&self, vhost: &VHost, session: &Arc<SessionTerms>) -> bool {
         let mut state = self.state.lock();
         if state.session() == Some(session) {
             return false;
@@ -102,6 +102,12 @@ impl Queue {
 }
 
 impl VHost {
+    /// The user that owns the session with these queues, if one of them says so.
+    pub(crate) fn session_owner(&self, queues: &[String]) -> Option<Box<str>> {
+        let mut held = queues.iter().filter_map(|name| self.queue(name));
+        held.find_map(|queue| Some(queue.session()?.user.clone()))
+    }
+
     /// The sessions that have queues, by client identifier.
     #[must_use]
     pub fn sessions(&self) -> BTreeMap<Box<str>, SessionView> {

@@ -57,8 +57,10 @@ impl Queue {
                     self.bury(&state, turn, message, kept, why);
                 }
                 verdict => {
-                    if let Verdict::Dead(why) = verdict {
-                        why.loss().iter().for_each(|loss| state.losses.count(*loss));
+                    if let Verdict::Dead(why) = verdict
+                        && let Some(loss) = why.loss()
+                    {
+                        self.count_loss(&mut state, loss, &message.view());
                     }
                     if self.keeps(message.head()) {
                         gone.push(seq);

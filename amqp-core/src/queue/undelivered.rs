@@ -156,7 +156,7 @@ impl Queue {
         let waits = terms.at_least_once && terms.overflow != Overflow::DropHead && !state.deleted;
         let Some(seq) = letter.kept.filter(|_| waits) else {
             if takers.is_empty() {
-                state.losses.count(Loss::DeadLetter);
+                self.count_loss(&mut state, Loss::DeadLetter, &message.view());
             }
             return self.forget(letter.kept.as_slice());
         };
@@ -209,9 +209,12 @@ impl Queue {
     }
 
     /// A dead letter is dropped.
-    pub(crate) fn lose(&self, kept: Option<u64>) {
+    pub(crate) fn lose(&self, kept: Option<u64>, message: Option<&Message>) {
         let mut state = self.state.lock();
-        state.losses.count(Loss::DeadLetter);
+        match message {
+            Some(message) => self.count_loss(&mut state, Loss::DeadLetter, &message.view()),
+            None => self.count_unread(&mut state, Loss::DeadLetter, 1),
+        }
         self.forget(kept.as_slice());
     }
 
@@ -223,11 +226,9 @@ impl Queue {
         };
         if state.terms().dead_letter_exchange.is_none() {
             let seqs = undelivered.waiting.iter().map(|waiting| waiting.seq);
-            let lost = undelivered
-                .waiting
-                .iter()
-                .filter(|waiting| waiting.takers.is_none());
-            lost.for_each(|_| state.losses.count(Loss::DeadLetter));
+            let waiting = undelivered.waiting.iter();
+            let lost = waiting.filter(|waiting| waiting.takers.is_none()).count();
+            self.count_unread(state, Loss::DeadLetter, lost as u64);
             return self.forget(&seqs.collect::<Vec<_>>());
         }
         if undelivered.retry_at.is_some_and(|at| at <= turn.now) {
@@ -274,7 +275,7 @@ impl Queue {
                 }
                 Found::Later => later.push(waiting),
                 Found::Unreadable => {
-                    state.losses.count(Loss::Unreadable);
+                    self.count_unread(state, Loss::Unreadable, 1);
                     self.forget(&[waiting.seq]);
                 }
             }
@@ -300,7 +301,7 @@ impl Queue {
     pub(crate) fn read_back(&self, seq: u64) -> Option<Message> {
         let found = self.fetch_one(seq);
         if found.is_none() {
-            self.state.lock().losses.count(Loss::Unreadable);
+            self.count_unread(&mut self.state.lock(), Loss::Unreadable, 1);
             self.forget(&[seq]);
         }
         found

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 
 use leveret_core::link::Published;
+use leveret_core::message::MessageRef;
 use leveret_core::refusal::Refusal;
+use leveret_core::sink::Loss;
 
 use super::Channel;
 use crate::deliver;
@@ -122,9 +124,20 @@ impl Channel {
 
     /// Numbers a publication whose queues are done when the journal has its record.
     #[inline]
-    pub(super) fn published(&mut self, session: &mut Session, published: Published) {
+    pub(super) fn published(
+        &mut self,
+        session: &mut Session,
+        published: Published,
+        message: &MessageRef<'_>,
+    ) {
         session.lead.note(published.journaled);
         let Some(confirms) = &mut self.confirms else {
+            if published.rejected {
+                let head = &message.head;
+                session
+                    .link
+                    .count_loss(Loss::Rejected, head.qos(), message.key);
+            }
             return;
         };
         if confirms.waiting.is_empty() {

@@ -116,10 +116,19 @@ impl Channel {
             None => message,
             Some(key) => {
                 exchange = Arc::clone(&session.link.broker().options().mqtt_exchange);
-                MessageRef {
-                    exchange: &exchange,
-                    key: key.as_bytes(),
-                    ..message
+                let link = &session.link;
+                match link.may_publish(&exchange, key.as_bytes(), Form::Dotted) {
+                    Ok(()) => MessageRef {
+                        exchange: &exchange,
+                        key: key.as_bytes(),
+                        ..message
+                    },
+                    // Who asks names the topic, and must not close the channel of who answers:
+                    // nothing has this name in the default exchange.
+                    Err(refusal) => {
+                        tracing::info!(key, %refusal, "answer to an MQTT client not published");
+                        message
+                    }
                 }
             }
         };
@@ -132,7 +141,7 @@ impl Channel {
         if publication.mandatory && published.routed == 0 {
             self.basic_return(session, &publication.returned());
         }
-        self.published(session, published);
+        self.published(session, published, &message);
         Ok(())
     }
 
@@ -172,7 +181,7 @@ impl Channel {
             };
             self.basic_return(session, &returned);
         }
-        self.published(session, published);
+        self.published(session, published, &message);
         Ok(())
     }
 

@@ -63,6 +63,108 @@ pub(super) const MQTT: &[Setting] = &[
         "How many QoS 1 messages one connection may leave unacknowledged.",
     ),
     setting(
+        "mqtt.max_inflight_messages",
+        INFLIGHT,
+        "-1",
+        "Takes the place of `mqtt.prefetch`, and lets QoS 0 wait behind a full window: with 1, \
+         messages stay in order whatever happens. 0 is no limit, -1 leaves it to `mqtt.prefetch`.",
+    )
+    .aliases(&[Alias {
+        key: "max_inflight_messages",
+        kind: INFLIGHT,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.max_online_messages",
+        WAITING,
+        "-1",
+        "How many messages wait for a client that is connected, beside those in flight; 0 gives it \
+         nothing, -1 is no limit.",
+    )
+    .aliases(&[
+        Alias {
+            key: "max_online_messages",
+            kind: WAITING,
+            from: "VerneMQ",
+        },
+        Alias {
+            key: "max_queued_messages",
+            kind: WAITING,
+            from: "VerneMQ 0",
+        },
+    ]),
+    setting(
+        "mqtt.max_offline_messages",
+        WAITING,
+        "-1",
+        "How many messages wait for a session whose client is not connected; -1 is no limit.",
+    )
+    .aliases(&[Alias {
+        key: "max_offline_messages",
+        kind: WAITING,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.queue_type",
+        QUEUE_TYPE,
+        "fifo",
+        "Which message a client gets first: the oldest, or the newest. Beyond a limit `fifo` drops \
+         the new message, `lifo` the oldest.",
+    )
+    .aliases(&[Alias {
+        key: "queue_type",
+        kind: QUEUE_TYPE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.queue_overflow",
+        Kind::Choice(&["drop", "reject"]),
+        "drop",
+        "What happens beyond `mqtt.max_online_messages` and `mqtt.max_offline_messages`: a message \
+         is dropped and counted; or its publisher is refused, in 5.0 with 0x97, before by silence.",
+    ),
+    setting(
+        "mqtt.receive_max_client",
+        RECEIVE_MAXIMUM,
+        "65535",
+        "How much of a 5.0 client's Receive Maximum is made use of.",
+    )
+    .aliases(&[Alias {
+        key: "receive_max_client",
+        kind: RECEIVE_MAXIMUM,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.upgrade_outgoing_qos",
+        TRUE_FALSE,
+        "false",
+        "Whether messages are delivered with the QoS that was subscribed to, also where they were \
+         published with less.",
+    )
+    .aliases(&[Alias {
+        key: "upgrade_outgoing_qos",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.retry_interval",
+        RETRY,
+        "20",
+        "After so many seconds what an MQTT 3.1 client has not acknowledged is sent again; 0 is \
+         never.",
+    )
+    .aliases(&[Alias {
+        key: "retry_interval",
+        kind: RETRY,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.retry_interval_v4",
+        TRUE_FALSE,
+        "false",
+        "Whether `mqtt.retry_interval` is for clients of 3.1.1 as well.",
+    ),
+    setting(
         "mqtt.topic_filters",
         Kind::Choice(&["flexible", "strict"]),
         "flexible",
@@ -304,7 +406,44 @@ pub(super) const MQTT: &[Setting] = &[
         kind: TRUE_FALSE,
         from: "VerneMQ",
     }]),
+    setting(
+        "mqtt.client_id_binding",
+        Kind::Choice(&["user", "none"]),
+        "user",
+        "`user`: nobody but the user whose session it is connects with a client id, \
+         as long as there is that session. `none`: whoever comes last has it.",
+    ),
+    setting(
+        "mqtt.auth_methods",
+        Kind::Choice(&["none", "SCRAM-SHA-256"]),
+        "SCRAM-SHA-256",
+        "Authentication method that a 5.0 client may ask for instead of sending its password.",
+    ),
 ];
+
+const WAITING: Kind = Kind::Cap {
+    max: 1_000_000_000,
+    unit: "messages",
+};
+
+const QUEUE_TYPE: Kind = Kind::Choice(&["fifo", "lifo"]);
+
+const INFLIGHT: Kind = Kind::Cap {
+    max: 65_535,
+    unit: "messages",
+};
+
+const RECEIVE_MAXIMUM: Kind = Kind::Integer {
+    min: 1,
+    max: 65_535,
+    unit: "messages",
+};
+
+const RETRY: Kind = Kind::Integer {
+    min: 0,
+    max: 3_600,
+    unit: "seconds",
+};
 
 /// Seconds, up to a year.
 const LIFETIME: Kind = Kind::Integer {

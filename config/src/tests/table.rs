@@ -190,7 +190,8 @@ fn every_row_is_sound() {
         keys.extend(setting.aliases.iter().map(|alias| alias.key));
         if let Kind::Integer { max, .. }
         | Kind::IntegerOrZero { max, .. }
-        | Kind::Limit { max, .. } = setting.kind
+        | Kind::Limit { max, .. }
+        | Kind::Cap { max, .. } = setting.kind
         {
             assert!(parse(setting.kind, &max.to_string(), Shape::Bare) == number(max));
             assert!(parse(setting.kind, &(max + 1).to_string(), Shape::Bare).is_none());
@@ -243,8 +244,18 @@ fn every_setting_has_an_effect() {
         ("auth_mechanisms.<N>", "AMQPLAIN"),
         ("persistent_client_expiration", "77h"),
         ("max_last_will_delay", "77h"),
+        ("mqtt.queue_type", "lifo"),
+        ("queue_type", "lifo"),
+        ("mqtt.queue_overflow", "reject"),
+        ("mqtt.upgrade_outgoing_qos", "true"),
+        ("upgrade_outgoing_qos", "true"),
+        ("mqtt.retry_interval", "77"),
+        ("retry_interval", "77"),
+        ("mqtt.retry_interval_v4", "true"),
         ("mqtt.suppress_lwt_on_session_takeover", "true"),
         ("suppress_lwt_on_session_takeover", "true"),
+        ("mqtt.client_id_binding", "none"),
+        ("mqtt.auth_methods", "none"),
         ("mqtt.topic_max_depth", "77"),
         ("topic_max_depth", "77"),
         ("mqtt.listener_vhosts.<name>", "/x"),

@@ -1,8 +1,8 @@
 //! Users, their passwords and tags.
 
 use leveret_auth::login::Outcome;
-use leveret_auth::password::{Hashing, PasswordHash, hash_new};
-use leveret_core::user::User;
+use leveret_auth::password::{Hashing, PasswordHash, hash_new, store};
+use leveret_core::user::{StoredPassword, User};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -50,11 +50,12 @@ pub(super) async fn add(context: &Context, wanted: WithPassword) -> Result<Answe
         let text = format!("User \"{username}\" already exists");
         return Err(Failure::new(Code::Software, text));
     }
-    let password_hash = hash(password, pre_hashed).await?;
+    let password = stored(password, pre_hashed).await?;
     context.broker.put_user(
         &username,
         User {
-            password_hash,
+            password_hash: password.hash,
+            scram: password.scram,
             ..User::default()
         },
     )?;
@@ -72,19 +73,16 @@ pub(super) async fn change_password(
     wanted: WithPassword,
 ) -> Result<Answer, Failure> {
     check_user(context, &wanted.username)?;
-    let password_hash = hash(wanted.password, wanted.pre_hashed).await?;
-    context
-        .broker
-        .set_password_hash(&wanted.username, password_hash)?;
+    let password = stored(wanted.password, wanted.pre_hashed).await?;
+    context.broker.set_password(&wanted.username, password)?;
     Ok(done())
 }
 
 /// Nobody logs in with a password any more.
 pub(super) fn clear_password(context: &Context, wanted: &NamedUser) -> Result<Answer, Failure> {
     check_user(context, &wanted.username)?;
-    context
-        .broker
-        .set_password_hash(&wanted.username, "".into())?;
+    let nothing = StoredPassword::default();
+    context.broker.set_password(&wanted.username, nothing)?;
     Ok(done())
 }
 
@@ -151,8 +149,8 @@ fn check_user(context: &Context, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// What is stored for a password.
-async fn hash(password: String, pre_hashed: bool) -> Result<Box<str>, Failure> {
+/// What is stored for a password. Of one that is hashed already there is no verifier for SCRAM.
+async fn stored(password: String, pre_hashed: bool) -> Result<StoredPassword, Failure> {
     let refused = |why: String| Failure::new(Code::Data, why);
     if pre_hashed {
         let hashing = if password.starts_with('$') {
@@ -166,11 +164,9 @@ async fn hash(password: String, pre_hashed: bool) -> Result<Box<str>, Failure> {
             .map_err(|why| refused(why.to_string()));
     }
     // Some 20 ms of CPU: not on a thread that serves connections.
-    let hashing = tokio::task::spawn_blocking(move || {
-        hash_new(Hashing::Argon2id, password.as_bytes(), &mut rand::rng())
-    });
+    let hashing = tokio::task::spawn_blocking(move || store(password.as_bytes(), &mut rand::rng()));
     match hashing.await {
-        Ok(Ok(hash)) => Ok(hash.to_string().into()),
+        Ok(Ok(stored)) => Ok(stored),
         Ok(Err(why)) => Err(refused(why.to_string())),
         Err(why) => Err(Failure::new(Code::Software, why.to_string())),
     }

@@ -121,7 +121,7 @@ impl Machine for Scripted {
     }
 
     fn handle_reply(&mut self, _turn: &mut Turn, reply: Reply) {
-        let Reply::Login(verdict) = reply;
+        let Reply::Login(verdict) = reply else { return };
         self.note(if verdict == Verdict::Refused {
             "refused"
         } else {

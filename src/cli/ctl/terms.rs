@@ -240,6 +240,13 @@ pub(super) const TERMS: &[Spec] = &[
         CLOSE_ALL,
     ),
     spec(
+        "list_losses",
+        "Lists how many messages were dropped, by virtual host, reason and QoS",
+        &[],
+        "Listing dropped messages ...",
+        listing(&["vhost", "reason", "qos", "count"], &[]),
+    ),
+    spec(
         "close_all_user_connections",
         "Closes a user's connections, of both protocols",
         &[("username", One), ("reason", One)],

@@ -255,6 +255,7 @@ mod tests {
     fn filters_are_distinct_and_mixed() {
         let plan = BinderPlan {
             options: mqtt::Options {
+                aliases: false,
                 address: ([127, 0, 0, 1], 1).into(),
                 v5: false,
                 user: String::new(),

@@ -175,6 +175,20 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         group: "mqtt",
+        name: "takeover",
+        about: "Connects again and again with client ids that are in use",
+        flags: &[TAKEOVER, RETURNING, MQTT, COMMON],
+        run: farm::takeover,
+    },
+    Entry {
+        group: "mqtt",
+        name: "reconnect",
+        about: "Persistent sessions lose their connections and come back, in turn",
+        flags: &[RECONNECT, RETURNING, MQTT, COMMON],
+        run: farm::reconnect,
+    },
+    Entry {
+        group: "mqtt",
         name: "retained",
         about: "Sets retained messages, then reads them with a wildcard",
         flags: &[RETAINED, MQTT, COMMON],

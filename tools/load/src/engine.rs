@@ -190,11 +190,15 @@ impl Engine {
             b'/'
         };
         let mut flows = Vec::with_capacity(topics.len());
-        for topic in topics {
+        let aliases = self.template.as_ref().is_some_and(|held| held.aliases);
+        for (number, topic) in (1_usize..).zip(topics) {
             flows.push(Flow {
                 id: run | (filled.flow_base + filled.flow_count),
                 seq: 0,
-                route: template::route(group, *topic, separator),
+                route: match aliases {
+                    true => template::alias(number as u16),
+                    false => template::route(group, *topic, separator),
+                },
             });
             filled.flow_count += 1;
         }

@@ -1,11 +1,12 @@
 //! Many connections at once, set up without blocking: held idle, or opened and closed in loops.
 //!
 //! Owns a slot per connection and its way through the handshake, MQTT or AMQP. What is done with
-//! connections that are up is the business of `hold`, `churn` and `sessions`.
+//! connections that are up is the business of `hold`, `churn`, `sessions` and `returning`.
 
 mod churn;
 mod handshake;
 mod hold;
+mod returning;
 mod sessions;
 
 use std::io::{ErrorKind, Read, Write};
@@ -16,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 
 pub(crate) use churn::churn;
 pub(crate) use hold::{hold_amqp, hold_mqtt};
+pub(crate) use returning::{reconnect, takeover};
 pub(crate) use sessions::sessions;
 
 use crate::clock::now;
@@ -99,6 +101,9 @@ struct Farm {
     /// Connections begun so far.
     made: usize,
     handshake: Histogram<u64>,
+    /// CONNACKs that told of a session.
+    present: u64,
+    /// Never came up.
     failed: u64,
     /// Closed by the broker when up.
     dropped: u64,
@@ -125,6 +130,7 @@ impl Farm {
             slots: (0..slots).map(slot).collect(),
             made: 0,
             handshake: latency_histogram(),
+            present: 0,
             failed: 0,
             dropped: 0,
             pongs: 0,
@@ -184,10 +190,17 @@ impl Farm {
             }
             self.slots[i].state = next;
         }
-        if readable {
-            self.read(i)
-        } else {
-            Turn::Nothing
+        if !readable {
+            return Turn::Nothing;
+        }
+        let turn = self.read(i);
+        if !event.is_read_closed() || self.slots[i].stream.is_none() {
+            return turn;
+        }
+        // What came before the end has been read, and no other event will tell of the end.
+        match (turn, self.fail(i, "closed by the broker")) {
+            (Turn::Nothing, ended) => ended,
+            (before, _) => before,
         }
     }
 
@@ -241,12 +254,12 @@ impl Farm {
         slot.stream = None;
         let was_up = slot.state == State::Up;
         slot.state = State::Closed;
-        self.failed += 1;
         self.reason.get_or_insert_with(|| why.to_owned());
         if was_up {
             self.dropped += 1;
             return Turn::Dropped;
         }
+        self.failed += 1;
         Turn::Failed
     }
 

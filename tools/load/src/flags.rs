@@ -118,6 +118,16 @@ pub(crate) const MQTT_PUB_SUB: &[Flag] = &[
         "10",
         "what the broker surely has in flight to one QoS 1/2 subscriber; --coalesce-us goes by it",
     ),
+    Flag(
+        "user-properties",
+        "0",
+        "MQTT 5: User Properties of each message, 64 at most",
+    ),
+    Flag(
+        "aliases",
+        "false",
+        "MQTT 5: topic aliases in place of topics, both ways where the broker has them",
+    ),
 ];
 
 pub(crate) const LATENCY: &[Flag] = &[
@@ -309,6 +319,27 @@ pub(crate) const SESSIONS: &[Flag] = &[
         "120",
         "for making them, and for removing them",
     ),
+];
+
+pub(crate) const TAKEOVER: &[Flag] = &[
+    Flag("ids", "1", "client ids that are taken over in turn"),
+    Flag("rate", "100", "CONNECTs a second over all of them"),
+];
+
+pub(crate) const RECONNECT: &[Flag] = &[
+    Flag("sessions", "15k", "persistent sessions, all connected"),
+    Flag("rate", "5000", "reconnects a second over all of them"),
+];
+
+pub(crate) const RETURNING: &[Flag] = &[
+    Flag("qos", "1", "QoS of the one subscription that each has"),
+    Flag("seconds", "10", "for so long"),
+    Flag(
+        "sources",
+        "64",
+        "source addresses 127.0.0.2 and up; 0: the system's choice",
+    ),
+    Flag("settle", "1", "seconds before each look at RSS"),
 ];
 
 /// Pairs that run flat out while something else happens.

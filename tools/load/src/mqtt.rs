@@ -14,6 +14,8 @@ use crate::sockets;
 pub(crate) struct Options {
     pub(crate) address: SocketAddr,
     pub(crate) v5: bool,
+    /// MQTT 5: messages to us may have topic aliases.
+    pub(crate) aliases: bool,
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) keep_alive_s: u16,
@@ -37,6 +39,7 @@ pub(crate) struct ConnAck {
     pub(crate) code: u8,
     pub(crate) receive_max: u32,
     pub(crate) max_qos: u8,
+    pub(crate) topic_alias_max: u16,
 }
 
 pub(crate) const DISCONNECT: [u8; 2] = [0xE0, 0];
@@ -80,6 +83,9 @@ pub(crate) fn connect(options: &Options, wish: Wish<'_>) -> Vec<u8> {
     if options.v5 {
         // Receive Maximum: the broker may have 65,535 in flight to us.
         let mut properties = vec![0x21, 0xFF, 0xFF];
+        if options.aliases {
+            properties.extend_from_slice(&[0x22, 0xFF, 0xFF]);
+        }
         if wish.expiry_s > 0 {
             properties.push(0x11);
             properties.extend_from_slice(&wish.expiry_s.to_be_bytes());
@@ -107,14 +113,43 @@ pub(crate) fn subscribe<S: AsRef<str>>(v5: bool, id: u16, filters: &[S], qos: u8
     packet(0x82, &body)
 }
 
-pub(crate) fn publish(v5: bool, topic: &str, qos: u8, retain: bool, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn user_property(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.push(0x26);
+    put_string(out, name.as_bytes());
+    put_string(out, value.as_bytes());
+}
+
+pub(crate) fn topic_alias(out: &mut Vec<u8>, number: u16) {
+    out.push(0x23);
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+/// Bytes of a property block with its length; none before MQTT 5.
+pub(crate) fn block_bytes(properties: Option<&[u8]>) -> usize {
+    let Some(properties) = properties else {
+        return 0;
+    };
+    let mut length = vec![];
+    put_variable_byte_integer(&mut length, properties.len());
+    length.len() + properties.len()
+}
+
+/// A PUBLISH; MQTT 5 has properties, if only none.
+pub(crate) fn publish(
+    properties: Option<&[u8]>,
+    topic: &str,
+    qos: u8,
+    retain: bool,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut body = vec![];
     put_string(&mut body, topic.as_bytes());
     if qos > 0 {
         body.extend_from_slice(&[0, 0]);
     }
-    if v5 {
-        body.push(0);
+    if let Some(properties) = properties {
+        put_variable_byte_integer(&mut body, properties.len());
+        body.extend_from_slice(properties);
     }
     body.extend_from_slice(payload);
     packet(0x30 | qos << 1 | u8::from(retain), &body)
@@ -127,6 +162,7 @@ pub(crate) fn connack(v5: bool, body: &[u8]) -> Option<ConnAck> {
         code: *body.get(1)?,
         receive_max: 65_535,
         max_qos: 2,
+        topic_alias_max: 0,
     };
     if !v5 || body.len() < 3 {
         return Some(granted);
@@ -148,8 +184,12 @@ pub(crate) fn connack(v5: bool, body: &[u8]) -> Option<ConnAck> {
                 granted.max_qos = *properties.get(i + 1)?;
                 1
             }
+            0x22 => {
+                granted.topic_alias_max = u16_at(i + 1)? as u16;
+                2
+            }
             0x25 | 0x28 | 0x29 | 0x2A => 1,
-            0x22 | 0x13 => 2,
+            0x13 => 2,
             0x11 | 0x27 => 4,
             0x12 | 0x1F | 0x1A | 0x1C | 0x15 | 0x16 => 2 + u16_at(i + 1)?,
             0x26 => {
@@ -315,9 +355,10 @@ mod tests {
     #[test]
     fn connacks() {
         assert!(connack(false, &[1, 0]).is_some_and(|c| c.session_present));
-        let body = [0, 0, 8, 0x21, 0, 20, 0x24, 1, 0x12, 0, 0];
+        let body = [0, 0, 11, 0x22, 0, 7, 0x21, 0, 20, 0x24, 1, 0x12, 0, 0];
         let granted = connack(true, &body).expect("is one");
         assert_eq!((granted.receive_max, granted.max_qos), (20, 1));
+        assert_eq!(granted.topic_alias_max, 7);
     }
 
     #[test]

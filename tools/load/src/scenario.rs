@@ -114,6 +114,7 @@ pub(crate) fn mqtt_options(args: &Args, keep_alive_s: u16) -> Result<mqtt::Optio
             "5" => true,
             _ => return Err(args.unknown("mqtt-version")),
         },
+        aliases: false,
         user: args.text("user").into(),
         password: args.text("pass").into(),
         keep_alive_s,

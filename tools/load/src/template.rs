@@ -24,8 +24,12 @@ pub(crate) struct Template {
     pub(crate) stride: usize,
     /// Messages in the buffer.
     pub(crate) copies: usize,
-    /// Where group and topic stand.
+    /// Where group and topic stand, or the topic alias.
     pub(crate) route: usize,
+    /// How many bytes that are.
+    pub(crate) route_bytes: usize,
+    /// Topics are sent as aliases, set before.
+    pub(crate) aliases: bool,
     /// Where the MQTT packet identifier stands.
     pub(crate) packet_id: Option<usize>,
     /// Where the payload begins.
@@ -44,6 +48,8 @@ pub(crate) struct Message {
     pub(crate) dup: bool,
     /// The payload is smaller than our head: not one of ours.
     pub(crate) short: bool,
+    /// There is no payload: a publisher has set a topic alias.
+    pub(crate) empty: bool,
 }
 
 impl Message {
@@ -52,6 +58,7 @@ impl Message {
     pub(crate) fn read_head(&mut self, bytes: &[u8]) {
         let Some((head, _)) = bytes.split_first_chunk::<HEAD>() else {
             self.short = true;
+            self.empty = bytes.is_empty();
             return;
         };
         let [a, b, c, d, e, f, g, h, due @ ..] = *head;
@@ -69,6 +76,36 @@ pub(crate) fn route(group: usize, topic: usize, separator: u8) -> [u8; ROUTE] {
     let n = text.len().min(ROUTE);
     out[..n].copy_from_slice(&text.as_bytes()[..n]);
     out
+}
+
+/// A topic alias as it stands where the route does otherwise.
+pub(crate) fn alias(number: u16) -> [u8; ROUTE] {
+    let mut out = [0; ROUTE];
+    out[..2].copy_from_slice(&number.to_be_bytes());
+    out
+}
+
+/// What MQTT 5 messages have beside topic and payload.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras {
+    /// User Properties of each message.
+    pub(crate) user_properties: usize,
+    /// Topic aliases in place of topics.
+    pub(crate) aliases: bool,
+}
+
+impl Extras {
+    /// The property block; an alias comes last.
+    fn properties(self) -> Vec<u8> {
+        let mut out = vec![];
+        for n in 0..self.user_properties {
+            mqtt::user_property(&mut out, &format!("name-{n:02}"), &format!("value-{n:02}"));
+        }
+        if self.aliases {
+            mqtt::topic_alias(&mut out, 0);
+        }
+        out
+    }
 }
 
 /// The properties of AMQP messages.
@@ -106,18 +143,48 @@ pub(crate) const YES: &str = "yes";
 
 impl Template {
     pub(crate) fn mqtt(v5: bool, prefix: &str, qos: u8, retain: bool, size: usize) -> Self {
+        let properties = v5.then_some(&[][..]);
         let topic = format!("{prefix}{}", "x".repeat(ROUTE));
-        let one = mqtt::publish(v5, &topic, qos, retain, &filling(size));
+        Self::of_publish(properties, &topic, qos, retain, size)
+    }
+
+    /// Messages of MQTT 5 with properties.
+    pub(crate) fn mqtt5(prefix: &str, qos: u8, extras: Extras, size: usize) -> Self {
+        let properties = extras.properties();
+        if !extras.aliases {
+            let topic = format!("{prefix}{}", "x".repeat(ROUTE));
+            return Self::of_publish(Some(&properties), &topic, qos, false, size);
+        }
+        let template = Self::of_publish(Some(&properties), "", qos, false, size);
+        Self {
+            route: template.head - 2,
+            route_bytes: 2,
+            aliases: true,
+            ..template
+        }
+    }
+
+    fn of_publish(
+        properties: Option<&[u8]>,
+        topic: &str,
+        qos: u8,
+        retain: bool,
+        size: usize,
+    ) -> Self {
+        let one = mqtt::publish(properties, topic, qos, retain, &filling(size));
         let stride = one.len();
         let head = stride - size;
-        let id = head - usize::from(v5) - 2;
+        let block = mqtt::block_bytes(properties);
+        let id = head - block - 2;
         let id_bytes = if qos > 0 { 2 } else { 0 };
         let copies = copies(stride);
         Self {
             buffer: one.repeat(copies),
             stride,
             copies,
-            route: head - usize::from(v5) - id_bytes - ROUTE,
+            route: (head - block - id_bytes).saturating_sub(ROUTE),
+            route_bytes: ROUTE,
+            aliases: false,
             packet_id: (qos > 0).then_some(id),
             head,
         }
@@ -141,6 +208,8 @@ impl Template {
             stride,
             copies,
             route,
+            route_bytes: ROUTE,
+            aliases: false,
             packet_id: None,
             head,
         }
@@ -171,6 +240,32 @@ mod tests {
                 assert_eq!(template.buffer.len(), template.copies * template.stride);
                 if let Some(id) = template.packet_id {
                     assert_eq!(id, template.route + ROUTE);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mqtt5_offsets() {
+        for (user_properties, aliases) in [(0, true), (3, false), (20, true)] {
+            for qos in 0..3 {
+                let extras = Extras {
+                    user_properties,
+                    aliases,
+                };
+                let template = Template::mqtt5("b/x/", qos, extras, 200);
+                let route = template.route..template.route + template.route_bytes;
+                let wanted = if aliases {
+                    vec![0; 2]
+                } else {
+                    vec![b'x'; ROUTE]
+                };
+                assert_eq!(template.buffer[route.clone()], wanted);
+                assert_eq!(template.buffer[template.head], b'a');
+                if aliases {
+                    assert_eq!(template.buffer[route.start - 1], 0x23);
+                } else if let Some(id) = template.packet_id {
+                    assert_eq!(id, route.end);
                 }
             }
         }

@@ -120,6 +120,10 @@ fn nothing_is_lost_over_mqtt() {
         ),
         ("latency --rate 5000 --messages 500", 1),
         (
+            "pub-sub --mqtt-version 5 --qos 1 --user-properties 5 --messages 999",
+            1,
+        ),
+        (
             "pub-sub --pattern fan-out --pubs 2 --subs 2 --topic-levels 3 --messages 99",
             2,
         ),
@@ -178,6 +182,24 @@ fn connections_are_counted() {
         for (name, n) in expected {
             assert_eq!(count(&json, name), n, "{command}: {json}");
         }
+    }
+}
+
+#[test]
+fn sessions_that_do_not_come_back_are_noticed() {
+    let null = Null::start(&[]);
+    let rest = "--addr MQTT --seconds 0.5 --settle 0 --broker-pid PID";
+    let (json, ok) = null.load(&format!("mqtt takeover --ids 2 --rate 40 {rest}"));
+    assert!(!ok, "{json}");
+    // It leaves every connection open.
+    for (name, expected) in [("returned", 20), ("evicted", 0), ("left_up", 22)] {
+        assert_eq!(count(&json, name), expected, "{name}: {json}");
+    }
+    let (json, ok) = null.load(&format!("mqtt reconnect --sessions 10 --rate 100 {rest}"));
+    assert!(!ok, "{json}");
+    // It keeps no sessions.
+    for (name, expected) in [("returned", 50), ("sessions_present", 0), ("failed", 0)] {
+        assert_eq!(count(&json, name), expected, "{name}: {json}");
     }
 }
 
@@ -271,6 +293,8 @@ fn flags_are_checked_before_anything_is_sent() {
             "mqtt pub-sub --topic-levels 2",
             "--topic-levels: 2 is outside 3..=32",
         ),
+        ("mqtt pub-sub --user-properties 1", "need --mqtt-version 5"),
+        ("mqtt pub-sub --aliases", "need --mqtt-version 5"),
         ("mqtt stuck --stuck-qos 0;1", "--stuck-qos: 0;1?"),
         (
             "mqtt table --bindings 10 --wildcards 11",

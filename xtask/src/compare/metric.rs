@@ -107,11 +107,26 @@ pub(crate) const CHURN: &[Metric] = &[
     Metric::less(Class::Latency, "p99 µs", "cycle_lat_p99_us"),
 ];
 
+/// Of sessions that come back.
+pub(crate) const RETURNING: &[Metric] = &[
+    Metric::more(Class::PerCpu, "returns per broker CPU s", PER_CPU).plotted(),
+    Metric::less(Class::Latency, "p99 µs", "conn_lat_p99_us"),
+    Metric::less(Class::Memory, "RSS KiB afterwards", "broker_rss_after_kb"),
+];
+
 /// Of retained messages.
 pub(crate) const RETAINED: &[Metric] = &[
     Metric::more(Class::Rate, "set/s", "set_per_s"),
     Metric::more(Class::Rate, "delivered/s", "deliver_per_s"),
     Metric::more(Class::PerCpu, "delivered per broker CPU s", PER_CPU).plotted(),
+];
+
+/// Of so many retained messages that what they weigh counts.
+pub(crate) const RETAINED_MANY: &[Metric] = &[
+    Metric::more(Class::PerCpu, "delivered per broker CPU s", PER_CPU),
+    Metric::less(Class::Memory, "RSS bytes/message", "rss_per_retained_bytes"),
+    Metric::less(Class::Memory, "RSS KiB, set", "broker_rss_set_kb"),
+    Metric::less(Class::Memory, "RSS KiB, at most", "broker_rss_hwm_kb"),
 ];
 
 /// Of messages for a session that is away.

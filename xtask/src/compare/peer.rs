@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use super::given::Given;
 use super::procfs;
 use crate::service::{Launch, Service, free_ports};
-use crate::{debian, interrupt, leveret, process};
+use crate::{debian, interrupt, leveret};
 
 /// How long Leveret or mosquitto may take to listen, and to end.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -107,7 +107,9 @@ impl Peer {
     /// The Debian package that brings a program of it which is not there.
     pub(crate) fn missing_package(&self) -> Option<&'static str> {
         match self.source {
-            Source::Mosquitto { .. } => mosquitto::missing_package(),
+            Source::Mosquitto { .. } => {
+                (!crate::mosquitto::is_installed()).then_some(crate::mosquitto::PACKAGE)
+            }
             Source::RabbitMq => {
                 (!crate::rabbitmq::is_installed()).then_some(crate::rabbitmq::PACKAGE)
             }
@@ -123,7 +125,7 @@ impl Peer {
             Source::Mosquitto { nodelay } => format!(
                 "{} {} (`set_tcp_nodelay {nodelay}`, no caps)",
                 self.name,
-                version(mosquitto::PACKAGE)
+                version(crate::mosquitto::PACKAGE)
             ),
             Source::RabbitMq => format!(
                 "{} {} (`mqtt.prefetch = 100`)",
@@ -242,13 +244,4 @@ fn fresh_directory(home: &Path, name: &str) -> Result<PathBuf> {
         }
         number += 1;
     }
-}
-
-/// A program on the path or where Debian puts servers, which a user's path may lack.
-fn program(name: &str) -> Option<PathBuf> {
-    if process::exists(name) {
-        return Some(PathBuf::from(name));
-    }
-    let server = Path::new("/usr/sbin").join(name);
-    server.is_file().then_some(server)
 }

@@ -99,6 +99,11 @@ const TABLES_OF_QUEUES: &[(Kind, &str)] = &[(
     "so many queues and bindings in Mnesia take it many minutes",
 )];
 
+const NO_WILDCARDS: &[(Kind, &str)] = &[(
+    Kind::RabbitMq,
+    "its retained messages are not found by wildcards",
+)];
+
 impl Scenario {
     const fn mqtt(group: Group, name: &'static str, words: &'static str) -> Self {
         Self {
@@ -247,6 +252,19 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ),
     Scenario::mqtt(
         Group::Mqtt,
+        "mqtt5_plain",
+        "mqtt pub-sub --mqtt-version 5 --pattern pairs --pubs 10 --qos 0 --size 64 \
+         --seconds {seconds}",
+    ),
+    Scenario::mqtt(
+        Group::Mqtt,
+        "mqtt5_props",
+        "mqtt pub-sub --mqtt-version 5 --user-properties 5 --aliases --pattern pairs --pubs 10 \
+         --qos 0 --size 64 --seconds {seconds}",
+    )
+    .remarked("five User Properties each, and topic aliases both ways"),
+    Scenario::mqtt(
+        Group::Mqtt,
         "pairs_q0_4k",
         "mqtt pub-sub --pattern pairs --pubs 10 --qos 0 --size 4096 --seconds {seconds}",
     ),
@@ -284,10 +302,43 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     .reads(metric::CHURN),
     Scenario::mqtt(
         Group::Mqtt,
+        "takeover",
+        "mqtt takeover --rate 100 --seconds 5",
+    )
+    .reads(metric::RETURNING)
+    .fresh(),
+    Scenario::mqtt(
+        Group::Mqtt,
+        "reconnect_15k",
+        "mqtt reconnect --sessions 15k --rate 5000 --seconds 5",
+    )
+    .reads(metric::RETURNING)
+    .fresh(),
+    Scenario::mqtt(
+        Group::Mqtt,
         "retained_10k",
         "mqtt retained --count 10k --qos 1 --repeat 30 --max-seconds 8",
     )
     .reads(metric::RETAINED),
+    Scenario::mqtt(
+        Group::Mqtt,
+        "retained_200k",
+        "mqtt retained --count 200k --qos 1 --repeat 20 --max-seconds 60",
+    )
+    .reads(metric::RETAINED)
+    .without(NO_WILDCARDS)
+    .fresh()
+    .within(300),
+    Scenario::mqtt(
+        Group::Mqtt,
+        "retained_1m",
+        "mqtt retained --count 999999 --qos 1 --repeat 1 --max-seconds 120",
+    )
+    .reads(metric::RETAINED_MANY)
+    .without(NO_WILDCARDS)
+    .fresh()
+    .once()
+    .within(400),
     Scenario::mqtt(
         Group::Mqtt,
         "offline_50k",

@@ -224,6 +224,7 @@ const TARGETS: &[Target] = &[
     at_least(15.0, Mosquitto, "fanout_q0_1k", PER_CPU),
     at_least(18.0, Mosquitto, "shared_q1", PER_CPU),
     at_least(1.2, Mosquitto, "churn", PER_CPU),
+    at_least(10.0, Mosquitto, "retained_200k", PER_CPU),
     at_least(1.4, Mosquitto, "lat_q0_5k", PER_CPU),
     at_most(1.25, Mosquitto, "lat_q0_5k", "lat_p50_us"),
     at_most(1.25, Mosquitto, "lat_q0_5k", "lat_p99_us"),

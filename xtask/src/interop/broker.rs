@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::leveret;
 use crate::rabbitmq::{self, Node};
 use crate::service::{Launch, Service, free_ports};
+use crate::{leveret, mosquitto};
 
 /// How long Leveret's listeners may take.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -24,6 +24,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Peer {
     /// This build: the path of its binary.
     Leveret(PathBuf),
+    /// Debian's mosquitto, which says what is right about MQTT 5.0 and speaks no AMQP.
+    Mosquitto,
     /// Debian's RabbitMQ, which says what is right.
     RabbitMq,
 }
@@ -33,7 +35,20 @@ impl Peer {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Leveret(_) => "leveret",
+            Self::Mosquitto => "mosquitto",
             Self::RabbitMq => "rabbitmq",
+        }
+    }
+
+    /// Installs it if it is not there.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(crate) fn install(&self) -> Result<()> {
+        match self {
+            Self::Leveret(_) => Ok(()),
+            Self::Mosquitto => mosquitto::install(),
+            Self::RabbitMq => rabbitmq::install(),
         }
     }
 }
@@ -64,12 +79,16 @@ impl Broker {
         let [mqtt_port, amqp_port] = free_ports()?;
         let services = match peer {
             Peer::Leveret(binary) => vec![start_leveret(&directory, binary, mqtt_port, amqp_port)?],
+            Peer::Mosquitto => vec![mosquitto::start(&directory, mqtt_port, "")?],
             Peer::RabbitMq => start_rabbitmq(&directory, mqtt_port, amqp_port)?,
         };
-        println!(
-            "{} listens on {mqtt_port} (MQTT) and {amqp_port} (AMQP)",
-            peer.name()
-        );
+        match peer {
+            Peer::Mosquitto => println!("{} listens on {mqtt_port} (MQTT)", peer.name()),
+            Peer::Leveret(_) | Peer::RabbitMq => println!(
+                "{} listens on {mqtt_port} (MQTT) and {amqp_port} (AMQP)",
+                peer.name()
+            ),
+        }
         Ok(Self {
             peer: peer.clone(),
             services,
@@ -91,7 +110,12 @@ impl Broker {
         }
     }
 
-    /// Where it speaks AMQP 0-9-1.
+    /// Where it speaks MQTT.
+    pub(crate) fn mqtt_port(&self) -> u16 {
+        self.mqtt_port
+    }
+
+    /// Where it speaks AMQP 0-9-1, if it does.
     pub(crate) fn amqp_port(&self) -> u16 {
         self.amqp_port
     }
@@ -119,7 +143,9 @@ impl Broker {
     /// When Leveret had ended before, or does not end in time.
     pub(crate) fn stop(self) -> Result<()> {
         match self.peer {
-            Peer::Leveret(_) => self.services.into_iter().try_for_each(Service::stop),
+            Peer::Leveret(_) | Peer::Mosquitto => {
+                self.services.into_iter().try_for_each(Service::stop)
+            }
             // Neither it nor its port mapper takes SIGTERM as a reason to end with 0.
             Peer::RabbitMq => {
                 self.services.into_iter().for_each(drop);

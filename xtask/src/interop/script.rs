@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::Target;
 use super::broker::Broker;
 use super::toolbox::Toolbox;
 use crate::process;
@@ -23,19 +24,21 @@ pub(crate) enum Language {
     Php,
     Python,
     Ruby,
+    /// Part of this program.
+    Rust,
 }
 
 /// One script.
 pub(crate) struct Script {
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// Its file under `xtask/interop`.
+    /// Its file under `xtask/interop`; in Rust, beside this one.
     pub(crate) file: &'static str,
     pub(crate) language: Language,
     /// Whether the smoke runs it.
     pub(crate) smoke: bool,
-    /// Whether it knows nothing of Leveret, so that RabbitMQ passes it as well.
-    pub(crate) portable: bool,
+    /// The broker that passes it as well, since it knows nothing of Leveret.
+    also: Option<Target>,
 }
 
 /// What came of a script.
@@ -62,6 +65,14 @@ pub(crate) const SCRIPTS: &[Script] = &[
         Language::Python,
         false,
     ),
+    Script {
+        also: Some(Target::Mosquitto),
+        ..own("rumqttc", "rumqttc.rs", Language::Rust, false)
+    },
+    Script {
+        also: Some(Target::Mosquitto),
+        ..own("aiomqtt", "aiomqtt_features.py", Language::Python, false)
+    },
     portable("pika", "pika_features.py", Language::Python),
     portable("aio_pika", "aio_pika_features.py", Language::Python),
     portable("kombu", "kombu_features.py", Language::Python),
@@ -79,7 +90,7 @@ const fn own(name: &'static str, file: &'static str, language: Language, smoke: 
         file,
         language,
         smoke,
-        portable: false,
+        also: None,
     }
 }
 
@@ -90,11 +101,16 @@ const fn portable(name: &'static str, file: &'static str, language: Language) ->
         file,
         language,
         smoke: false,
-        portable: true,
+        also: Some(Target::Rabbitmq),
     }
 }
 
 impl Script {
+    /// Whether such a broker should pass it.
+    pub(crate) fn fits(&self, target: Target) -> bool {
+        target == Target::Leveret || self.also == Some(target)
+    }
+
     /// Runs the script to its end, or ends it when it overruns.
     ///
     /// # Errors
@@ -102,7 +118,7 @@ impl Script {
     pub(crate) fn run(&self, toolbox: &Toolbox, broker: &Broker) -> Result<Outcome> {
         let path = broker.directory().join(format!("{}.log", self.name));
         let log = File::create(&path)?;
-        let mut command = toolbox.interpreter(self);
+        let mut command = toolbox.interpreter(self)?;
         broker.describe(&mut command);
         let mut child = command
             .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! `cargo xtask interop --suites`: the test suites that other projects' packages carry, run against
-//! RabbitMQ and against this build.
+//! RabbitMQ or mosquitto and against this build.
 //!
-//! Owns the comparison and the verdict: a test that passes on RabbitMQ must pass here, or stand in
+//! Owns the comparison and the verdict: a test that passes there must pass here, or stand in
 //! `xtask/interop/suites/explained.toml`. What is missing is installed, and said so.
 
 mod binaries;
@@ -24,12 +24,13 @@ use results::{Counts, Outcome, Results};
 use suite::{SUITES, Suite};
 
 use super::broker::{Broker, Peer};
-use crate::{interrupt, leveret, rabbitmq};
+use crate::{interrupt, leveret};
 
 /// What came of a suite on both brokers.
 struct Pair {
     suite: &'static Suite,
-    rabbitmq: Results,
+    /// What came of it on the broker that says what is right.
+    beside: Results,
     leveret: Results,
 }
 
@@ -43,16 +44,16 @@ pub(super) fn run(only: Option<&str>) -> Result<ExitCode> {
     let explained = Explained::read(&root.join("xtask/interop/suites/explained.toml"))?;
     let home = leveret::target(&root).join("interop").join("suites");
     fs::create_dir_all(&home)?;
-    rabbitmq::install()?;
     let binary = leveret::build(&root, "leveret", "leveret")?;
     let mut pairs = Vec::with_capacity(suites.len());
     for suite in suites {
         let prepared = suite.prepare(&root, &home.join(suite.name))?;
-        let rabbitmq = on(&root, &Peer::RabbitMq, suite, &prepared)?;
+        suite.beside.install()?;
+        let beside = on(&root, &suite.beside, suite, &prepared)?;
         let leveret = on(&root, &Peer::Leveret(binary.clone()), suite, &prepared)?;
         pairs.push(Pair {
             suite,
-            rabbitmq,
+            beside,
             leveret,
         });
     }
@@ -115,9 +116,13 @@ fn logs(prepared: &Prepared, peer: &Peer) -> PathBuf {
 }
 
 fn print_table(pairs: &[Pair]) {
-    println!("\n{:<12} {:>26}   {:>26}", "", "RabbitMQ", "Leveret");
     let heads = ["passed", "failed", "skipped"].map(|head| format!("{head:>8}"));
-    println!("{:<12} {heads}   {heads}", "suite", heads = heads.concat());
+    println!(
+        "\n{:<12} {:<10}{heads}   leveret {heads}",
+        "suite",
+        "beside",
+        heads = heads.concat()
+    );
     for pair in pairs {
         let columns = |results: &Results| {
             let Counts {
@@ -128,9 +133,10 @@ fn print_table(pairs: &[Pair]) {
             format!("{passed:>8}{failed:>8}{skipped:>8}")
         };
         println!(
-            "{:<12} {}   {}",
+            "{:<12} {:<10}{}           {}",
             pair.suite.name,
-            columns(&pair.rabbitmq),
+            pair.suite.beside.name(),
+            columns(&pair.beside),
             columns(&pair.leveret)
         );
     }
@@ -140,12 +146,13 @@ fn print_table(pairs: &[Pair]) {
 /// Names the tests whose result differs, and says how many are worse here without an explanation.
 fn report(pair: &Pair, explained: &Explained) -> usize {
     let suite = pair.suite.name;
+    let there = pair.suite.beside.name();
     let mut unexplained = 0;
-    for (test, rabbitmq) in pair.rabbitmq.iter() {
+    for (test, beside) in pair.beside.iter() {
         let missing = Outcome::Failed("did not run".to_owned());
         let leveret = pair.leveret.outcome(test).unwrap_or(&missing);
         let why = explained.why(suite, test);
-        match (rabbitmq, leveret) {
+        match (beside, leveret) {
             (Outcome::Passed, Outcome::Passed) if why.is_some() => {
                 println!("explained, but passes: {suite} {test}");
             }
@@ -158,9 +165,9 @@ fn report(pair: &Pair, explained: &Explained) -> usize {
                     unexplained += 1;
                 }
             }
-            (rabbitmq, leveret) if rabbitmq.same_kind(leveret) => {}
-            (rabbitmq, leveret) => {
-                println!("differs: {suite} {test}: on RabbitMQ {rabbitmq}; here {leveret}");
+            (beside, leveret) if beside.same_kind(leveret) => {}
+            (beside, leveret) => {
+                println!("differs: {suite} {test}: on {there} {beside}; here {leveret}");
             }
         }
     }

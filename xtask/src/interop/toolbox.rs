@@ -67,18 +67,26 @@ impl Toolbox {
     }
 
     /// The command that runs a script; where the broker is must still be added.
-    pub(crate) fn interpreter(&self, script: &Script) -> Command {
+    ///
+    /// # Errors
+    /// When this program does not know where it lies.
+    pub(crate) fn interpreter(&self, script: &Script) -> Result<Command> {
         let mut command = match script.language {
             Language::Python => Command::new(self.venv.join("bin/python")),
             Language::Node => Command::new("node"),
             Language::Php => Command::new("php"),
             Language::Ruby => Command::new("ruby"),
+            Language::Rust => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("client");
+                return Ok(command);
+            }
         };
         command
             .arg(self.scripts.join(script.file))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("NODE_PATH", self.node.join("node_modules"));
-        command
+        Ok(command)
     }
 
     fn install_node(&self) -> Result<()> {

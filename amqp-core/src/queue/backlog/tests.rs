@@ -1,7 +1,7 @@
 //! Messages that are paged out come back in their order, each once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::key::Form;
@@ -383,4 +383,51 @@ fn d4_what_cannot_be_paged_is_passed() {
     page_out_all(&mut backlog, &disk);
     assert_eq!(backlog.paged(), 2_000 - 16);
     assert_eq!(drain(&mut backlog, &disk), (0..3_000).collect::<Vec<u64>>());
+}
+
+/// FEATURES M16: taken from either end, whatever is paged out, comes back or is dropped, a list is
+/// what a sorted list is.
+#[test]
+fn m16_a_list_has_two_ends() {
+    for seed in 1..60_u64 {
+        let (mut backlog, disk) = filled(400, 10, [0, 3, 60][seed as usize % 3]);
+        let mut model: BTreeSet<u64> = (0..400).collect();
+        let (mut out, mut state) = (Vec::new(), seed);
+        for _ in 0..1_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let mut lost = 0;
+            match (state >> 33) % 9 {
+                0..=2 => {
+                    let last = backlog.pop_back(&disk, &mut lost);
+                    assert_eq!(last.as_ref().map(Entry::seq), model.pop_last());
+                    out.extend(last);
+                }
+                3..=4 => {
+                    let first = backlog.pop_front(&disk, &mut lost);
+                    assert_eq!(first.as_ref().map(Entry::seq), model.pop_first());
+                    out.extend(first);
+                }
+                5 => {
+                    let dropped = backlog.drop_front(&disk).map(|dropped| dropped.seq);
+                    assert_eq!(dropped, model.pop_first());
+                }
+                6 => {
+                    backlog.page_out(&disk, Keep::LITTLE);
+                }
+                // Some come back, or all.
+                other => {
+                    let some = if other == 7 { out.len() } else { out.len() / 2 };
+                    let mut back: Vec<Entry> = out.drain(..some).collect();
+                    back.sort_by_key(Entry::seq);
+                    model.extend(back.iter().map(Entry::seq));
+                    backlog.put_back(back);
+                }
+            }
+            assert_eq!((backlog.len(), lost), (model.len(), 0), "seed {seed}");
+        }
+        let bytes = model.len() as u64 * 10;
+        assert_eq!(backlog.bytes(), bytes, "seed {seed}");
+    }
 }

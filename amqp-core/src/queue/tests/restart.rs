@@ -33,6 +33,17 @@ fn d1_dead_letters_enter_before_they_leave() {
     assert_eq!(*tape.story.lock(), expected);
 }
 
+/// FEATURES M13: the node's secret is made once: what unknown users are told stays the same.
+#[test]
+fn m13_the_secret_of_a_node_survives_a_restart() {
+    let tape = Arc::new(Tape::default());
+    let first = Tape::rig(&tape).broker.login_secret(|| [7; 32]);
+    let again = Tape::rig(&tape).broker.login_secret(|| [8; 32]);
+    assert_eq!((first, again), ([7; 32], [7; 32]));
+    let other = Arc::new(Tape::default());
+    assert_eq!(Tape::rig(&other).broker.login_secret(|| [8; 32]), [8; 32]);
+}
+
 /// FEATURES A4: arguments that a client may send can be kept: a record has them one level deeper.
 #[test]
 fn a4_arguments_of_all_levels_are_found_again() {

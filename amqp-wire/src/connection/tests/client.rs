@@ -44,7 +44,7 @@ pub(super) fn node_over(definitions: Arc<dyn Definitions>, journal: Arc<dyn Jour
         max_message_size_bytes: 1_000_000,
         ..CoreOptions::default()
     };
-    let broker = Broker::open(options, definitions, journal, Time(1), || "x".into());
+    let broker = Broker::open(options, definitions, journal, Time(1), || "x".to_owned());
     Node::new(broker.expect("nothing to load"), Options::default())
 }
 

@@ -103,7 +103,7 @@ impl Ledger {
         self.dup_flagged += u64::from(m.dup);
         let flow = (m.flow & 0xFF_FFFF).wrapping_sub(group.flow_base);
         if m.short || m.flow & 0xFF00_0000 != self.run || flow >= group.flow_count {
-            self.foreign += 1;
+            self.foreign += u64::from(!m.empty);
             return;
         }
         self.received += 1;

@@ -4,7 +4,7 @@
 
 use super::connection::Connection;
 use super::{Engine, Limits, Publisher};
-use crate::template::{HEAD, ROUTE, Template};
+use crate::template::{HEAD, Template};
 
 /// An open loop: when it began, nanoseconds from message to message, publishers.
 #[derive(Clone, Copy)]
@@ -200,7 +200,8 @@ impl Publisher {
             } else {
                 self.next_flow + 1
             };
-            bytes[template.route..template.route + ROUTE].copy_from_slice(&flow.route);
+            let route = &flow.route[..template.route_bytes];
+            bytes[template.route..template.route + route.len()].copy_from_slice(route);
             let mut due = 0;
             if self.sample_in == 0 {
                 self.sample_in = limits.sample;

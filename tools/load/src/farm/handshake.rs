@@ -60,10 +60,12 @@ impl Farm {
         let mut up = false;
         match (data[0] >> 4, self.slots[i].state) {
             (2, State::ConnAck) => {
-                let code = connack(v5, body).map_or(u8::MAX, |granted| granted.code);
+                let granted = connack(v5, body);
+                let code = granted.map_or(u8::MAX, |granted| granted.code);
                 if code != 0 {
                     return Err(Failure::Refused(format!("connection refused: code {code}")));
                 }
+                self.present += u64::from(granted.is_some_and(|granted| granted.session_present));
                 self.time_handshake(i);
                 up = self.plan.filters == 0;
                 if up {

@@ -8,7 +8,7 @@ use super::{Job, Run};
 use crate::engine::{Engine, Limits, Outcome, Protocol};
 use crate::failure::Failure;
 use crate::mqtt::{self, ConnAck, Wish};
-use crate::template::Template;
+use crate::template::{Extras, Template, route};
 
 /// What the clients of a run are like.
 pub(super) struct FleetPlan {
@@ -23,6 +23,8 @@ pub(super) struct FleetPlan {
     pub(super) sub_qos: u8,
     /// Payload bytes.
     pub(super) size: usize,
+    /// What messages of MQTT 5 have beside.
+    pub(super) extras: Extras,
 }
 
 impl FleetPlan {
@@ -37,6 +39,7 @@ impl FleetPlan {
             client_ids: run.client_ids(),
             clean: true,
             size,
+            extras: Extras::default(),
         }
     }
 }
@@ -56,7 +59,10 @@ pub(super) struct Fleet {
 impl Fleet {
     pub(super) fn new(plan: FleetPlan) -> Self {
         let (v5, qos) = (plan.options.v5, plan.limits.qos);
-        let template = Template::mqtt(v5, &plan.prefix, qos, false, plan.size);
+        let template = match v5 {
+            true => Template::mqtt5(&plan.prefix, qos, plan.extras, plan.size),
+            false => Template::mqtt(false, &plan.prefix, qos, false, plan.size),
+        };
         Self {
             engine: Engine::new(plan.limits.clone(), Some(template), plan.run.0),
             granted_window: u32::MAX,
@@ -87,7 +93,10 @@ impl Fleet {
         topics: &[usize],
     ) -> Result<(), Failure> {
         let opened = self.open('p', i);
-        let (stream, granted) = opened.map_err(|why| why.of(&format!("publisher {i}")))?;
+        let (mut stream, granted) = opened.map_err(|why| why.of(&format!("publisher {i}")))?;
+        if self.plan.extras.aliases {
+            self.set_aliases(&mut stream, &granted, group, topics)?;
+        }
         if granted.max_qos < self.plan.limits.qos {
             let text = format!("the broker allows QoS {} at most", granted.max_qos);
             return Err(Failure::Refused(text));
@@ -97,6 +106,33 @@ impl Fleet {
         let protocol = self.protocol();
         self.engine
             .publisher(stream, protocol, group, topics, window)
+    }
+
+    /// Sets a topic alias for each topic of a publisher, with a message that has no payload.
+    fn set_aliases(
+        &self,
+        stream: &mut TcpStream,
+        granted: &ConnAck,
+        group: usize,
+        topics: &[usize],
+    ) -> Result<(), Failure> {
+        if topics.len() > usize::from(granted.topic_alias_max) {
+            let max = granted.topic_alias_max;
+            let text = format!(
+                "the broker allows {max} topic aliases, not {}",
+                topics.len()
+            );
+            return Err(Failure::Refused(text));
+        }
+        let mut packets = vec![];
+        for (number, topic) in (1..).zip(topics) {
+            let route = route(group, *topic, b'/');
+            let topic = format!("{}{}", self.plan.prefix, String::from_utf8_lossy(&route));
+            let mut properties = vec![];
+            mqtt::topic_alias(&mut properties, number);
+            packets.extend(mqtt::publish(Some(&properties), &topic, 0, false, &[]));
+        }
+        mqtt::write(stream, &packets, "PUBLISH")
     }
 
     pub(super) fn subscriber(

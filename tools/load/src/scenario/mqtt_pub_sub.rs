@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::sockets::descriptors_for;
+use crate::template::Extras;
 
 /// # Errors
 /// Flags, the system, or a broker that refuses.
@@ -71,7 +72,9 @@ impl Shape {
 
 fn pub_sub(job: &mut Job<'_>, command: &str) -> Result<Report, Failure> {
     let args = job.args;
-    let options = mqtt_options(args, KEEP_ALIVE_S)?;
+    let mut options = mqtt_options(args, KEEP_ALIVE_S)?;
+    let extras = extras(args, options.v5)?;
+    options.aliases = extras.aliases;
     let pid = broker_pid(args)?;
     let shape = Shape::read(args)?;
     let (v5, size, run) = (options.v5, size(args)?, Run::new());
@@ -91,6 +94,7 @@ fn pub_sub(job: &mut Job<'_>, command: &str) -> Result<Report, Failure> {
     let mut plan = FleetPlan::usual(options, limits.clone(), run, size);
     plan.prefix = run.prefix(shape.levels, '/');
     plan.sub_qos = sub_qos;
+    plan.extras = extras;
     plan.clean = args.is_set("clean") && !args.is_set("persistent");
     plan.client_ids = match args.text("client-ids") {
         "" if args.is_set("persistent") => "load-fixed".to_owned(),
@@ -116,6 +120,18 @@ fn pub_sub(job: &mut Job<'_>, command: &str) -> Result<Report, Failure> {
     fleet.engine.report(&mut report, &outcome, pid);
     fleet.dissolve();
     Ok(report)
+}
+
+fn extras(args: &Args, v5: bool) -> Result<Extras, Failure> {
+    let extras = Extras {
+        user_properties: args.size("user-properties", 0, USER_PROPERTIES_MAX)?,
+        aliases: args.is_set("aliases"),
+    };
+    if !v5 && (extras.aliases || extras.user_properties > 0) {
+        let text = "--user-properties and --aliases need --mqtt-version 5";
+        return Err(Failure::argument(text));
+    }
+    Ok(extras)
 }
 
 /// Opens the clients of the pattern.
@@ -170,6 +186,8 @@ fn what(shape: &Shape, qos: u8, size: usize, v5: bool) -> String {
 
 const CLIENTS_MAX: usize = 10_000;
 
+const USER_PROPERTIES_MAX: usize = 64;
+
 /// Six digits of a topic.
 const TOPICS_MAX: usize = 999_999;
 
@@ -182,6 +200,8 @@ const DESCRIBED: &[&str] = &[
     "mqtt-version",
     "clean",
     "persistent",
+    "user-properties",
+    "aliases",
     "rate",
     "window",
 ];

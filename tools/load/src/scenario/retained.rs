@@ -42,6 +42,7 @@ pub(crate) fn retained(job: &mut Job<'_>) -> Result<Report, Failure> {
         report.put("set_broker_cpu_s", set.broker_cpu_s());
         let grown = crate::report::rss_per(&before, &set.b, n as u64);
         report.put("rss_per_retained_bytes", grown);
+        report.put("broker_rss_set_kb", set.b.broker.rss_kb);
     }
     read_back(job, &mut report, &options, run, n)?;
     if !args.is_set("keep") {
@@ -93,6 +94,7 @@ fn read_back(
         }
         let now: Snap = usage::snap(pid);
         report.put("broker_rss_now_kb", now.broker.rss_kb);
+        report.put("broker_rss_hwm_kb", now.broker.hwm_kb);
     }
     if all.lost > 0 {
         report.blame(Some(format!(
@@ -140,10 +142,11 @@ fn clear(options: &mqtt::Options, run: Run, n: usize) -> Result<(), Failure> {
     let (mut stream, _) = open_clean(options, &format!("{}-c", run.client_ids()))?;
     let prefix = run.topics();
     let mut packets = vec![];
+    let properties = options.v5.then_some(&[][..]);
     for topic in 0..n {
         let route = route(0, topic, b'/');
         let name = format!("{prefix}{}", String::from_utf8_lossy(&route));
-        packets.extend(mqtt::publish(options.v5, &name, 0, true, b""));
+        packets.extend(mqtt::publish(properties, &name, 0, true, b""));
     }
     packets.extend(mqtt::PINGREQ);
     write(&mut stream, &packets, "PUBLISH")?;

@@ -22,7 +22,7 @@ impl Suite {
     pub(super) fn run(&self, prepared: &Prepared, broker: &Broker, logs: &Path) -> Result<Results> {
         let redis = self.redis.then(|| Redis::start(logs)).transpose()?;
         let redis_port = redis.as_ref().map_or(0, Redis::port);
-        let environment = self.environment_with(broker.amqp_port(), redis_port);
+        let environment = self.environment_with(broker, redis_port);
         let mut results = Results::default();
         let place = Place {
             source: &prepared.source,
@@ -59,9 +59,10 @@ impl Suite {
         Ok(results)
     }
 
-    fn environment_with(&self, amqp: u16, redis: u16) -> Vec<(String, String)> {
+    fn environment_with(&self, broker: &Broker, redis: u16) -> Vec<(String, String)> {
         let filled = |value: &str| {
-            let value = value.replace("{amqp}", &amqp.to_string());
+            let value = value.replace("{amqp}", &broker.amqp_port().to_string());
+            let value = value.replace("{mqtt}", &broker.mqtt_port().to_string());
             value.replace("{redis}", &redis.to_string())
         };
         let pairs = self.environment.iter();

@@ -1,8 +1,11 @@
-//! The suites: where each comes from, how it is told where the broker is, what is left out and why.
+//! The suites: where each comes from, which broker says what is right, how it is told where a
+//! broker is, what is left out and why.
 //!
 //! Owns that list. docs/interop.md has the same for people.
 
 use std::time::Duration;
+
+use crate::interop::broker::Peer;
 
 /// Where a suite's source comes from and how its tests are run.
 pub(super) enum Kind {
@@ -31,7 +34,9 @@ pub(super) struct Suite {
     /// Its name on the command line.
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// Its environment; `{amqp}` and `{redis}` stand for ports.
+    /// The broker that says what is right.
+    pub(super) beside: Peer,
+    /// Its environment; `{amqp}`, `{mqtt}` and `{redis}` stand for ports.
     pub(super) environment: &'static [(&'static str, &'static str)],
     /// How long one test may take, and for pytest all of a file.
     pub(super) test_limit: Duration,
@@ -53,6 +58,7 @@ pub(super) const SUITES: &[Suite] = &[
             features: &["tokio", "smol"],
             patches: &[],
         },
+        beside: Peer::RabbitMq,
         environment: &[("AMQP_ADDR", "amqp://guest:guest@127.0.0.1:{amqp}/%2f")],
         test_limit: MINUTE,
         limit: Duration::from_secs(600),
@@ -70,6 +76,7 @@ pub(super) const SUITES: &[Suite] = &[
                  \"guest\", \"guest\"",
             )],
         },
+        beside: Peer::RabbitMq,
         environment: &[("AMQP_PORT", "{amqp}")],
         test_limit: Duration::from_secs(120),
         limit: Duration::from_secs(600),
@@ -82,6 +89,7 @@ pub(super) const SUITES: &[Suite] = &[
             package: "golang-github-rabbitmq-amqp091-go-dev",
             import: "github.com/rabbitmq/amqp091-go",
         },
+        beside: Peer::RabbitMq,
         environment: &[("AMQP_URL", "amqp://guest:guest@127.0.0.1:{amqp}/")],
         test_limit: MINUTE,
         limit: Duration::from_secs(600),
@@ -98,6 +106,7 @@ pub(super) const SUITES: &[Suite] = &[
             files: &["t/integration"],
             arguments: &[],
         },
+        beside: Peer::RabbitMq,
         environment: &[
             ("RABBITMQ_HOST", "127.0.0.1"),
             ("RABBITMQ_5672_TCP", "{amqp}"),
@@ -114,6 +123,7 @@ pub(super) const SUITES: &[Suite] = &[
             files: &["t/integration/test_py_amqp.py"],
             arguments: &[],
         },
+        beside: Peer::RabbitMq,
         environment: &[
             ("RABBITMQ_HOST", "127.0.0.1"),
             ("RABBITMQ_5672_TCP", "{amqp}"),
@@ -139,6 +149,7 @@ pub(super) const SUITES: &[Suite] = &[
             ],
             arguments: &["-p", "celery.contrib.pytest"],
         },
+        beside: Peer::RabbitMq,
         environment: &[
             ("TEST_BROKER", "pyamqp://guest:guest@127.0.0.1:{amqp}//"),
             ("TEST_BACKEND", "redis://127.0.0.1:{redis}/0"),
@@ -149,5 +160,19 @@ pub(super) const SUITES: &[Suite] = &[
         limit: Duration::from_secs(900),
         redis: true,
         left_out: &[],
+    },
+    Suite {
+        name: "gmqtt",
+        kind: Kind::Python {
+            sdist: "gmqtt==0.8.0",
+            files: &["tests"],
+            arguments: &[],
+        },
+        beside: Peer::Mosquitto,
+        environment: &[("HOST", "127.0.0.1"), ("PORT", "{mqtt}"), ("USERNAME", "")],
+        test_limit: MINUTE,
+        limit: Duration::from_secs(600),
+        redis: false,
+        left_out: &[("ssl", NO_TLS)],
     },
 ];
