@@ -16,8 +16,10 @@ use leveret_mqtt::packet::connect::{Connect, ConnectProperties};
 use leveret_mqtt::packet::publish::{self, OutgoingPublish};
 use leveret_mqtt::packet::subscribe::{self, SubscriptionOptions};
 use leveret_mqtt::packet::{self, ProtocolVersion, QoS};
+use leveret_mqtt::property::Property;
 
 const V4: ProtocolVersion = ProtocolVersion::V4;
+const V5: ProtocolVersion = ProtocolVersion::V5;
 const PAYLOAD: [u8; 64] = [7; 64];
 const FRAME_MAX: u32 = 131_072;
 
@@ -44,6 +46,16 @@ fn publish_packet() -> OutgoingPublish<'static> {
         properties: &[],
         payload: &PAYLOAD,
     }
+}
+
+/// Five User Properties.
+fn user_properties() -> Vec<u8> {
+    let mut out = Vec::new();
+    for name in ["unit", "place", "sensor", "firmware", "operator"] {
+        let property = Property::UserProperty(name, "a value of some length");
+        property.encode(&mut out).expect("it fits");
+    }
+    out
 }
 
 fn subscriptions() -> [subscribe::Subscription<'static>; 3] {
@@ -90,12 +102,25 @@ fn mqtt_decode(criterion: &mut Criterion) {
     publish::encode(&mut publish, V4, &publish_packet()).expect("it fits");
     let mut subscribe = Vec::new();
     subscribe::encode(&mut subscribe, V4, NonZeroU16::MIN, &[], &subscriptions()).expect("it fits");
-    for (name, bytes) in [("publish", publish), ("subscribe", subscribe)] {
+    let (mut plain, mut rich) = (Vec::new(), Vec::new());
+    publish::encode(&mut plain, V5, &publish_packet()).expect("it fits");
+    let properties = user_properties();
+    let with_properties = OutgoingPublish {
+        properties: &properties,
+        ..publish_packet()
+    };
+    publish::encode(&mut rich, V5, &with_properties).expect("it fits");
+    for (name, version, bytes) in [
+        ("publish", V4, publish),
+        ("subscribe", V4, subscribe),
+        ("publish5", V5, plain),
+        ("publish5_user_properties", V5, rich),
+    ] {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 let (header, body) = split(black_box(&bytes));
-                black_box(packet::decode(V4, header, body).expect("it is legal"));
+                black_box(packet::decode(version, header, body).expect("it is legal"));
             });
         });
     }

@@ -11,8 +11,12 @@ mod ctl;
 mod exit;
 mod output;
 mod plugins;
+mod publish;
 mod store;
+mod subscribe;
+mod tail;
 mod term;
+mod wire;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -70,6 +74,9 @@ pub fn run(program: &str, args: Vec<OsString>) -> Action {
         Some(("config", inner)) => Action::Done(config::run(inner)),
         Some(("bench", inner)) => Action::Done(bench::run(inner)),
         Some(("store", inner)) => Action::Done(store::run(inner)),
+        Some(("pub", inner)) => Action::Done(publish::run(inner)),
+        Some(("tail", inner)) => Action::Done(tail::run(inner)),
+        Some(("sub", inner)) => Action::Done(subscribe::run(inner)),
         Some(("server", inner)) => Action::Serve(serve_args(inner)),
         _ => Action::Serve(serve_args(&matches)),
     }
@@ -91,6 +98,9 @@ fn command() -> Command {
         .subcommand(config::command())
         .subcommand(bench::command())
         .subcommand(store::command())
+        .subcommand(publish::command())
+        .subcommand(subscribe::command())
+        .subcommand(tail::command())
 }
 
 fn server_options() -> Vec<Arg> {

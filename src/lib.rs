@@ -4,12 +4,15 @@
 //! things start and stop, and what is printed. Tests start a whole broker in their process with
 //! [`server::start`].
 
+mod announce;
 pub mod banner;
 pub mod cli;
 mod monitor;
 pub mod paths;
 mod plugins;
+mod presence;
 pub mod run;
 pub mod server;
 pub mod signals;
+mod systree;
 pub mod telemetry;

@@ -107,7 +107,7 @@ pub(crate) fn look(broker: &Broker, data_dir: &Path) {
 }
 
 /// Memory of this process that is not swapped out.
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)

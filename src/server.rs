@@ -4,7 +4,9 @@
 //! fails undoes what was done before it. Stop: listeners first, then connections, who are told why,
 //! then the disk.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +41,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::announce::Announcer;
 use crate::monitor;
 use crate::paths;
 use crate::plugins::{MQTT, Switches};
+use crate::presence;
+use crate::systree;
 
 /// Time that clients have to take their leave when the broker stops, in milliseconds.
 pub const LEAVE_MS: u64 = 7_000;
@@ -99,6 +104,7 @@ pub struct Server {
     timers: JoinHandle<()>,
     monitor: JoinHandle<()>,
     control: JoinHandle<()>,
+    announcers: [JoinHandle<()>; 2],
 }
 
 /// Starts a broker whose options come from no file. Must run inside a tokio runtime.
@@ -137,6 +143,7 @@ pub async fn start_from(
         clock,
         authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), Arc::clone(&logins))),
     });
+    let announcers = announcers(&broker, &config.mqtt, clock);
     let protocols = Protocols {
         mqtt: leveret_mqtt::Node::new(Arc::clone(&broker), config.mqtt),
         amqp: leveret_amqp::Node::new(Arc::clone(&broker), config.amqp),
@@ -167,12 +174,31 @@ pub async fn start_from(
         timers: tokio::spawn(timers::drive(Arc::clone(&broker), clock)),
         monitor: tokio::spawn(monitor::watch(Arc::clone(&broker), path)),
         control: tokio::spawn(control.serve(Arc::new(context))),
+        announcers: announcers.map(tokio::spawn),
         broker,
         listeners,
         definitions,
         journal,
         data_dir,
     })
+}
+
+/// What tells of clients and of figures; they begin when everything else runs.
+fn announcers(
+    broker: &Arc<Broker>,
+    options: &leveret_mqtt::options::Options,
+    clock: Clock,
+) -> [Pin<Box<dyn Future<Output = ()> + Send>>; 2] {
+    let node = node_name();
+    let announcer = || Announcer::new(Arc::clone(broker), clock, &node, &options.exchange);
+    [
+        Box::pin(presence::announce(announcer(), options.presence_events)),
+        Box::pin(systree::publish(
+            announcer(),
+            options.systree.clone(),
+            clock.now(),
+        )),
+    ]
 }
 
 /// The enabled plugins; at the first start the file is made, with the MQTT adapter in it.
@@ -323,6 +349,10 @@ impl Server {
         let _ = self.timers.await;
         self.monitor.abort();
         let _ = self.monitor.await;
+        for announcer in self.announcers {
+            announcer.abort();
+            let _ = announcer.await;
+        }
         self.broker.stop();
         let all = self.definitions.submit(Vec::new());
         flush(self.definitions.watermark(), all, || {

@@ -64,7 +64,7 @@ impl PacketType {
     #[must_use]
     pub const fn fixed_flags(self) -> u8 {
         match self {
-            // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1]
+            // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1]
             Self::PubRel | Self::Subscribe | Self::Unsubscribe => 0b0010,
             _ => 0,
         }
@@ -188,13 +188,35 @@ pub fn decode_variable_byte_integer(
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// All of it, if that is UTF-8 as a whole: strings in it need no other look. Else empty.
+    text: &'a str,
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the first of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            text: "",
+        }
+    }
+
+    /// The same for what has many strings: they are checked in one pass.
+    #[must_use]
+    pub(crate) fn of_strings(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            text: std::str::from_utf8(bytes).unwrap_or_default(),
+        }
+    }
+
+    /// The string of so many bytes that was just read, if the whole is UTF-8 and it is of whole
+    /// characters.
+    #[inline]
+    fn known_text(&self, bytes: usize) -> Option<&'a str> {
+        let end = self.text.len().checked_sub(self.rest.len())?;
+        self.text.get(end.checked_sub(bytes)?..end)
     }
 
     /// Whether nothing is left.
@@ -285,8 +307,12 @@ impl<'a> Reader<'a> {
     /// [`Violation::Truncated`], [`Violation::StringNotUtf8`], [`Violation::StringHasNul`].
     pub fn string(&mut self, field: &'static str) -> Result<&'a str, Violation> {
         let bytes = self.binary(field)?;
+        // [MQTT-1.5.4-3]: U+FEFF is a character like others.
         // [MQTT-1.5.4-1]: surrogates are not UTF-8 either.
-        let text = std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?;
+        let text = match self.known_text(bytes.len()) {
+            Some(text) => text,
+            None => std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?,
+        };
         // [MQTT-1.5.4-2]
         if bytes.contains(&0) {
             return Err(Violation::StringHasNul { field });

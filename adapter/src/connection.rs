@@ -121,10 +121,10 @@ pub(crate) struct Rare {
     rate: rate::Rate,
     /// When the connection has lasted for as long as it may.
     ends_at: Option<Time>,
-    /// Subscriptions to ask about, since permissions have changed.
-    unasked: Vec<Box<str>>,
     /// Where its re-authentication stands; only where a method was agreed on in CONNECT.
     stage: Option<auth::Stage>,
+    /// Subscriptions to ask about, since permissions have changed.
+    unasked: Vec<Box<str>>,
 }
 
 /// A delivery that the client has acknowledged.
@@ -225,6 +225,7 @@ impl<H: Host> Connection<H> {
             _ => options.packet_unauthenticated_bytes_max,
         };
         let bytes = header.remaining_length;
+        // [MQTT-3.2.2-15]
         if bytes > bytes_max {
             return Err(Violation::PacketTooLarge { bytes, bytes_max });
         }
@@ -261,6 +262,7 @@ impl<H: Host> Connection<H> {
                     self.handle_active(turn, version, packet)
                 })
             }
+            // [MQTT-3.1.4-6]
             State::AwaitLogin(_) | State::Closed { .. } => Ok(()),
         };
         self.release_held(turn);
@@ -376,7 +378,7 @@ impl<H: Host> Connection<H> {
             let bytes_max = self.outlet.output_bytes_max();
             let limits = (bytes_max, self.node.options.upgrade_qos);
             if let Some(identity) = self.outlet.identity.get()
-                && out.replay(&*identity.core, self.outlet.exchange(), limits, turn)
+                && out.replay(&*identity.core, &self.outlet.options, turn)
             {
                 self.outlet.bell.press_and_ring();
             }
@@ -437,6 +439,7 @@ impl<H: Host> Connection<H> {
                 self.close(Some(Ending::new(ReasonCode::MaximumConnectTime, why)));
             }
             State::Active(_) => {
+                // [MQTT-3.2.2-22]
                 // [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]
                 let peer = self.outlet.accepted.peer;
                 tracing::info!(%peer, "closing MQTT connection (keepalive timeout)");

@@ -47,6 +47,8 @@ impl Origin for MqttOrigin {
 
 /// Appends the property block of a message for a 5.0 subscriber. Headers of AMQP under `reserved`
 /// names are for AMQP alone.
+// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18],
+// [MQTT-3.3.2-20]
 pub(crate) fn append_properties(
     message: &MessageRef<'_>,
     reserved: Reserved,

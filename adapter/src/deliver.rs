@@ -25,6 +25,7 @@ use crate::session::SLOT_QOS1;
 use crate::topic;
 
 impl<C: Core> Sink for Outlet<C> {
+    // [MQTT-4.6.0-5], [MQTT-4.6.0-6]: a queue gives its messages in their order.
     fn deliver(&self, delivery: &mut Delivery<'_>) -> Outcome {
         let mut guard = self.lock();
         let out = &mut *guard;
@@ -78,16 +79,8 @@ impl<C: Core> Sink for Outlet<C> {
             return Outcome::Discarded(loss);
         }
         if let Some(ticket) = ticket {
-            let unacked = Unacked {
-                queue: delivery.queue.clone(),
-                seq: delivery.seq,
-                message: delivery.share(),
-            };
-            flow.sent(ticket, Some(unacked));
             let retry_ms = self.options.retry_ms(out.version);
-            if retry_ms > 0 {
-                flow.note_sent(ticket.0, retry_ms, delivery.now);
-            }
+            hold(flow, ticket, delivery, retry_ms);
         }
         Outcome::Taken {
             settled: ticket.is_none(),
@@ -115,33 +108,24 @@ impl<C: Core> Sink for Outlet<C> {
     }
 }
 
-impl<C: Core> Outlet<C> {
-    /// Whether the client may read the message and wants it, and how.
-    #[inline]
-    fn look_at(
-        &self,
-        reader: Option<&Reader>,
-        flow: &mut Flow,
-        message: &MessageRef<'_>,
-        key: usize,
-    ) -> Result<Flags, Loss> {
-        match reader {
-            Some(reader) if !self.may_read(reader, message, flow) => Err(Loss::Revoked),
-            _ => wanted(flow, message, self.publisher(), key),
-        }
-    }
-
-    /// Whether the client may read a message by now: topics are asked about in one exchange.
-    #[cold]
-    fn may_read(&self, reader: &Reader, message: &MessageRef<'_>, flow: &mut Flow) -> bool {
-        let (key, form) = (message.key, message.head.form);
-        message.exchange != self.exchange() || reader.allows(key, form, &mut flow.scratch)
+/// It is in flight until it is acknowledged; sent again after so long, 0 is never.
+#[inline(always)]
+fn hold(flow: &mut Flow, ticket: (u64, NonZeroU16), delivery: &mut Delivery<'_>, retry_ms: u64) {
+    let unacked = Unacked {
+        queue: delivery.queue.clone(),
+        seq: delivery.seq,
+        message: delivery.share(),
+    };
+    flow.sent(ticket, Some(unacked));
+    if retry_ms > 0 {
+        flow.note_sent(ticket.0, retry_ms, delivery.now);
     }
 }
 
 impl Slot {
     /// The lower of what was published and what was granted; or what was granted, if the operator
     /// wants that.
+    // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
     fn qos_of(&self, message: &MessageRef<'_>, options: &Options) -> QoS {
         if message.head.persistent || options.upgrade_qos {
             self.qos
@@ -184,6 +168,8 @@ impl Flags {
 
 /// Whether the session wants the message, and how. Most sessions have no options that matter, and
 /// pay one pass over their subscriptions for messages that could be affected.
+// [MQTT-3.3.2-3], [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4], [MQTT-3.3.4-5], [MQTT-3.3.1-12],
+// [MQTT-3.3.1-13]
 fn wanted(flow: &Flow, message: &MessageRef<'_>, client: u64, key: usize) -> Result<Flags, Loss> {
     let mut flags = Flags::default();
     let own = message.head.publisher == client;
@@ -303,6 +289,7 @@ fn translate(flow: &mut Flow, key: &[u8]) -> Result<Box<(Vec<u8>, u32, String)>,
     clippy::too_many_arguments,
     reason = "the parts of one packet, borrowed from three places"
 )]
+// [MQTT-3.3.1-1], [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2]
 pub(crate) fn encode_as(
     buf: &mut Vec<u8>,
     version: ProtocolVersion,
@@ -376,7 +363,7 @@ enum Alias {
 }
 
 /// The alias for a topic: its own, a new one while there are any, or none ([MQTT-3.1.2-26],
-/// [MQTT-3.1.2-27]).
+/// [MQTT-3.1.2-27], [MQTT-3.3.2-11]).
 fn alias(aliases: &Aliases, topic: &str) -> Alias {
     if let Some(number) = aliases.topics.get(topic) {
         return Alias::Known(*number);

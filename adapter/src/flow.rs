@@ -140,11 +140,14 @@ impl Flow {
     }
 
     /// Whether another QoS 1 delivery may leave.
+    // [MQTT-3.3.4-9], [MQTT-3.3.4-10], [MQTT-4.9.0-1], [MQTT-4.9.0-2], [MQTT-4.9.0-3]: QoS 0 and
+    // answers need none.
     pub(crate) fn has_window(&self) -> bool {
         self.inflight.len() < usize::from(self.terms.window)
     }
 
     /// The next packet id that is not in flight. The window is at most 65,535, so there is one.
+    // [MQTT-2.2.1-4], [MQTT-4.3.2-1]
     fn next_packet_id(&mut self) -> (u64, NonZeroU16) {
         loop {
             let order = self.next_order;
@@ -198,6 +201,7 @@ impl Flow {
         }
     }
 
+    // [MQTT-4.3.2-3]
     pub(crate) fn sent(&mut self, (order, packet_id): (u64, NonZeroU16), unacked: Option<Unacked>) {
         self.displaced += usize::from(packet_id != packet_id_of(order));
         self.inflight.push_back(InFlight {

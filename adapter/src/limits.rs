@@ -71,6 +71,9 @@ pub const HEADERS_BYTES_MAX: usize = 120_000;
 /// Bytes that a connection keeps to join its identity with a message's properties in.
 pub const JOINED_KEPT_BYTES_MAX: usize = 4_096;
 
+/// Connections of one client id at the same time, where the operator allows several.
+pub const CONNECTIONS_PER_CLIENT_MAX: usize = 64;
+
 const _: () = assert!(4 * (IDENTITY_TEXT_BYTES_MAX + 2) + 1 < u16::MAX as usize);
 /// Bytes of what proves the server to a client in SCRAM-SHA-256: `v=` and 32 bytes in base64.
 pub const SCRAM_PROOF_BYTES: usize = 46;

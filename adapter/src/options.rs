@@ -2,6 +2,8 @@
 //!
 //! Never reads a file or the environment: whoever assembles the broker fills these in.
 
+use std::collections::BTreeMap;
+
 use leveret_core::identity::IdentityHeaders;
 use leveret_core::options::AnonymousLogin;
 
@@ -53,6 +55,8 @@ pub struct Options {
     pub output_bytes_max: u64,
     /// Which protocol levels may connect.
     pub protocol_versions: ProtocolVersions,
+    /// What listeners have of their own, by name.
+    pub listeners: BTreeMap<String, OfListener>,
     /// Where messages to AMQP say who published them.
     pub identity: IdentityHeaders,
     /// Longest Keep Alive that a 5.0 client may have, in seconds; 0 is no cap.
@@ -81,6 +85,41 @@ pub struct Options {
     pub client_ids_bound: bool,
     /// Whether a 5.0 client may log in by SCRAM-SHA-256.
     pub scram_sha_256: bool,
+    /// Whether connections with one client id stay beside each other.
+    pub multiple_sessions: bool,
+    /// What such connections get of the session's messages.
+    pub deliver_mode: DeliverMode,
+    /// The broker's figures under `$SYS`.
+    pub systree: SysTree,
+    /// Whether what happens to clients is told under `$SYS`.
+    pub presence_events: bool,
+}
+
+/// How the broker's figures are published under `$SYS`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SysTree {
+    /// Whether they are.
+    pub enabled: bool,
+    /// How often, in milliseconds; 0 is never.
+    pub interval_ms: u64,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether they are retained.
+    pub retain: bool,
+    /// The virtual host that they are published in; empty is each, with its own figures.
+    pub mountpoint: String,
+}
+
+impl Default for SysTree {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval_ms: 20_000,
+            qos: 0,
+            retain: false,
+            mountpoint: String::new(),
+        }
+    }
 }
 
 impl Default for Options {
@@ -106,6 +145,7 @@ impl Default for Options {
             connections_max: None,
             output_bytes_max: 4_194_304,
             protocol_versions: ProtocolVersions::default(),
+            listeners: BTreeMap::new(),
             identity: IdentityHeaders::default(),
             keep_alive_max_s: 0,
             receive_maximum: u16::MAX,
@@ -119,6 +159,10 @@ impl Default for Options {
             suppress_will_on_takeover: false,
             client_ids_bound: true,
             scram_sha_256: true,
+            systree: SysTree::default(),
+            presence_events: true,
+            multiple_sessions: false,
+            deliver_mode: DeliverMode::Fanout,
         }
     }
 }
@@ -147,6 +191,48 @@ impl Options {
             ProtocolVersion::V3 => true,
         };
         u64::from(retries) * u64::from(self.retry_interval_s) * 1_000
+    }
+}
+
+/// What several connections with one client id get.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeliverMode {
+    /// Each gets each message.
+    Fanout,
+    /// Each message goes to one of them.
+    Balance,
+}
+
+/// What a listener has of its own; `None` is what the node has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct OfListener {
+    /// Instead of [`Options::protocol_versions`].
+    pub protocol_versions: Option<ProtocolVersions>,
+    /// Instead of [`Options::topic_filters`].
+    pub topic_filters: Option<TopicFilters>,
+}
+
+impl Options {
+    /// Whether several connections may share the queues of one session: none of them ends it.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.multiple_sessions && self.deliver_mode == DeliverMode::Balance
+    }
+
+    /// Which protocol levels may connect to this listener.
+    #[must_use]
+    pub fn versions_on(&self, listener: &str) -> ProtocolVersions {
+        let own = self.listeners.get(listener);
+        own.and_then(|own| own.protocol_versions)
+            .unwrap_or(self.protocol_versions)
+    }
+
+    /// Which topic filters clients of this listener may subscribe to.
+    #[must_use]
+    pub fn filters_on(&self, listener: &str) -> TopicFilters {
+        let own = self.listeners.get(listener);
+        own.and_then(|own| own.topic_filters)
+            .unwrap_or(self.topic_filters)
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use leveret_core::claims::{Leftover, Owner};
 use leveret_core::doorbell::Doorbell;
+use leveret_core::events::{Client, Event, What};
 use leveret_core::link::Reader;
 use leveret_core::peer::{Accepted, CloseReason, Peer, PeerView};
 use leveret_core::seam::Core;
@@ -22,8 +23,9 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::flow::{Flow, Terms};
 use crate::identity;
 use crate::limits::ANSWERS_BYTES_MAX;
-use crate::options::Options;
+use crate::options::{DeliverMode, Options};
 use crate::packet::ProtocolVersion;
+use crate::reason::Ending;
 use crate::session;
 use crate::will::Will;
 
@@ -39,8 +41,9 @@ pub(crate) enum Order {
     Close(CloseReason),
     /// A queue that the session consumed is gone.
     QueueGone,
-    /// The connection itself has closed: nothing is delivered to it any more.
-    Over,
+    /// The connection itself has closed, for this reason if it had one: nothing is delivered to it
+    /// any more.
+    Over(Option<Ending>),
 }
 
 /// An out-buffer, to append a packet to. The first takes what it needs: one message to a hundred
@@ -73,6 +76,13 @@ pub(crate) struct Out {
     pub(crate) received_bytes: u64,
 }
 
+/// A connection beside another one of the same client.
+pub(crate) struct Further {
+    /// The client id with a number behind it.
+    pub(crate) claim: Box<str>,
+    pub(crate) mode: DeliverMode,
+}
+
 /// Who the connection belongs to, known after login.
 pub(crate) struct Identity<C> {
     pub(crate) core: Arc<C>,
@@ -82,11 +92,34 @@ pub(crate) struct Identity<C> {
     /// The session ends with the connection.
     pub(crate) clean: bool,
     pub(crate) keep_alive_s: u16,
+    /// It is not the first connection of its client.
+    pub(crate) further: OnceLock<Box<Further>>,
     /// What its messages say about it: see [`identity`]. Made when there is the first.
     pub(crate) signature: OnceLock<Box<[u8]>>,
 }
 
 impl<C: Core> Identity<C> {
+    /// The identifier that no other connection has.
+    pub(crate) fn claim(&self) -> &str {
+        self.further
+            .get()
+            .map_or(&self.client_id, |further| &further.claim)
+    }
+
+    /// What the queues of the session are named by.
+    pub(crate) fn session(&self) -> &str {
+        match self.further.get() {
+            Some(further) if further.mode == DeliverMode::Fanout => &further.claim,
+            _ => &self.client_id,
+        }
+    }
+
+    /// The session ends with the connection.
+    pub(crate) fn clean(&self) -> bool {
+        let mode = self.further.get().map(|further| further.mode);
+        self.clean || mode == Some(DeliverMode::Fanout)
+    }
+
     /// What its messages say about it; empty if they say nothing.
     pub(crate) fn signature(&self, outlet: &Outlet<C>) -> &[u8] {
         self.signature.get_or_init(|| {
@@ -196,13 +229,48 @@ impl<C: Core> Outlet<C> {
         self.identity.get().map_or(0, |identity| identity.publisher)
     }
 
+    /// Tells whoever listens what happened to this client, once it has logged in.
+    pub(crate) fn tell(&self, at: Time, what: impl FnOnce() -> What) {
+        let Some(identity) = self.identity.get() else {
+            return;
+        };
+        identity.core.events().tell(|| Event {
+            at,
+            client: Client {
+                client_id: Arc::clone(&identity.client_id),
+                user: identity.core.user().into(),
+                vhost: identity.core.vhost().into(),
+                keep_alive_s: identity.keep_alive_s,
+                clean: identity.clean,
+                ..self.stranger()
+            },
+            what: what(),
+        });
+    }
+
+    /// What is known of a client before it has logged in.
+    pub(crate) fn stranger(&self) -> Client {
+        Client {
+            connection: self.connection,
+            protocol: protocol(self.lock().version),
+            peer: self.accepted.peer,
+            local: self.accepted.local,
+            connected_at: self.connected_at,
+            client_id: "".into(),
+            user: "".into(),
+            vhost: "".into(),
+            keep_alive_s: 0,
+            clean: true,
+        }
+    }
+
     /// Whether permissions have changed since this was last asked.
     pub(crate) fn take_told(&self) -> bool {
         self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::AcqRel)
     }
 
     /// Permissions are to be asked for again.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn ask_again(&self) {
         self.told.store(true, Ordering::Release);
         self.bell.press_and_ring();
     }
@@ -219,6 +287,15 @@ impl<C: Core> Outlet<C> {
         }
         drop(out);
         self.bell.press_and_ring();
+    }
+}
+
+/// The name of a version in listings and events.
+const fn protocol(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::V3 => "MQTT 3-1",
+        ProtocolVersion::V4 => "MQTT 3-1-1",
+        ProtocolVersion::V5 => "MQTT 5-0",
     }
 }
 
@@ -254,6 +331,7 @@ impl<C: Core> Owner for Outlet<C> {
                         will: will.filter(|_| published),
                     }
                 };
+                self.tell(turn.now, || What::TakenOver);
                 let identity = self.identity.get();
                 identity.and_then(|held| session::hand_over(held, self.exchange(), turn, parting))
             }
@@ -280,11 +358,7 @@ impl<C: Core> Peer for Outlet<C> {
         let out = self.lock();
         let text = |of: fn(&Identity<C>) -> &str| identity.map(of).unwrap_or_default().to_owned();
         PeerView {
-            protocol: match out.version {
-                ProtocolVersion::V3 => "MQTT 3-1",
-                ProtocolVersion::V4 => "MQTT 3-1-1",
-                ProtocolVersion::V5 => "MQTT 5-0",
-            },
+            protocol: protocol(out.version),
             peer: self.accepted.peer,
             local: self.accepted.local,
             user: text(|held| held.core.user()),
@@ -305,7 +379,7 @@ impl<C: Core> Peer for Outlet<C> {
             pending_bytes: out.buf.len() as u64,
             auth_mechanism: "none".to_owned(),
             client_id: identity.map(|held| held.client_id.to_string()),
-            clean_session: identity.map(|held| held.clean),
+            clean_session: identity.map(Identity::clean),
             unacked: out
                 .flow
                 .as_ref()
@@ -317,7 +391,7 @@ impl<C: Core> Peer for Outlet<C> {
     fn permissions_changed(&self, users: &HashSet<Box<str>>) {
         let identity = self.identity.get();
         if identity.is_some_and(|held| users.contains(held.core.user())) {
-            self.tell();
+            self.ask_again();
         }
     }
 

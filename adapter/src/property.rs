@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::Range;
 
 use crate::codec::{self, PacketType, Reader, TooLong};
 use crate::limits::{REMAINING_LENGTH_MAX, USER_PROPERTIES_MAX};
@@ -354,6 +355,7 @@ impl<'a> Property<'a> {
             Id::MessageExpiryInterval => {
                 Self::MessageExpiryInterval(reader.u32("message expiry interval")?)
             }
+            // [MQTT-3.3.2-19]
             Id::ContentType => Self::ContentType(reader.string("content type")?),
             Id::ResponseTopic => Self::ResponseTopic(response_topic(reader)?),
             Id::CorrelationData => Self::CorrelationData(reader.binary("correlation data")?),
@@ -434,6 +436,7 @@ fn not_zero(value: u32, property: PropertyId) -> Result<NonZeroU32, Violation> {
 
 fn response_topic<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Violation> {
     let topic = reader.string("response topic")?;
+    // [MQTT-3.3.2-13]
     // [MQTT-3.3.2-14], [MQTT-4.7.3-1]
     if topic.is_empty() || topic.contains(['+', '#']) {
         return Err(Violation::ResponseTopicInvalid);
@@ -490,21 +493,31 @@ impl<'a> Properties<'a> {
         set: PropertySet,
         mut visit: impl FnMut(Property<'a>),
     ) -> Result<Self, Violation> {
+        Self::decode_placed(reader, set, |property, _| visit(property))
+    }
+
+    /// The same; `visit` is told where in the block each stands, too.
+    pub(crate) fn decode_placed(
+        reader: &mut Reader<'a>,
+        set: PropertySet,
+        mut visit: impl FnMut(Property<'a>, Range<usize>),
+    ) -> Result<Self, Violation> {
         let len = reader.variable_byte_integer("property length")?;
         if len == 0 {
             return Ok(Self::default());
         }
         let raw = reader.bytes(len as usize, "properties")?;
-        let mut block = Reader::new(raw);
+        let mut block = Reader::of_strings(raw);
         let mut check = Check {
             set,
             seen: 0,
             user_properties: 0,
         };
         while !block.is_empty() {
+            let from = raw.len() - block.rest().len();
             let property = Property::decode(&mut block)?;
             check.admit(&property)?;
-            visit(property);
+            visit(property, from..raw.len() - block.rest().len());
         }
         check.finish()?;
         Ok(Self { raw })
@@ -513,22 +526,6 @@ impl<'a> Properties<'a> {
     /// A block that [`Properties::decode`] went through before.
     pub(crate) const fn from_checked(raw: &'a [u8]) -> Self {
         Self { raw }
-    }
-
-    /// What stands before and behind the first property of this kind; without one, all is before.
-    pub(crate) fn around(&self, id: PropertyId) -> (&'a [u8], &'a [u8]) {
-        let mut reader = Reader::new(self.raw);
-        loop {
-            let before = self.raw.len() - reader.rest().len();
-            match Property::decode(&mut reader) {
-                Ok(property) if property.id() == id => {
-                    return (&self.raw[..before], reader.rest());
-                }
-                Ok(_) => {}
-                // It was checked: this is its end.
-                Err(_) => return (self.raw, &[]),
-            }
-        }
     }
 
     /// The encoded block, without the property length: what the encoders of this crate take.
@@ -634,6 +631,7 @@ pub(crate) const fn block_len(properties: &[u8]) -> usize {
 }
 
 /// Appends property length and block. The packet that holds it passed [`codec::put_header`].
+// [MQTT-2.2.2-1]
 pub(crate) fn put_block(out: &mut Vec<u8>, properties: &[u8]) {
     codec::put_variable_byte_integer(out, properties.len() as u32);
     out.extend_from_slice(properties);

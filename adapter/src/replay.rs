@@ -15,6 +15,7 @@ use leveret_core::turn::Turn;
 use crate::deliver::{Flags, Sent, encode_as};
 use crate::flow::{Flow, Subscription};
 use crate::limits::{REPLAY_OUTPUT_BYTES, REPLAY_STEPS};
+use crate::options::Options;
 use crate::outlet::Out;
 use crate::packet::{ProtocolVersion, QoS};
 
@@ -131,8 +132,8 @@ struct Desk<'a> {
     flow: &'a mut Flow,
     /// Bytes that may wait in the out-buffer.
     room: usize,
-    /// QoS 0 is sent with what was granted.
-    upgrade: bool,
+    /// All have the subscription's QoS.
+    upgrade_qos: bool,
     now: Time,
 }
 
@@ -141,7 +142,7 @@ impl Desk<'_> {
         self.buf.is_empty() || self.buf.len() < self.room
     }
 
-    /// [MQTT-3.3.1-8]: RETAIN is set.
+    /// 3.1.1 [MQTT-3.3.1-8]: RETAIN is set.
     fn send(&mut self, message: &Message, sent: &Sent, flags: &Flags) -> Shown {
         let view = message.view();
         let Ok(topic) = std::str::from_utf8(view.key) else {
@@ -195,7 +196,7 @@ impl Desk<'_> {
             *stalled = true;
             return Shown::Unwanted;
         }
-        let qos = match message.head().persistent || self.upgrade {
+        let qos = match message.head().persistent || self.upgrade_qos {
             true => granted,
             false => QoS::AtMostOnce,
         };
@@ -234,28 +235,23 @@ impl Out {
     ///
     /// The store is locked while the out-buffer is: whoever holds the store never takes an
     /// out-buffer.
-    pub(crate) fn replay<C: Core>(
-        &mut self,
-        core: &C,
-        exchange: &str,
-        (output_bytes_max, upgrade): (usize, bool),
-        turn: &mut Turn,
-    ) -> bool {
+    pub(crate) fn replay<C: Core>(&mut self, core: &C, options: &Options, turn: &mut Turn) -> bool {
         let Some(flow) = self.flow.as_deref_mut() else {
             return false;
         };
         let Some(mut replays) = flow.replays.take() else {
             return false;
         };
+        let output_bytes_max = usize::try_from(options.output_bytes_max).unwrap_or(usize::MAX);
         let mut desk = Desk {
             buf: &mut self.buf,
             version: self.version,
             flow,
             room: REPLAY_OUTPUT_BYTES.min(output_bytes_max / 2),
-            upgrade,
+            upgrade_qos: options.upgrade_qos,
             now: turn.now,
         };
-        let more = go_on(&mut replays, &mut desk, core, exchange, turn);
+        let more = go_on(&mut replays, &mut desk, core, &options.exchange, turn);
         if !replays.is_empty() {
             flow.replays = Some(replays);
         }

@@ -5,6 +5,7 @@
 //! their bindings are its subscriptions, with the client's own filter as binding key, so that the
 //! core alone brings a session back.
 
+mod further;
 mod groups;
 mod left;
 mod queues;
@@ -25,6 +26,7 @@ use crate::flow::{Received, Subscription};
 use crate::outlet::{Identity, Outlet};
 use crate::packet::QoS;
 
+pub(crate) use further::{claim, join};
 pub(crate) use groups::{Membership, leave_group, shared_queue_name};
 pub(crate) use left::{Left, hand_over, leave};
 pub(crate) use queues::{Target, attach};
@@ -75,6 +77,7 @@ pub(crate) struct Wish<'a> {
 }
 
 /// Starts or resumes the session after the client id was claimed. Says whether there was one.
+// [MQTT-3.1.2-5], [MQTT-3.1.2-6], [MQTT-3.1.3-2], [MQTT-3.1.4-4], [MQTT-3.2.2-2]
 pub(crate) fn start<C: Core>(
     outlet: &Arc<Outlet<C>>,
     identity: &Identity<C>,
@@ -219,7 +222,7 @@ fn unbind_former<C: Core>(outlet: &Outlet<C>, identity: &Identity<C>, held: &Sub
         let flow = out.flow.as_ref();
         flow.is_some_and(|flow| flow.subscriptions.find(&held.text).is_some())
     };
-    let name = queue_name(&identity.client_id, QoS::AtMostOnce);
+    let name = queue_name(identity.session(), QoS::AtMostOnce);
     let Some(queue) = identity.core.find_queue(&name).filter(|_| twice) else {
         return;
     };

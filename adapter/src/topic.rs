@@ -37,6 +37,7 @@ impl<'a> TopicName<'a> {
     /// # Errors
     /// [`Violation::StringNotUtf8`], [`Violation::StringHasNul`],
     /// [`Violation::TopicNameHasWildcard`], [`Violation::TopicLevelsTooMany`].
+    // [MQTT-4.7.3-3]: a string of MQTT is no longer.
     pub fn check(bytes: &'a [u8], field: &'static str) -> Result<&'a str, Violation> {
         // [MQTT-1.5.4-1]
         let topic = std::str::from_utf8(bytes).map_err(|_| Violation::StringNotUtf8 { field })?;
@@ -98,6 +99,7 @@ impl<'a> ParsedFilter<'a> {
     ///
     /// # Errors
     /// The variants of [`Violation`] whose Reason Code is Topic Filter invalid (0x8F).
+    // 3.1.1 [MQTT-3.8.3-2]
     pub fn parse(text: &'a str, mode: FilterMode) -> Result<Self, Violation> {
         // [MQTT-4.8.2-1]
         let Some(shared) = text.strip_prefix(SHARE_PREFIX) else {
@@ -179,6 +181,7 @@ fn check_filter(filter: &str, mode: FilterMode) -> Result<(), Violation> {
 /// more, wherever it stands. A wildcard at the first level never matches a topic that starts with
 /// `$`. At most filter levels × topic levels steps, whatever the filter.
 #[must_use]
+// [MQTT-4.7.3-4]
 pub fn matches(filter: &str, topic: &str) -> bool {
     // [MQTT-4.7.2-1]
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {

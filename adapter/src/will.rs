@@ -34,6 +34,7 @@ pub(crate) struct Will {
 
 impl Will {
     /// The will of a CONNECT, with a delay of no more than `delay_max_ms`.
+    // [MQTT-3.1.2-7], [MQTT-3.1.3-10]
     pub(crate) fn new(will: &connect::Will<'_>, delay_max_ms: Option<u64>) -> Self {
         let asked_ms = u64::from(will.delay_interval_s) * 1000;
         let mut properties = Vec::new();
@@ -78,7 +79,7 @@ impl Will {
             head: Head {
                 origin: self.origin,
                 form: Form::Slashed,
-                // [MQTT-3.1.2-17]; QoS 2 becomes 1 towards subscribers.
+                // [MQTT-3.1.2-14], [MQTT-3.1.2-15]; QoS 2 becomes 1 towards subscribers.
                 persistent: self.qos != QoS::AtMostOnce,
                 exactly_once: self.qos == QoS::ExactlyOnce,
                 retain: self.retain,

@@ -129,11 +129,13 @@ impl Sweep {
 impl Part {
     fn step(&mut self, broker: &Arc<Broker>, users: &HashSet<Box<str>>, turn: &mut Turn) -> bool {
         if let Some((id, rest)) = self.left.next() {
-            let user = Some(rest.user()).filter(|user| users.contains(*user));
-            let is_gone = user.map(|user| broker.user(user).is_none());
-            if is_gone == Some(false) {
+            let user = rest.user();
+            if !users.contains(user) {
+                return true;
+            }
+            if broker.user(user).is_some() {
                 rest.reauthorise();
-            } else if is_gone == Some(true) && self.vhost.claims.forget(&id, &rest) {
+            } else if self.vhost.claims.forget(&id, &rest) {
                 rest.forgotten(turn);
             }
             return true;

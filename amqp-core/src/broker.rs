@@ -23,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::alarms::Alarms;
 use crate::authority::Authority;
 use crate::definitions::{Change, Definitions, Fault};
+use crate::events::Events;
 use crate::exchange::epochs::Epochs;
 use crate::exchange::{Bound, Exchange};
 use crate::field::Value;
@@ -34,6 +35,7 @@ use crate::queue::{Conditions, Queue};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
 use crate::seldom::Seldom;
+use crate::taps::Taps;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::turn::Turn;
@@ -70,6 +72,8 @@ pub struct Broker {
     pub(crate) unserved_told: Seldom,
     alarms: Arc<Alarms>,
     login_secret: OnceLock<[u8; 32]>,
+    events: Events,
+    taps: Arc<Taps>,
 }
 
 impl Broker {
@@ -85,6 +89,7 @@ impl Broker {
         default_password: impl FnOnce() -> P,
     ) -> Result<Arc<Self>, Fault> {
         let alarms = Arc::new(Alarms::new(&options));
+        let events = Events::default();
         let broker = Arc::new(Self {
             timers: Arc::new(Timers::new(Arc::clone(&alarms))),
             alarms,
@@ -96,7 +101,9 @@ impl Broker {
             names: RandomState::default(),
             vhosts: RwLock::default(),
             changing_vhosts: Mutex::default(),
-            epochs: Arc::default(),
+            epochs: Arc::new(Epochs::new(Arc::clone(events.listeners()))),
+            events,
+            taps: Arc::default(),
             users: Users::default(),
             authority: Authority::default(),
             parameters: RwLock::default(),
@@ -189,6 +196,20 @@ impl Broker {
     #[must_use]
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// What happens to clients.
+    #[inline]
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Who watches publications.
+    #[inline]
+    #[must_use]
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -325,6 +346,12 @@ impl Broker {
     /// Takes a connection off the list.
     pub fn deregister(&self, connection: u64) {
         self.peers.remove(&connection);
+    }
+
+    /// A connection by its number.
+    #[must_use]
+    pub fn peer(&self, connection: u64) -> Option<Arc<dyn Peer>> {
+        self.peers.get(&connection).map(|held| Arc::clone(&held))
     }
 
     /// Connections on the list.
@@ -530,8 +557,9 @@ impl Broker {
             let mut changes = vec![load::forget_queue(vhost, queue)];
             changes.extend(load::forget_bindings(vhost, &bindings));
             number = self.submit(changes);
+            vhost.gone_record.fetch_max(number, Ordering::AcqRel);
             self.journal.forget(queue.id());
-            vhost.shelves.note_used(queue.id());
+            vhost.shelves.note_gone(queue.id());
         }
         drop(recording);
         // They lead nowhere: nobody needs to wait until all of them are out of their tables.

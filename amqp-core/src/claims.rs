@@ -78,6 +78,20 @@ pub struct Wanted<'a> {
     pub queues: &'a [String],
     /// Nobody gets it but the user whose it is.
     pub bound: bool,
+    /// What becomes of who has it.
+    pub manner: Manner,
+}
+
+/// What a claimant does with who has the identifier.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Manner {
+    /// Whoever is connected goes.
+    #[default]
+    Evict,
+    /// It is not claimed while somebody who has it is connected.
+    Yield,
+    /// It is claimed only if there is nothing of it: no connection, no session, no queue.
+    Fresh,
 }
 
 /// What a claimant finds.
@@ -93,6 +107,8 @@ pub struct Previous {
 pub(crate) enum Denied {
     /// The vhost has [`limits::CLAIMS_MAX`].
     Full,
+    /// Somebody has it, and the claimant does not want to disturb.
+    Taken,
     /// It is this user's, who is connected from there now.
     Bound {
         owner: Box<str>,
@@ -105,6 +121,7 @@ impl Denied {
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::Full => Refusal::new(ReplyCode::ResourceError, "too many client identifiers"),
+            Self::Taken => Refusal::new(ReplyCode::ResourceLocked, "the client id is in use"),
             Self::Bound { .. } => Refusal::new(
                 ReplyCode::NotAllowed,
                 "the session of this client id belongs to another user",
@@ -136,16 +153,25 @@ impl Claims {
         let user = owner.user();
         let claim = Claim::Held(Arc::clone(owner));
         let replaced = match self.held.entry(id.into()) {
+            Entry::Occupied(_) if wanted.manner == Manner::Fresh => return Err(Denied::Taken),
             Entry::Occupied(mut entry) => {
                 let denied = entry.get().other_than(user).filter(|_| wanted.bound);
                 if let Some(denied) = denied {
                     return Err(denied);
                 }
+                let is_held = matches!(entry.get(), Claim::Held(_));
+                if is_held && wanted.manner == Manner::Yield {
+                    return Err(Denied::Taken);
+                }
                 Some(entry.insert(claim))
             }
             Entry::Vacant(entry) => {
-                let other = wanted.bound.then(restored).flatten();
-                if let Some(owner) = other.filter(|owner| **owner != *user) {
+                let fresh = wanted.manner == Manner::Fresh;
+                let known = (wanted.bound || fresh).then(restored).flatten();
+                if fresh && known.is_some() {
+                    return Err(Denied::Taken);
+                }
+                if let Some(owner) = known.filter(|owner| **owner != *user) {
                     return Err(Denied::Bound { owner, peer: None });
                 }
                 entry.insert(claim);

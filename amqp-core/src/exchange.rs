@@ -33,6 +33,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::epochs::Topology;
 use self::kind::{HashOn, Rules};
+use crate::events;
 use crate::field::Table;
 use crate::key::{self, Form, Translated};
 use crate::limits::HASHED_BINDINGS_MAX;
@@ -287,6 +288,9 @@ impl Exchange {
                 *history = bindings.recall();
             }
             topology.rebound(self.rules.matching, self.id, dotted);
+            if events::is_listener(&self.name, dotted) {
+                topology.add_listener();
+            }
         }
         attached
     }
@@ -302,6 +306,9 @@ impl Exchange {
         }
         bound.leave_destination();
         topology.rebound(self.rules.matching, self.id, dotted);
+        if events::is_listener(&self.name, dotted) {
+            topology.remove_listener();
+        }
         Some(router.len() > 0)
     }
 
@@ -326,10 +333,23 @@ impl Exchange {
     }
 
     /// Takes its own bindings; none comes any more once it is retired.
-    pub(crate) fn take_bindings(&self) -> Vec<Bound> {
+    pub(crate) fn take_bindings(&self, topology: &Topology) -> Vec<Bound> {
         let empty = Router::of(&self.rules);
-        let taken = std::mem::replace(&mut *self.router.write(), empty);
-        taken.all()
+        let taken = std::mem::replace(&mut *self.router.write(), empty).all();
+        for bound in &taken {
+            let mut room = Translated::new();
+            let dotted = key::dotted(bound.key(), bound.form(), &mut room);
+            if events::is_listener(&self.name, dotted) {
+                topology.remove_listener();
+            }
+        }
+        taken
+    }
+
+    /// How many bindings it has.
+    #[must_use]
+    pub fn binding_count(&self) -> usize {
+        self.router.read().len()
     }
 
     fn add_incoming(

@@ -18,14 +18,16 @@ pub struct Options {
     pub max_message_size_bytes: u64,
     /// Retained messages of one virtual host.
     pub retained_messages_max: usize,
+    /// What the queues of MQTT sessions hold.
+    pub session_caps: SessionCaps,
     /// Bytes of them, with topics and properties.
     pub retained_bytes_max: u64,
     /// Topics that one second may add to them.
     pub retained_rate_max: u32,
-    /// What the queues of MQTT sessions hold.
-    pub session_caps: SessionCaps,
     /// Topic exchange that answers of AMQP clients to MQTT clients go through.
     pub mqtt_exchange: Arc<str>,
+    /// Virtual host of the exchange that events are published to.
+    pub event_vhost: Arc<str>,
     /// Users who may connect over the loopback interface only.
     pub loopback_users: Vec<String>,
     /// User who is made when the broker starts without any, 1 to 255 bytes.
@@ -64,10 +66,11 @@ impl Default for Options {
         Self {
             max_message_size_bytes: 16_777_216,
             retained_messages_max: 1_000_000,
+            session_caps: SessionCaps::default(),
             retained_bytes_max: u64::MAX,
             retained_rate_max: u32::MAX,
-            session_caps: SessionCaps::default(),
             mqtt_exchange: "amq.topic".into(),
+            event_vhost: "/".into(),
             loopback_users: vec!["guest".into()],
             default_user: "guest".into(),
             default_pass: Secret::new("guest"),

@@ -647,6 +647,11 @@ impl Queue {
         Some((state.unused_since, ttl_ms))
     }
 
+    /// Its `x-expires`.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.state.lock().terms().expires_ms
+    }
+
     /// Counts as a use for `x-expires`.
     pub(crate) fn touch(&self, now: Time) {
         self.state.lock().unused_since = now;

@@ -67,6 +67,7 @@ pub(crate) struct Kept {
 impl Retained {
     /// Sets the topic's message, or clears it if the payload is empty ([MQTT-3.3.1-6],
     /// [MQTT-3.3.1-7]).
+    // [MQTT-3.3.1-5], [MQTT-3.3.1-8], 3.1.1 [MQTT-3.1.2-7]
     pub(crate) fn keep(
         &self,
         (topic, message): (&str, &MessageRef<'_>),

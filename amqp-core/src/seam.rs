@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::alarms::Alarms;
 use crate::broker::Broker;
 use crate::claims::{Leftover, Owner, Previous, Wanted};
+use crate::events::Events;
 use crate::exchange::{Binding, Memo};
 use crate::key::Form;
 use crate::link::{BindQueue, BindingMade, DeclareQueue, Declared, Link, Published, Reader};
@@ -214,6 +215,8 @@ pub trait Core: Send + Sync + Sized + 'static {
 
     /// What keeps publishers from being read.
     fn alarms(&self) -> &Alarms;
+    /// What happens to clients.
+    fn events(&self) -> &Events;
 
     /// The connection is over.
     fn close(&self, turn: &mut Turn);
@@ -414,6 +417,10 @@ impl Core for Link {
         self.broker().alarms()
     }
 
+    fn events(&self) -> &Events {
+        self.broker().events()
+    }
+
     fn close(&self, turn: &mut Turn) {
         Self::close(self, turn);
     }
@@ -454,6 +461,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Takes a connection off the list.
     fn deregister(&self, connection: u64);
+
+    /// What happens to clients.
+    fn events(&self) -> &Events;
 }
 
 impl Host for Broker {
@@ -492,5 +502,9 @@ impl Host for Broker {
 
     fn deregister(&self, connection: u64) {
         Self::deregister(self, connection);
+    }
+
+    fn events(&self) -> &Events {
+        Self::events(self)
     }
 }

@@ -252,9 +252,10 @@ impl Shelves {
         (place, appended.number)
     }
 
-    /// Identifiers are released; they are surely gone at this number.
+    /// Identifiers are released. At the number that is returned they are surely gone, and so is
+    /// what queues that are used again were unused for.
     pub(crate) fn release(&self, places: &[Place]) -> u64 {
-        self.received.take(places)
+        self.received.take(places).max(self.unused.take(&[]))
     }
 
     /// What a restart found of this client; once.
@@ -312,7 +313,7 @@ impl Shelves {
         };
         let queue = queue.id();
         let known = idle.get(&queue).copied();
-        let grain_ms = (ttl_ms / 16).max(1_000);
+        let grain_ms = grain_ms(ttl_ms);
         if known.is_some_and(|(_, noted)| since.since_ms(noted) < grain_ms && since >= noted) {
             return;
         }
@@ -326,8 +327,22 @@ impl Shelves {
         }
     }
 
-    /// A queue is used, or gone.
-    pub(crate) fn note_used(&self, queue: u64) {
+    /// A queue is used again. A note that a power cut brings back would cost it what it was unused
+    /// for: where that counts, answers wait until it is gone ([`Self::release`]).
+    pub(crate) fn note_used(&self, queue: u64, now: Time, ttl_ms: Option<u64>) {
+        let known = self.idle.lock().remove(&queue);
+        let Some((place, since)) = known else {
+            return;
+        };
+        if ttl_ms.is_some_and(|ttl_ms| now.since_ms(since) >= grain_ms(ttl_ms)) {
+            self.unused.take(&[place]);
+        } else {
+            self.unused.drop(place);
+        }
+    }
+
+    /// A queue is gone.
+    pub(crate) fn note_gone(&self, queue: u64) {
         let known = self.idle.lock().remove(&queue);
         if let Some((place, _)) = known {
             self.unused.drop(place);
@@ -350,8 +365,13 @@ impl Shelves {
                 .filter(|queue| !is_there(*queue))
                 .collect()
         };
-        gone.into_iter().for_each(|queue| self.note_used(queue));
+        gone.into_iter().for_each(|queue| self.note_gone(queue));
     }
+}
+
+/// What a queue's time to live may be wrong by after a crash.
+fn grain_ms(ttl_ms: u64) -> u64 {
+    (ttl_ms / 16).max(1_000)
 }
 
 /// What a restart found for others to bring back.

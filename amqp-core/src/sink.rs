@@ -83,8 +83,6 @@ pub enum Loss {
     DeliveryLimit,
     /// It was to be dead-lettered, and no queue has taken it.
     DeadLetter,
-    /// Its reader may not read it any more.
-    Revoked,
     /// The session of a client that is connected has as many as it may.
     OnlineLimit,
     /// The session of a client that is not connected has as many as it may.
@@ -99,6 +97,8 @@ pub enum Loss {
     Rejected,
     /// A will that could not be published.
     Will,
+    /// Its reader may not read it any more.
+    Revoked,
 }
 
 impl Loss {
@@ -113,7 +113,6 @@ impl Loss {
         Self::Unreadable,
         Self::DeliveryLimit,
         Self::DeadLetter,
-        Self::Revoked,
         Self::OnlineLimit,
         Self::OfflineLimit,
         Self::Refused,
@@ -121,6 +120,7 @@ impl Loss {
         Self::Retained,
         Self::Rejected,
         Self::Will,
+        Self::Revoked,
     ];
 
     /// Its place among the counters; [`Self::NoLocal`] has none.
@@ -142,7 +142,6 @@ impl Loss {
             Self::Unreadable => "unreadable",
             Self::DeliveryLimit => "delivery_limit",
             Self::DeadLetter => "dead_letter",
-            Self::Revoked => "revoked",
             Self::OnlineLimit => "max_online_messages",
             Self::OfflineLimit => "max_offline_messages",
             Self::Refused => "not_authorized",
@@ -150,6 +149,7 @@ impl Loss {
             Self::Retained => "retained_limit",
             Self::Rejected => "reject",
             Self::Will => "will",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::claims::Claims;
+use crate::events::EVENT_EXCHANGE;
 use crate::exchange::epochs::{Epochs, Part, Topology, Watch};
 use crate::exchange::{
     Bound, Delayed, Exchange, ExchangeKind, ExchangeProperties, NoWay, Route, Search, each_once,
@@ -81,6 +82,8 @@ pub struct VHost {
     /// Held while a durable thing changes and its record is submitted, so that both happen in one
     /// order.
     pub(crate) recording: Mutex<()>,
+    /// The record of the last durable queue that went.
+    pub(crate) gone_record: AtomicU64,
     pub(crate) claims: Claims,
     pub(crate) delayed: Delayed,
     /// Wills and delayed messages.
@@ -95,10 +98,11 @@ impl VHost {
         next_id: &AtomicU64,
         epochs: &Arc<Epochs>,
         door: impl FnOnce(&Weak<Self>) -> Arc<Door>,
-        shelves: u64,
+        (shelves, events): (u64, bool),
     ) -> Arc<Self> {
         let mut exchanges = HashMap::new();
-        for (name, kind, internal) in BUILT_IN {
+        let events = events.then_some((EVENT_EXCHANGE, ExchangeKind::Topic, true));
+        for (name, kind, internal) in BUILT_IN.into_iter().chain(events) {
             let properties = ExchangeProperties {
                 kind,
                 durable: true,
@@ -123,6 +127,7 @@ impl VHost {
                 facts: RwLock::default(),
                 connections: Used::default(),
                 recording: Mutex::default(),
+                gone_record: AtomicU64::new(0),
                 claims: Claims::default(),
                 delayed: Delayed::default(),
                 scheduled: Arc::default(),
@@ -268,6 +273,12 @@ impl VHost {
         (!self.is_deleted()).then_some(recording)
     }
 
+    /// Whether some binding here is for events, or for the broker's own topics.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.topology.listeners().any()
+    }
+
     /// What routes of this vhost depend on.
     pub(crate) fn topology(&self) -> &Topology {
         &self.topology
@@ -402,7 +413,10 @@ impl VHost {
         exchange.retire();
         // Who remembers a route that begins here asks whether it is deleted.
         self.topology.changed(&[]);
-        Some((exchange.take_bindings(), exchange.take_incoming()))
+        Some((
+            exchange.take_bindings(&self.topology),
+            exchange.take_incoming(),
+        ))
     }
 
     /// Takes bindings out of their sources. Returns the exchanges that have none left and go with

@@ -70,7 +70,7 @@ pub struct Connection {
     user: Box<str>,
     mechanism: &'static str,
     capabilities: Capabilities,
-    request: Option<Request>,
+    request: Option<Box<Request>>,
     /// Not before this has a delivery waited too long.
     overdue_at: Time,
     session: Option<Box<Session>>,
@@ -318,7 +318,7 @@ impl Connection {
 
     /// A question for somebody who may wait; its answer goes to [`Self::handle_reply`].
     pub fn poll_request(&mut self) -> Option<Request> {
-        self.request.take()
+        self.request.take().map(|request| *request)
     }
 
     /// The answer to what [`Self::poll_request`] asked.

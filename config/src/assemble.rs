@@ -3,6 +3,7 @@
 //! The only place that knows which setting ends in which field, and which settings bound each
 //! other. Values are within their own bounds already.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use leveret_core::identity::IdentityHeaders;
 use leveret_core::journal::Durability;
 use leveret_core::options::{AnonymousLogin, DefaultPermissions, ResourceLimit, Secret};
 use leveret_core::queue::SessionCaps;
-use leveret_mqtt::options::{ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{DeliverMode, OfListener, ProtocolVersions, SysTree, TopicFilters};
 use leveret_net::options::{ListenerOptions, Protocol};
 
 use crate::error::ConfigError;
@@ -24,6 +25,8 @@ use crate::{Config, LogLevel};
 const PACKET_MAX: &str = "mqtt.max_packet_size_authenticated";
 const MESSAGE_MAX: &str = "max_message_size";
 const LISTENER_VHOSTS: &str = "mqtt.listener_vhosts.<name>";
+const LISTENER_VERSIONS: &str = "mqtt.listener_versions.<name>";
+const LISTENER_FILTERS: &str = "mqtt.listener_topic_filters.<name>";
 
 /// Builds the options. Contradictions between settings go to `errors`.
 pub(crate) fn assemble(values: &mut Values, errors: &mut Vec<ConfigError>) -> Config {
@@ -73,6 +76,7 @@ fn core(values: &Values) -> leveret_core::options::Options {
         retained_rate_max: u32::try_from(number(values, "mqtt.retained_rate_max"))
             .unwrap_or(u32::MAX),
         mqtt_exchange: text(values, "mqtt.exchange").into(),
+        event_vhost: text(values, "event_exchange.vhost").into(),
         loopback_users: true_members(values, "loopback_users.<user>"),
         default_user: text(values, "default_user"),
         default_pass: Secret::new(text(values, "default_pass")),
@@ -111,7 +115,6 @@ fn durability(word: &str) -> Durability {
 }
 
 fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
-    let strict = text(values, "mqtt.topic_filters") == "strict";
     leveret_mqtt::options::Options {
         allow_anonymous: boolean(values, "mqtt.allow_anonymous"),
         anonymous_login: anonymous_login(values),
@@ -124,11 +127,7 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         upgrade_qos: boolean(values, "mqtt.upgrade_outgoing_qos"),
         retry_interval_s: number_u16(values, "mqtt.retry_interval"),
         retry_v4: boolean(values, "mqtt.retry_interval_v4"),
-        topic_filters: if strict {
-            TopicFilters::Strict
-        } else {
-            TopicFilters::Flexible
-        },
+        topic_filters: topic_filters(&text(values, "mqtt.topic_filters")),
         disconnect_on_unauthorized: boolean(values, "mqtt.disconnect_on_unauthorized"),
         login_timeout_ms: number(values, "mqtt.login_timeout"),
         packet_unauthenticated_bytes_max: number_u32(
@@ -139,7 +138,8 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         topic_alias_max: number_u16(values, "mqtt.topic_alias_maximum"),
         connections_max: quantity(values, "mqtt.max_connections"),
         output_bytes_max: number(values, "mqtt.output_bytes_max"),
-        protocol_versions: protocol_versions(values),
+        protocol_versions: protocol_versions(values.entry("mqtt.allowed_protocol_versions")),
+        listeners: mqtt_listeners(values),
         identity: identity(values),
         keep_alive_max_s: number_u16(values, "mqtt.max_keep_alive"),
         receive_maximum: number_u16(values, "mqtt.receive_maximum"),
@@ -155,7 +155,23 @@ fn mqtt(values: &Values) -> leveret_mqtt::options::Options {
         will_delay_max_ms: quantity(values, "mqtt.max_last_will_delay"),
         suppress_will_on_takeover: boolean(values, "mqtt.suppress_lwt_on_session_takeover"),
         client_ids_bound: text(values, "mqtt.client_id_binding") == "user",
+        multiple_sessions: boolean(values, "mqtt.allow_multiple_sessions"),
+        deliver_mode: match text(values, "mqtt.queue_deliver_mode").as_str() {
+            "balance" => DeliverMode::Balance,
+            _ => DeliverMode::Fanout,
+        },
         scram_sha_256: text(values, "mqtt.auth_methods") == "SCRAM-SHA-256",
+        systree: SysTree {
+            enabled: boolean(values, "mqtt.systree_enabled"),
+            interval_ms: number(values, "mqtt.systree_interval"),
+            qos: number(values, "mqtt.systree_qos").min(2) as u8,
+            retain: boolean(values, "mqtt.systree_retain"),
+            mountpoint: values
+                .entry("mqtt.systree_mountpoint")
+                .map(|entry| entry.text.clone())
+                .unwrap_or_default(),
+        },
+        presence_events: boolean(values, "mqtt.presence_events"),
     }
 }
 
@@ -223,11 +239,8 @@ fn anonymous_login(values: &Values) -> Option<AnonymousLogin> {
     (user != "none").then_some(AnonymousLogin { user, pass })
 }
 
-fn protocol_versions(values: &Values) -> ProtocolVersions {
-    let has = |level| match values
-        .entry("mqtt.allowed_protocol_versions")
-        .map(|e| &e.value)
-    {
+fn protocol_versions(entry: Option<&Entry>) -> ProtocolVersions {
+    let has = |level| match entry.map(|entry| &entry.value) {
         Some(Value::Words(words)) => words.contains(&level),
         _ => false,
     };
@@ -236,6 +249,26 @@ fn protocol_versions(values: &Values) -> ProtocolVersions {
         v4: has("4"),
         v5: has("5"),
     }
+}
+
+fn topic_filters(word: &str) -> TopicFilters {
+    match word {
+        "strict" => TopicFilters::Strict,
+        _ => TopicFilters::Flexible,
+    }
+}
+
+/// What MQTT listeners have of their own.
+fn mqtt_listeners(values: &Values) -> BTreeMap<String, OfListener> {
+    let mut all: BTreeMap<String, OfListener> = BTreeMap::new();
+    for (name, entry) in values.members(LISTENER_VERSIONS) {
+        all.entry(name.into()).or_default().protocol_versions =
+            Some(protocol_versions(Some(entry)));
+    }
+    for (name, entry) in values.members(LISTENER_FILTERS) {
+        all.entry(name.into()).or_default().topic_filters = Some(topic_filters(&entry.text));
+    }
+    all
 }
 
 fn log_level(values: &Values) -> LogLevel {
@@ -320,7 +353,11 @@ fn check_listeners(values: &Values, errors: &mut Vec<ConfigError>) {
             earlier.push(entry);
         }
     }
-    for (name, pin) in values.members(LISTENER_VHOSTS) {
+    let of_listeners = [LISTENER_VHOSTS, LISTENER_VERSIONS, LISTENER_FILTERS];
+    for (name, pin) in of_listeners
+        .iter()
+        .flat_map(|family| values.members(family))
+    {
         let mut names = values
             .members("mqtt.listeners.tcp.<name>")
             .map(|(name, _)| name);

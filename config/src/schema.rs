@@ -112,6 +112,10 @@ pub const SECTIONS: &[Section] = &[
         title: "AMQP 0-9-1",
         settings: amqp::AMQP,
     },
+    Section {
+        title: "Events",
+        settings: node::EVENTS,
+    },
 ];
 
 const DURABILITY: Kind = Kind::Choice(&["group", "interval", "none"]);

@@ -55,6 +55,11 @@ pub const KNOWN: &[Plugin] = &[
         "delayed_message_exchange",
         "Exchange type x-delayed-message, always there",
     ),
+    exchange(
+        "rabbitmq_event_exchange",
+        "event_exchange",
+        "Exchange amq.rabbitmq.event, always there",
+    ),
     Plugin {
         name: "rabbitmq_mqtt",
         short: "mqtt",
@@ -87,7 +92,6 @@ const ONLY_RABBITMQ: &[&str] = &[
     "rabbitmq_auth_backend_ldap",
     "rabbitmq_auth_backend_oauth2",
     "rabbitmq_auth_mechanism_ssl",
-    "rabbitmq_event_exchange",
     "rabbitmq_federation",
     "rabbitmq_federation_management",
     "rabbitmq_jms_topic_exchange",

@@ -27,9 +27,15 @@ impl Clock {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        Self::start_at(Time(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// A clock for which it is `wall` now.
+    #[must_use]
+    pub fn start_at(wall: Time) -> Self {
         Self {
             started: Instant::now(),
-            started_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+            started_ms: wall.0,
         }
     }
 
@@ -64,8 +70,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn moments_and_times_agree() {
-        let clock = Clock::start();
-        let began = clock.now();
+        let began = Time(1_000);
+        let clock = Clock::start_at(began);
+        assert_eq!(clock.now(), began);
         tokio::time::sleep_until(clock.instant(began.after_ms(1_500))).await;
         assert_eq!(clock.now().since_ms(began), 1_500);
         // Neither end of time is an overflow.

@@ -110,6 +110,7 @@ fn is_without_ipv6(why: &io::Error) -> bool {
     why.kind() == io::ErrorKind::AddrNotAvailable || why.raw_os_error() == Some(unsupported)
 }
 
+// [MQTT-4.2.0-1]
 fn bind_one(address: SocketAddr, options: &ListenerOptions) -> io::Result<Listening> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Elsewhere it would let two programs listen on one port.

@@ -9,12 +9,17 @@ const PASSWORD_BYTES_MAX: u64 = 8 * 1_024;
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes()).map(|_| ())
+}
+
+/// Prints to standard output, and tells whether anybody reads on.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(why) if why.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(Code::Software, why.to_string()))
         }
-        _ => Ok(()),
+        written => Ok(written.is_ok()),
     }
 }
 

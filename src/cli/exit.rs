@@ -21,6 +21,14 @@ pub(super) fn ended(done: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// The same, without a word where none is wanted.
+pub(super) fn quietly(done: Result<(), Failure>, quiet: bool) -> ExitCode {
+    match done {
+        Err(failure) if quiet => ExitCode::from(failure.exit),
+        done => ended(done),
+    }
+}
+
 /// The exit code of arguments that were not understood, or that asked for help.
 pub(super) fn usage(why: &clap::Error) -> ExitCode {
     if !why.use_stderr() {

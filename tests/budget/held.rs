@@ -54,7 +54,7 @@ pub(crate) const HELD: &[Held] = &[
 ];
 
 /// Allocations of a client that connects, subscribes and disconnects, with its task.
-pub(crate) const CHURN_ALLOCATIONS_MAX: u64 = 64;
+pub(crate) const CHURN_ALLOCATIONS_MAX: u64 = 65;
 
 fn connect(rig: &Rig, n: usize, clean: bool) -> Client {
     mqtt::connect(rig, &format!("sensor-{n:06}"), 60, clean)

@@ -5,7 +5,10 @@ use std::fs::File;
 
 use rumqttc::v5::MqttOptions;
 
-use crate::broker::{TestBroker, eventually, within};
+use leveret_mqtt::options::{DeliverMode, OfListener, ProtocolVersions};
+use leveret_net::options::Protocol;
+
+use crate::broker::{TestBroker, eventually, listener, within};
 use crate::mqtt::{Mqtt4, Mqtt5, options4, options5, persistent5};
 use crate::program::Program;
 
@@ -115,4 +118,86 @@ async fn m9_a_takeover_storm_is_logged_once() {
     for part in ["twin", "guest", "127.0.0.1:"] {
         assert!(storms[0].contains(part), "{part} in {}", storms[0]);
     }
+}
+
+/// FEATURES M19: where the operator allows it, nobody is replaced: each connection has a copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m19_connections_with_one_id_stay_beside_each_other() {
+    let broker = TestBroker::start_with(|config| config.mqtt.multiple_sessions = true).await;
+    let connect = || Mqtt5::connect(persistent5(broker.mqtt(), "twin"));
+    let mut first = connect().await.expect("connects");
+    first.subscribe("news/+", 1).await;
+    let mut second = connect().await.expect("connects");
+    assert!(second.session_present);
+    first.publish("news/a", 1, b"both").await;
+    assert_eq!(first.next().await.text(), "both");
+    assert_eq!(second.next().await.text(), "both");
+    let own = "mqtt-subscription-twin~2qos1";
+    assert!(broker.queue(own).is_some());
+    second.disconnect().await;
+    eventually("its queue is gone", || broker.queue(own).is_none()).await;
+    first.publish("news/a", 1, b"one").await;
+    assert_eq!(first.next().await.text(), "one");
+}
+
+/// FEATURES M19: balanced, each message goes to one of them, and nothing is lost with one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m19_balanced_connections_share_a_session() {
+    let broker = TestBroker::start_with(|config| {
+        config.mqtt.multiple_sessions = true;
+        config.mqtt.deliver_mode = DeliverMode::Balance;
+    })
+    .await;
+    let connect = || {
+        let mut options = persistent5(broker.mqtt(), "worker");
+        options.set_manual_acks(true);
+        Mqtt5::connect(options)
+    };
+    let mut first = connect().await.expect("connects");
+    first.subscribe("jobs", 1).await;
+    let mut second = connect().await.expect("connects");
+    let mut publisher = Mqtt4::connect(options4(broker.mqtt(), "p"))
+        .await
+        .expect("connects");
+    for body in ["1", "2"] {
+        publisher.publish("jobs", 1, body.as_bytes()).await;
+    }
+    let mut seen = [first.next().await.text(), second.next().await.text()];
+    let of_second = seen[1].clone();
+    seen.sort();
+    assert_eq!(seen, ["1", "2"]);
+    drop(second);
+    assert_eq!(
+        first.next().await.text(),
+        of_second,
+        "it was never acknowledged"
+    );
+}
+
+/// FEATURES M1: a listener has protocol versions of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m1_listeners_have_versions_of_their_own() {
+    let broker = TestBroker::start_with(|config| {
+        config.net.listeners.push(listener(Protocol::Mqtt, "new"));
+        let new = OfListener {
+            protocol_versions: Some(ProtocolVersions {
+                v3: false,
+                v4: false,
+                v5: true,
+            }),
+            ..OfListener::default()
+        };
+        config.mqtt.listeners.insert("new".to_owned(), new);
+    })
+    .await;
+    let new = broker.port(Protocol::Mqtt, 1);
+    let refused = Mqtt4::connect(options4(new, "old")).await;
+    let why = refused.err().expect("it is refused");
+    assert!(why.contains("RefusedProtocolVersion"), "{why}");
+    Mqtt5::connect(options5(new, "new"))
+        .await
+        .expect("connects");
+    Mqtt4::connect(options4(broker.mqtt(), "old"))
+        .await
+        .expect("connects");
 }

@@ -6,6 +6,7 @@ mod mqtt;
 use crate::amqp::Wish;
 use crate::message::Id;
 use crate::oracle::{Check, Limits};
+use crate::parts::Parts;
 use crate::random::Random;
 use crate::world::World;
 
@@ -53,7 +54,7 @@ pub(crate) enum Actor {
 }
 
 /// The clients of a seed.
-pub(crate) fn cast(seed: u64) -> Vec<Actor> {
+pub(crate) fn cast(seed: u64, parts: Parts) -> Vec<Actor> {
     let mut random = Random::new(seed, 3);
     let mut actors = Vec::new();
     let number = |actors: &Vec<Actor>| actors.len() as u8;
@@ -63,7 +64,9 @@ pub(crate) fn cast(seed: u64) -> Vec<Actor> {
     }
     for _ in 0..1 + random.below(3) {
         let number = number(&actors);
-        actors.push(Actor::Subscriber(mqtt::Subscriber::new(seed, number)));
+        actors.push(Actor::Subscriber(mqtt::Subscriber::new(
+            seed, number, parts,
+        )));
     }
     for _ in 0..1 + random.below(2) {
         let number = number(&actors);

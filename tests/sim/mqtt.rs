@@ -58,24 +58,45 @@ fn string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// CONNECT without a will and without keep alive.
-pub(crate) fn connect(client: &str, v5: bool, clean: bool, window: u16) -> Vec<u8> {
-    let mut body = Vec::new();
-    string(&mut body, "MQTT");
-    body.push(if v5 { 5 } else { 4 });
-    body.push(if clean { 2 } else { 0 });
-    body.extend_from_slice(&[0, 0]);
-    if v5 {
-        let expiry: u32 = if clean { 0 } else { 3_600 };
-        let mut properties = vec![0x11];
-        properties.extend_from_slice(&expiry.to_be_bytes());
-        properties.push(0x21);
-        properties.extend_from_slice(&window.to_be_bytes());
-        body.push(properties.len() as u8);
-        body.extend_from_slice(&properties);
+/// What a CONNECT is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Connect<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) v5: bool,
+    /// Clean Start; before 5.0 Clean Session.
+    pub(crate) fresh: bool,
+    /// Session Expiry Interval in seconds and Receive Maximum; for 5.0 alone.
+    pub(crate) expiry_s: u32,
+    pub(crate) window: u16,
+}
+
+impl Connect<'_> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        string(&mut body, "MQTT");
+        body.push(if self.v5 { 5 } else { 4 });
+        body.push(if self.fresh { 2 } else { 0 });
+        body.extend_from_slice(&[0, 0]);
+        if self.v5 {
+            let mut properties = vec![0x11];
+            properties.extend_from_slice(&self.expiry_s.to_be_bytes());
+            properties.push(0x21);
+            properties.extend_from_slice(&self.window.to_be_bytes());
+            body.push(properties.len() as u8);
+            body.extend_from_slice(&properties);
+        }
+        string(&mut body, self.client);
+        packet(0x10, &body)
     }
-    string(&mut body, client);
-    packet(0x10, &body)
+
+    /// How long the session outlives the connection, if the operator allows so much.
+    pub(crate) fn stays_ms(&self, max_ms: u64) -> u64 {
+        match (self.v5, self.fresh) {
+            (true, _) => (u64::from(self.expiry_s) * 1_000).min(max_ms),
+            (false, true) => 0,
+            (false, false) => max_ms,
+        }
+    }
 }
 
 /// What a PUBLISH is made of.

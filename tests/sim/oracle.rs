@@ -7,6 +7,7 @@
 
 mod protocol;
 mod recovery;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -247,8 +248,12 @@ pub(crate) struct Oracle {
     /// Deleted, and perhaps found again after a crash.
     deleted: BTreeMap<u64, Held>,
     conns: BTreeMap<usize, protocol::Conn>,
+    /// Sessions that outlive their connections, by client.
+    leases: BTreeMap<String, sessions::Lease>,
     /// QoS 2 publishes that were taken and not released, by client and packet id.
     received: BTreeMap<String, BTreeMap<u16, protocol::Received>>,
+    /// The same of sessions that are over, until a CONNACK says so.
+    forgotten: BTreeMap<String, BTreeMap<u16, protocol::Received>>,
     /// Names of queues that may vanish in this step.
     may_vanish: Vec<String>,
     transmissions: u64,
@@ -270,7 +275,9 @@ impl Oracle {
             queues: BTreeMap::new(),
             deleted: BTreeMap::new(),
             conns: BTreeMap::new(),
+            leases: BTreeMap::new(),
             received: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
             may_vanish: Vec::new(),
             transmissions: 0,
             before_start: 0,
@@ -341,6 +348,13 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// Time has passed, and the broker has done what is due.
+    pub(crate) fn time_passed(&mut self, there: &[Arc<Queue>], now: u64) -> Check {
+        self.let_expire(now);
+        self.look(there)?;
+        self.has_expired(now)
     }
 
     /// Queues with these names may vanish in this step.

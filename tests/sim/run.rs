@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::actors::{self, Actor};
 use crate::disk::{Crash, Stage};
 use crate::oracle::{Check, Violation, violation};
+use crate::parts::Parts;
 use crate::random::Random;
 use crate::stats::Stats;
 use crate::trace::Trace;
@@ -22,6 +23,7 @@ const LAST_ROUNDS: usize = 40;
 pub(crate) struct Plan {
     seed: u64,
     steps: u64,
+    parts: Parts,
     /// Clients that do nothing.
     without: Vec<usize>,
     traced: bool,
@@ -32,8 +34,17 @@ impl Plan {
         Self {
             seed,
             steps: STEPS,
+            parts: Parts::of(seed),
             without: Vec::new(),
             traced: false,
+        }
+    }
+
+    /// With other parts than the seed's own.
+    pub(crate) fn with(seed: u64, parts: Parts) -> Self {
+        Self {
+            parts,
+            ..Self::of(seed)
         }
     }
 
@@ -87,6 +98,8 @@ struct Run<'a> {
     world: &'a mut World,
     actors: Vec<Actor>,
     random: Random,
+    /// For leaps in time.
+    leaps: Random,
     mood: Mood,
     plan: &'a Plan,
     /// How the next planned end comes.
@@ -98,14 +111,15 @@ struct Run<'a> {
 /// Runs what is planned.
 pub(crate) fn run(plan: &Plan) -> Course {
     let trace = Trace::new(plan.traced);
-    let mut world = World::new(plan.seed, actors::limits, trace);
+    let mut world = World::new(plan.seed, plan.parts, actors::limits, trace);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let mut random = Random::new(plan.seed, 4);
         let mut run = Run {
             world: &mut world,
-            actors: actors::cast(plan.seed),
+            actors: actors::cast(plan.seed, plan.parts),
             mood: Mood::of(&mut random),
             random,
+            leaps: Random::new(plan.seed, 6),
             plan,
             crash: Crash::Kill,
             full: false,
@@ -160,7 +174,9 @@ impl Run<'_> {
         }
         if is(self.mood.time) {
             let ms = 1 + self.random.below(600) as u64;
-            return self.world.advance(ms);
+            let leap = self.plan.parts.has_leaps() && self.leaps.percent(30);
+            let more = if leap { self.leaps.below(3_000) } else { 0 };
+            return self.world.advance(ms + more as u64);
         }
         if is(self.mood.crash) {
             let crash = self.world.any_crash();
@@ -264,10 +280,10 @@ impl Run<'_> {
 }
 
 /// The whole trace of a seed; of one that fails, as little as fails.
-pub(crate) fn whole_trace(seed: u64) -> String {
+pub(crate) fn whole_trace(plan: &Plan) -> String {
     let plan = Plan {
         traced: true,
-        ..shrink(seed)
+        ..shrink(plan)
     };
     match run(&plan) {
         Course::Good(_, trace) => trace.whole(),
@@ -276,8 +292,9 @@ pub(crate) fn whole_trace(seed: u64) -> String {
 }
 
 /// What a reader needs to know of a seed that fails.
-pub(crate) fn report(seed: u64) -> String {
-    let plan = shrink(seed);
+pub(crate) fn report(plan: &Plan) -> String {
+    let seed = plan.seed;
+    let plan = shrink(plan);
     let plan = Plan {
         traced: true,
         ..plan
@@ -300,8 +317,8 @@ pub(crate) fn report(seed: u64) -> String {
 }
 
 /// The same failure with fewer steps and fewer clients.
-fn shrink(seed: u64) -> Plan {
-    let mut plan = Plan::of(seed);
+fn shrink(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
     let Course::Bad(first) = run(&plan) else {
         return plan;
     };
@@ -310,7 +327,7 @@ fn shrink(seed: u64) -> Plan {
         _ => None,
     };
     plan.steps = plan.steps.min(first.step);
-    for place in 0..actors::cast(seed).len() {
+    for place in 0..actors::cast(plan.seed, plan.parts).len() {
         let mut fewer = plan.clone();
         fewer.without.push(place);
         if let Some(failure) = alike(&fewer) {

@@ -20,6 +20,7 @@ use leveret_store::journal::JournalFile;
 use crate::definitions::SimDefinitions;
 use crate::disk::{Crash, SimDisk};
 use crate::oracle::{Check, Limits, Oracle, violation};
+use crate::parts::Parts;
 use crate::random::Random;
 use crate::stats::Stats;
 use crate::trace::Trace;
@@ -28,6 +29,9 @@ pub(crate) use connection::{Action, Incoming};
 
 /// When every world begins, in milliseconds: no special time.
 const BEGIN: Time = Time(1_700_000_000_000);
+
+/// What the operator allows sessions if nothing is said.
+const DAY_MS: u64 = 86_400_000;
 
 /// Rounds after which a world that does not come to rest is broken.
 const ROUNDS_MAX: usize = 2_000;
@@ -57,6 +61,12 @@ pub(crate) struct World {
     now: Time,
     segment_bytes: u64,
     random: Random,
+    /// For what only some seeds have.
+    rare: Random,
+    /// Time may leap.
+    leaps: bool,
+    /// The longest that a session may outlive its connection.
+    pub(crate) session_ms_max: u64,
     /// A sync has failed in some life.
     pub(crate) doubted: bool,
     pub(crate) oracle: Oracle,
@@ -66,9 +76,13 @@ pub(crate) struct World {
 
 impl World {
     /// A world before its first start.
-    pub(crate) fn new(seed: u64, limits: fn(&str) -> Limits, trace: Trace) -> Self {
+    pub(crate) fn new(seed: u64, parts: Parts, limits: fn(&str) -> Limits, trace: Trace) -> Self {
         let mut random = Random::new(seed, 1);
         let segment_bytes = *random.pick(&[4_096, 8_192, 8_192, 16_384]);
+        let mut rare = Random::new(seed, 7);
+        let short_ms = parts
+            .expiry
+            .then(|| *rare.pick(&[DAY_MS, DAY_MS, 1_500, 4_000]));
         Self {
             life: None,
             disk: SimDisk::new(Random::new(seed, 2)),
@@ -78,6 +92,9 @@ impl World {
             now: BEGIN,
             segment_bytes,
             random,
+            rare,
+            leaps: parts.has_leaps(),
+            session_ms_max: short_ms.unwrap_or(DAY_MS),
             doubted: false,
             oracle: Oracle::new(limits),
             trace,
@@ -151,14 +168,30 @@ impl World {
         self.now = self.now.after_ms(ms);
         let now = self.now_ms();
         self.trace.note(|| format!("time is {now} ms"));
+        self.do_what_is_due()?;
         if let Some(life) = &mut self.life {
-            life.turn.begin(self.now);
-            life.broker.handle_timeout(&mut life.turn);
             for connection in self.connections.values_mut() {
                 connection.machine.handle_timeout(&mut life.turn);
             }
         }
         self.settle()
+    }
+
+    /// The broker does what is due by now.
+    fn do_what_is_due(&mut self) -> Check {
+        let Some(life) = &mut self.life else {
+            return Ok(());
+        };
+        life.turn.begin(self.now);
+        while life
+            .broker
+            .poll_timeout()
+            .is_some_and(|next| next <= self.now)
+        {
+            life.broker.handle_timeout(&mut life.turn);
+        }
+        let (queues, now) = (self.queues(), self.now_ms());
+        self.oracle.time_passed(&queues, now)
     }
 
     /// The journal writes and syncs what was appended.
@@ -205,8 +238,9 @@ impl World {
         self.oracle.is_drained(now)
     }
 
-    /// Nothing happens to the disk any more.
+    /// Nothing happens to the disk any more, and no time passes.
     pub(crate) fn calm(&mut self) {
+        self.leaps = false;
         self.disk.calm();
     }
 

@@ -29,7 +29,7 @@ use leveret_core::properties::BasicProperties;
 use leveret_core::queue::QueueProperties;
 
 use crate::text::{bytes, number, word};
-use crate::world::World;
+use crate::verbs::AnyWorld as World;
 
 static AMQP: AmqpOrigin = AmqpOrigin;
 

@@ -6,7 +6,7 @@
 //! | `a< PACKET`, `a< hex 30 00` | the next packet that `a` has received is this, or these bytes |
 //! | `a< packets 3` | `a` has received three packets more, whatever is in them |
 //! | `a< nothing` | `a` has received nothing (more) |
-//! | `a! open peer=1.2.3.4 port=1 vhost=v` | a listener accepts `a` |
+//! | `a! open peer=1.2.3.4 port=1 vhost=v listener=l` | a listener accepts `a` |
 //! | `a! cut`, `a! closed`, `a! alive` | `a` vanishes; the broker has, or has not, closed it |
 //! | `+1500ms`, `+3s`, `+2h` | time passes |
 //! | `queues`, `bindings q`, `retained`, `peers`, `losses` | lists; `= ` steps are all its lines |
@@ -20,7 +20,7 @@
 use crate::amqp;
 use crate::packets;
 use crate::text;
-use crate::world::World;
+use crate::verbs::AnyWorld as World;
 
 /// What is wrong with a row.
 pub(crate) struct Failure {

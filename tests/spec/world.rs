@@ -1,7 +1,7 @@
 //! One broker in memory with its clients: no socket, no clock, no thread.
 //!
-//! Bytes go in by [`World::feed`], time moves by [`World::advance`], and after each the world is
-//! driven until nobody has anything to do: what [`World::received`] shows is complete.
+//! Bytes go in by [`Verbs::feed`], time moves by [`Verbs::advance`], and after each the world is
+//! driven until nobody has anything to do: what [`Verbs::received`] shows is complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +18,16 @@ use leveret_core::peer::{Accepted, Origin};
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
 use leveret_core::user::User;
-use leveret_mqtt::options::{Options, ProtocolVersions, TopicFilters};
+use leveret_mqtt::options::{DeliverMode, OfListener, Options, ProtocolVersions, TopicFilters};
 use leveret_mqtt::packet::ProtocolVersion;
 use leveret_mqtt::{Connection, Node};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::verbs::Verbs;
+
 /// When every world begins, in milliseconds: no special time.
-const BEGIN: Time = Time(1_700_000_000_000);
+pub(crate) const BEGIN: Time = Time(1_700_000_000_000);
 
 /// Rounds after which a world that does not come to rest is broken.
 const ROUNDS_MAX: usize = 10_000;
@@ -69,54 +71,39 @@ impl World {
         }
     }
 
-    pub(crate) fn broker(&self) -> &Arc<Broker> {
+    fn client(&mut self, name: &str) -> &mut Client {
+        let client = self.clients.get_mut(name);
+        client.unwrap_or_else(|| panic!("no client is called {name:?}"))
+    }
+}
+
+impl Verbs for World {
+    fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
 
-    /// A link with every right and the turn to use it in; [`World::settle`] must follow.
-    pub(crate) fn owner(&mut self, vhost: &str) -> (Arc<Link>, &mut Turn) {
+    fn owner(&mut self, vhost: &str) -> (Arc<Link>, &mut Turn) {
         let vhost = self.broker.vhost(vhost).expect("the vhost is there");
         (self.broker.owner_link(&vhost), &mut self.turn)
     }
 
-    /// Makes a user with this password.
-    pub(crate) fn add_user(&mut self, name: &str, password: &str) {
+    fn add_user(&mut self, name: &str, password: &str) {
         self.passwords.insert(name.to_owned(), password.to_owned());
         let made = self.broker.put_user(name, User::default());
         made.expect("a user name");
     }
 
-    /// Whether the client's connection is open.
-    pub(crate) fn is_open(&self, name: &str) -> bool {
+    fn is_open(&self, name: &str) -> bool {
         let client = self.clients.get(name);
         client.is_some_and(|client| client.connection.is_some())
     }
 
-    /// Every client that ever connected.
-    pub(crate) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.clients.keys().cloned().collect()
     }
 
-    /// Connects a client: `peer=1.2.3.4 port=1883 vhost=v`.
-    pub(crate) fn open(&mut self, name: &str, words: &str) {
-        let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None::<&str>);
-        for each in words.split_whitespace() {
-            match each.split_once('=') {
-                Some(("peer", value)) => peer = value,
-                Some(("port", value)) => port = value,
-                Some(("vhost", value)) => vhost = Some(value),
-                _ => panic!("{each:?} is nothing of a listener"),
-            }
-        }
-        let peer = match peer.contains(':') {
-            true => format!("[{peer}]:50000"),
-            false => format!("{peer}:50000"),
-        };
-        let accepted = Accepted {
-            peer: peer.parse().expect("an address"),
-            local: format!("127.0.0.1:{port}").parse().expect("a port"),
-            origin: Origin::new("mqtt", vhost),
-        };
+    fn open(&mut self, name: &str, words: &str) {
+        let accepted = accepted(words);
         let connection = Connection::new(&self.node, accepted, self.turn.now);
         let client = Client {
             connection: Some(connection),
@@ -127,30 +114,22 @@ impl World {
         self.clients.insert(name.to_owned(), client);
     }
 
-    /// From now on the client reads packets of this version.
-    pub(crate) fn speak(&mut self, name: &str, version: ProtocolVersion) {
+    fn speak(&mut self, name: &str, version: ProtocolVersion) {
         self.client(name).version = version;
     }
 
-    pub(crate) fn version(&mut self, name: &str) -> ProtocolVersion {
+    fn version(&mut self, name: &str) -> ProtocolVersion {
         self.client(name).version
     }
 
-    fn client(&mut self, name: &str) -> &mut Client {
-        let client = self.clients.get_mut(name);
-        client.unwrap_or_else(|| panic!("no client is called {name:?}"))
-    }
-
-    /// The client sends bytes, in as many pieces as the world was told.
-    pub(crate) fn feed(&mut self, name: &str, bytes: &[u8]) {
+    fn feed(&mut self, name: &str, bytes: &[u8]) {
         for piece in bytes.chunks(self.chunk) {
             self.client(name).input.extend_from_slice(piece);
             self.settle();
         }
     }
 
-    /// The client's stream ends without a word.
-    pub(crate) fn cut(&mut self, name: &str) {
+    fn cut(&mut self, name: &str) {
         let connection = self.client(name).connection.take();
         if let Some(mut connection) = connection {
             connection.handle_close(&mut self.turn);
@@ -158,19 +137,16 @@ impl World {
         self.settle();
     }
 
-    /// What the client has received and not taken yet.
-    pub(crate) fn received(&mut self, name: &str) -> &mut Vec<u8> {
+    fn received(&mut self, name: &str) -> &mut Vec<u8> {
         &mut self.client(name).received
     }
 
-    /// The clients that have received something that was not taken.
-    pub(crate) fn with_output(&self) -> Vec<String> {
+    fn with_output(&self) -> Vec<String> {
         let waiting = self.clients.iter().filter(|(_, c)| !c.received.is_empty());
         waiting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Time passes, with everything that is due on the way.
-    pub(crate) fn advance(&mut self, ms: u64) {
+    fn advance(&mut self, ms: u64) {
         let end = self.turn.now.after_ms(ms);
         for _ in 0..ROUNDS_MAX {
             let deadlines = self.clients.values().filter_map(|client| {
@@ -194,8 +170,7 @@ impl World {
         panic!("timeouts without end");
     }
 
-    /// Drives everybody until nobody has anything to do.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let mut busy = false;
             for client in self.clients.values_mut() {
@@ -243,6 +218,28 @@ impl Client {
     }
 }
 
+fn read_versions(levels: &Value) -> ProtocolVersions {
+    let has = |level: u64| {
+        let levels = levels.as_array().expect("a list");
+        levels.iter().any(|held| held.as_u64() == Some(level))
+    };
+    ProtocolVersions {
+        v3: has(3),
+        v4: has(4),
+        v5: has(5),
+    }
+}
+
+fn read_listener(own: &Value) -> OfListener {
+    OfListener {
+        protocol_versions: own.get("protocol_versions").map(read_versions),
+        topic_filters: own.get("topic_filters").map(|word| match word.as_str() {
+            Some("strict") => TopicFilters::Strict,
+            _ => TopicFilters::Flexible,
+        }),
+    }
+}
+
 /// What the login backend would say.
 fn answer(request: &Request, passwords: &BTreeMap<String, String>) -> Reply {
     match request {
@@ -283,7 +280,32 @@ fn verifier(password: &str) -> String {
     made.entry(password.to_owned()).or_insert_with(make).clone()
 }
 
-fn read_options(overrides: &Value) -> (CoreOptions, Options) {
+/// Who is accepted where: `peer=1.2.3.4 port=1883 vhost=v listener=mqtt`.
+pub(crate) fn accepted(words: &str) -> Accepted {
+    let (mut peer, mut port, mut vhost) = ("127.0.0.1", "1883", None::<&str>);
+    let mut listener = "mqtt";
+    for each in words.split_whitespace() {
+        match each.split_once('=') {
+            Some(("peer", value)) => peer = value,
+            Some(("port", value)) => port = value,
+            Some(("vhost", value)) => vhost = Some(value),
+            Some(("listener", value)) => listener = value,
+            _ => panic!("{each:?} is nothing of a listener"),
+        }
+    }
+    let peer = match peer.contains(':') {
+        true => format!("[{peer}]:50000"),
+        false => format!("{peer}:50000"),
+    };
+    Accepted {
+        peer: peer.parse().expect("an address"),
+        local: format!("127.0.0.1:{port}").parse().expect("a port"),
+        origin: Origin::new(listener, vhost),
+    }
+}
+
+/// The defaults, overridden by the names of fields.
+pub(crate) fn read_options(overrides: &Value) -> (CoreOptions, Options) {
     let mut core = CoreOptions::default();
     // Rows that are not about them say nothing of these headers.
     let mut mqtt = Options {
@@ -295,12 +317,6 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
         let text = || value.as_str().expect("a text");
         let yes = || value.as_bool().expect("true or false");
         match name.as_str() {
-            "loopback_users" => {
-                let names = value.as_array().expect("a list").iter();
-                core.loopback_users = names
-                    .map(|name| name.as_str().expect("a name").into())
-                    .collect();
-            }
             "allow_anonymous" => mqtt.allow_anonymous = yes(),
             "anonymous_login" => {
                 let login = value.as_str().and_then(|both| both.split_once(':'));
@@ -334,19 +350,18 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
             "suppress_will_on_takeover" => mqtt.suppress_will_on_takeover = yes(),
             "client_ids_bound" => mqtt.client_ids_bound = yes(),
             "scram_sha_256" => mqtt.scram_sha_256 = yes(),
-            "protocol_versions" => {
-                let has = |level: u64| {
-                    let levels = value.as_array().expect("a list");
-                    levels.iter().any(|held| held.as_u64() == Some(level))
-                };
-                mqtt.protocol_versions = ProtocolVersions {
-                    v3: has(3),
-                    v4: has(4),
-                    v5: has(5),
-                };
+            "multiple_sessions" => mqtt.multiple_sessions = yes(),
+            "deliver_mode" if text() == "balance" => mqtt.deliver_mode = DeliverMode::Balance,
+            "output_bytes_max" => mqtt.output_bytes_max = number(),
+            "protocol_versions" => mqtt.protocol_versions = read_versions(value),
+            "listeners" => {
+                let listeners = value.as_object().expect("listeners by name");
+                let read = |(name, own): (&String, &Value)| (name.clone(), read_listener(own));
+                mqtt.listeners = listeners.iter().map(read).collect();
             }
             other => assert!(
-                read_waiting(other, value, &mut core, &mut mqtt),
+                read_core(other, value, &mut core)
+                    || read_waiting(other, value, &mut core, &mut mqtt),
                 "no option is called {other:?}"
             ),
         }
@@ -354,7 +369,25 @@ fn read_options(overrides: &Value) -> (CoreOptions, Options) {
     (core, mqtt)
 }
 
-/// Options about what is in flight, what waits and what is retained; `false`: it is none of them.
+/// Options of the core; `false`: it is none of them.
+fn read_core(name: &str, value: &Value, core: &mut CoreOptions) -> bool {
+    let number = || value.as_u64().expect("a number");
+    match name {
+        "loopback_users" => {
+            let names = value.as_array().expect("a list").iter();
+            core.loopback_users = names
+                .map(|name| name.as_str().expect("a name").into())
+                .collect();
+        }
+        "retained_messages_max" => core.retained_messages_max = number() as usize,
+        "retained_bytes_max" => core.retained_bytes_max = number(),
+        "retained_rate_max" => core.retained_rate_max = number() as u32,
+        _ => return false,
+    }
+    true
+}
+
+/// Options about what is in flight, and what waits; `false`: it is none of them.
 fn read_waiting(name: &str, value: &Value, core: &mut CoreOptions, mqtt: &mut Options) -> bool {
     let number = || value.as_u64().expect("a number");
     let yes = || value.as_bool().expect("true or false");

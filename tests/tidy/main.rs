@@ -8,6 +8,7 @@ mod mask;
 mod repository;
 mod statements;
 mod style;
+mod traced;
 
 /// Fails with all problems at once, one a line.
 #[track_caller]

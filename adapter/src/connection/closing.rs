@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use leveret_core::claims::{Leftover, Owner};
+use leveret_core::events::What;
 use leveret_core::peer::CloseReason;
 use leveret_core::seam::{Core, Host};
 use leveret_core::turn::Turn;
@@ -46,7 +47,7 @@ fn ending(order: &Order) -> Option<Ending> {
             ReasonCode::UnspecifiedError,
             "a queue of the session was deleted".into(),
         ),
-        Order::Over => return None,
+        Order::Over(_) => return None,
     };
     Some(Ending { code, text })
 }
@@ -71,6 +72,7 @@ pub(super) fn say_refused(out: &mut Out, ending: &Ending) {
 }
 
 /// DISCONNECT with a reason, which only 5.0 has.
+// [MQTT-3.14.0-1], [MQTT-3.14.4-1]
 fn say_goodbye(out: &mut Out, ending: &Ending) {
     let (terms, version) = (out.terms, out.version);
     if !version.is_v5() {
@@ -130,6 +132,7 @@ impl<H: Host> Connection<H> {
                     // What it understands of a later version is not known: nothing but the code.
                     self.refuse(&Ending::new(violation.reason_code(), ""));
                 } else {
+                    // 3.1.1 [MQTT-3.2.2-6]
                     self.close(None);
                 }
             }
@@ -138,13 +141,15 @@ impl<H: Host> Connection<H> {
 
     /// Says DISCONNECT with a reason to a 5.0 client ([MQTT-4.13.1-1]), and closes.
     pub(super) fn close(&mut self, ending: Option<Ending>) {
-        if let (State::Active(_), Some(ending)) = (&self.state, ending) {
-            say_goodbye(&mut self.outlet.lock(), &ending);
+        if let (State::Active(_), Some(ending)) = (&self.state, &ending) {
+            say_goodbye(&mut self.outlet.lock(), ending);
         }
         self.forget_alarms();
+        // [MQTT-3.14.4-2], [MQTT-4.13.2-1]
         // From now on nothing is delivered here: no PUBLISH follows the DISCONNECT.
         let mut out = self.outlet.lock();
-        out.order.get_or_insert_with(|| Box::new(Order::Over));
+        out.order
+            .get_or_insert_with(|| Box::new(Order::Over(ending)));
         drop(out);
         let expiry_ms = match &self.state {
             State::Active(active) => active.expiry_ms,
@@ -166,6 +171,7 @@ impl<H: Host> Connection<H> {
     pub fn handle_close(&mut self, turn: &mut Turn) {
         self.close(None);
         self.node.host.deregister(self.outlet.connection);
+        self.outlet.tell(turn.now, || self.disconnected());
         self.settle(turn);
         let Some(identity) = self.outlet.identity.get() else {
             return;
@@ -185,6 +191,26 @@ impl<H: Host> Connection<H> {
         identity.core.close(turn);
     }
 
+    /// Why it is over, for whoever listens.
+    fn disconnected(&self) -> What {
+        let order = self.outlet.lock().order.clone();
+        let ending = match order.as_deref() {
+            Some(Order::Over(ending)) => ending.clone(),
+            Some(order) => ending(order),
+            None => None,
+        };
+        let (code, reason) = match ending {
+            Some(Ending { code, text }) => (code as u8, text.into()),
+            None if !self.left => (LOST, "the connection was lost".into()),
+            None if self.will_due => (
+                ReasonCode::DisconnectWithWillMessage as u8,
+                "the client disconnected, and wants its will published".into(),
+            ),
+            None => (0, "the client disconnected".into()),
+        };
+        What::Disconnected { code, reason }
+    }
+
     /// Leaves or ends the session. What comes back is for a successor that has the claim already.
     pub(super) fn leave(
         &self,
@@ -193,13 +219,15 @@ impl<H: Host> Connection<H> {
         mut parting: Parting,
     ) -> Option<Box<dyn Leftover>> {
         let will = parting.will.take().filter(|_| self.will_due);
-        let over = identity.clean || self.leave_expiry() == Some(0);
+        let asked = identity.clean() || self.leave_expiry() == Some(0);
+        let over = asked && !self.node.options.is_balanced();
         let ends = self.started && (over || !identity.core.has_user());
         let exchange = self.outlet.exchange();
         let left = session::leave(identity, exchange, ends, turn, parting);
         let owner = Arc::clone(&self.outlet) as Arc<dyn Owner>;
-        let (core, id) = (&identity.core, &identity.client_id);
-        if ends {
+        let (core, id) = (&identity.core, identity.claim());
+        // What a further connection leaves is the first one's, or nobody's.
+        if ends || identity.further.get().is_some() {
             left.release();
             left.leave_groups();
             if let Some(will) = will {
@@ -215,6 +243,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Publishes the will of a session that lives on, or schedules it.
+    // [MQTT-3.1.2-10], 3.1.1 [MQTT-3.1.2-12]
     pub(super) fn send_will(
         &self,
         identity: &Identity<H::Core>,
@@ -232,3 +261,6 @@ impl<H: Host> Connection<H> {
         }
     }
 }
+
+/// What events tell of a connection that ended without a word.
+const LOST: u8 = ReasonCode::UnspecifiedError as u8;

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::{Arc, OnceLock};
 
-use leveret_core::claims::{Owner, Wanted};
+use leveret_core::events::{Client, Event, What};
 use leveret_core::exchange::Memo;
 use leveret_core::identity::Reserved;
 use leveret_core::key::Form;
@@ -64,6 +64,15 @@ impl PendingLogin {
     pub(super) fn take_request(&mut self) -> Option<Request> {
         let of_stage = self.stage.as_mut().and_then(Stage::take_request);
         self.request.take().or(of_stage)
+    }
+
+    /// How long the session outlives this connection, which may be a further one.
+    fn expiry_of<C>(&self, identity: Option<&Identity<C>>) -> Option<u64>
+    where
+        C: Core,
+    {
+        let ends = identity.is_some_and(Identity::clean);
+        if ends { Some(0) } else { self.expiry_ms }
     }
 
     /// The user, once it is known.
@@ -163,7 +172,8 @@ pub(super) fn connect<H: Host>(
     }
     let made = pending(node, outlet, &connect, deadline).and_then(|pending| {
         let terms = outlet.lock().terms;
-        let properties = connack_properties(node, &terms, &pending, connect.version);
+        let expiry_ms = pending.expiry_ms;
+        let properties = connack_properties(node, &terms, &pending, expiry_ms, connect.version);
         let fixed = 2 + property::block_len(&properties);
         if !connect.version.is_v5() || reason::has_room(&terms, fixed) {
             return Ok(pending);
@@ -189,6 +199,7 @@ pub(super) fn connect<H: Host>(
     }
 }
 
+// [MQTT-3.1.3-6], [MQTT-3.1.3-7]
 fn pending<H: Host>(
     node: &Arc<Node<H>>,
     outlet: &Outlet<H::Core>,
@@ -196,7 +207,8 @@ fn pending<H: Host>(
     deadline: Time,
 ) -> Result<PendingLogin, Refused> {
     let options = &node.options;
-    check(options, connect)?;
+    let listener = &outlet.accepted.origin.listener;
+    check(options, listener, connect)?;
     let assigned = connect.client_id.is_empty();
     let client_id = if assigned {
         node.host.unique_name().into()
@@ -212,7 +224,7 @@ fn pending<H: Host>(
         vhost: String::new(),
         rule: Rule::Default,
         clean_start: connect.clean_start,
-        expiry_ms: expiry(connect, options.session_expiry_max_ms),
+        expiry_ms: expiry(connect, options),
         keep_alive_s,
         keep_alive_capped: keep_alive_s != connect.keep_alive_s,
         response_information: connect.properties.request_response_information,
@@ -249,8 +261,9 @@ fn granted_keep_alive(connect: &Connect<'_>, max_s: u16) -> u16 {
 }
 
 /// What a CONNECT can be refused for without asking anybody.
-fn check(options: &Options, connect: &Connect<'_>) -> Result<(), Refused> {
-    if !options.protocol_versions.allows(connect.version as u8) {
+// [MQTT-3.1.3-5], [MQTT-3.1.3-8], [MQTT-4.12.0-1]
+fn check(options: &Options, listener: &str, connect: &Connect<'_>) -> Result<(), Refused> {
+    if !options.versions_on(listener).allows(connect.version as u8) {
         return Err(Refused::new(
             ReasonCode::UnsupportedProtocolVersion,
             format!(
@@ -329,7 +342,19 @@ fn credentials<H: Host>(
 
 /// How long the session outlives its connection ([MQTT-3.1.2-23]; 3.x: clean session or the
 /// operator's longest).
-fn expiry(connect: &Connect<'_>, max_ms: Option<u64>) -> Option<u64> {
+fn expiry(connect: &Connect<'_>, options: &Options) -> Option<u64> {
+    let max_ms = options.session_expiry_max_ms;
+    if options.is_balanced() {
+        // Others may use the session: no connection ends it.
+        return match expiry_asked(connect, max_ms) {
+            Some(0) => max_ms,
+            granted => granted,
+        };
+    }
+    expiry_asked(connect, max_ms)
+}
+
+fn expiry_asked(connect: &Connect<'_>, max_ms: Option<u64>) -> Option<u64> {
     if !connect.version.is_v5() {
         return if connect.clean_start { Some(0) } else { max_ms };
     }
@@ -346,8 +371,37 @@ pub(crate) fn granted(asked_s: u32, max_ms: Option<u64>) -> Option<u64> {
     }
 }
 
+/// A login that is refused after its credentials were brought: told in the log and as an event.
+fn refuse<H: Host>(
+    node: &Node<H>,
+    outlet: &Outlet<H::Core>,
+    pending: &PendingLogin,
+    now: Time,
+    (reason, why): (ReasonCode, &dyn std::fmt::Display),
+) -> Ending {
+    let peer = outlet.accepted.peer;
+    let (user, vhost) = (&*pending.user, &*pending.vhost);
+    tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
+    node.host.events().tell(|| Event {
+        at: now,
+        client: Client {
+            client_id: Arc::clone(&pending.client_id),
+            user: user.into(),
+            vhost: vhost.into(),
+            keep_alive_s: pending.keep_alive_s,
+            ..outlet.stranger()
+        },
+        what: What::Refused {
+            code: reason as u8,
+            reason: why.to_string().into(),
+        },
+    });
+    Ending::new(reason, why.to_string())
+}
+
 /// Goes on after the credentials were judged: opens the vhost, claims the client id, starts the
 /// session, says CONNACK.
+// [MQTT-3.1.4-2], [MQTT-3.1.4-5], [MQTT-3.2.0-1]
 pub(super) fn finish<H: Host>(
     node: &Arc<Node<H>>,
     outlet: &Arc<Outlet<H::Core>>,
@@ -355,12 +409,9 @@ pub(super) fn finish<H: Host>(
     verdict: Verdict,
     turn: &mut Turn,
 ) -> Result<Active<H::Core>, Ending> {
-    let peer = outlet.accepted.peer;
-    let refused = |reason: ReasonCode, why: &dyn std::fmt::Display| {
-        let (user, vhost) = (&*pending.user, &*pending.vhost);
-        tracing::warn!(%peer, user, vhost, rule = %pending.rule, %why, "MQTT login refused");
-        Ending::new(reason, why.to_string())
-    };
+    let (peer, now) = (outlet.accepted.peer, turn.now);
+    let refused =
+        |reason, why: &dyn std::fmt::Display| refuse(node, outlet, pending, now, (reason, why));
     match verdict {
         Verdict::Accepted => {}
         Verdict::Refused => {
@@ -411,6 +462,9 @@ pub(super) fn finish<H: Host>(
         rule = %pending.rule, session_present = present,
         "accepted MQTT connection",
     );
+    outlet.tell(turn.now, || What::Connected {
+        session_present: present,
+    });
     Ok(active)
 }
 
@@ -441,30 +495,29 @@ fn start_session<H: Host>(
     pending: &PendingLogin,
     turn: &mut Turn,
 ) -> Result<bool, Refusal> {
-    let owner = Arc::clone(outlet) as Arc<dyn Owner>;
     // Whoever takes the session over in turn waits until this connection has all of it.
     let starting = outlet.leaving.lock();
     let queues = session::queue_names(&pending.client_id);
-    let wanted = Wanted {
-        id: &pending.client_id,
-        owner: &owner,
-        queues: &queues,
-        bound: node.options.client_ids_bound,
+    let Some(previous) = session::claim(outlet, identity, &queues, turn)? else {
+        let mode = node.options.deliver_mode;
+        let joined = session::join(outlet, identity, mode, turn);
+        drop(starting);
+        // [MQTT-3.2.2-2]
+        return joined.map(|joined| joined && !pending.clean_start);
     };
-    let previous = identity.core.own(turn, &wanted)?;
     let wish = Wish {
         queues: &queues,
         clean_start: pending.clean_start,
         expiry_ms: pending.expiry_ms,
     };
     read_again(outlet, identity);
-    let present = session::start(outlet, identity, &wish, &previous, turn);
-    if present.is_ok() && outlet.lock().reader.is_some() {
-        // Of what the session brings back there may be what this user may not read.
-        outlet.tell();
+    let present = session::start(outlet, identity, &wish, &previous, turn)?;
+    if present && outlet.lock().reader.is_some() {
+        // Of what it may not read, the session may have got less than this client asks for.
+        outlet.ask_again();
     }
     drop(starting);
-    present
+    Ok(present)
 }
 
 fn start<H: Host>(
@@ -480,6 +533,7 @@ fn start<H: Host>(
         client_id: Arc::clone(&pending.client_id),
         clean: pending.expiry_ms == Some(0),
         keep_alive_s: pending.keep_alive_s,
+        further: OnceLock::new(),
         signature: OnceLock::new(),
     });
     let present = start_session(node, outlet, identity, pending, turn)?;
@@ -499,7 +553,7 @@ fn start<H: Host>(
         version,
         memo: Memo::default(),
         last_input: turn.now,
-        expiry_ms: pending.expiry_ms,
+        expiry_ms: pending.expiry_of(Some(identity)),
         joined: Vec::new(),
         rare: (lifetime_s > 0 || pending.stage.is_some()).then(|| {
             let lasts = (lifetime_s > 0).then(|| lifetime_s.saturating_mul(1000));
@@ -527,6 +581,7 @@ fn start<H: Host>(
 }
 
 /// CONNACK of a login that is accepted.
+// [MQTT-3.2.0-2]
 fn greeting<H: Host>(
     node: &Node<H>,
     outlet: &Outlet<H::Core>,
@@ -537,7 +592,8 @@ fn greeting<H: Host>(
         let out = outlet.lock();
         (out.version, out.terms)
     };
-    let properties = connack_properties(node, &terms, pending, version);
+    let expiry_ms = pending.expiry_of(outlet.identity.get());
+    let properties = connack_properties(node, &terms, pending, expiry_ms, version);
     let mut bytes = Vec::new();
     let success = ReasonCode::Success;
     // The properties are a few short values: they always fit.
@@ -546,10 +602,12 @@ fn greeting<H: Host>(
 }
 
 /// R§7.7, without Maximum QoS: clients may publish with QoS 2.
+// [MQTT-3.1.2-28]
 fn connack_properties<H: Host>(
     node: &Node<H>,
     terms: &Terms,
     pending: &PendingLogin,
+    expiry_ms: Option<u64>,
     version: ProtocolVersion,
 ) -> Vec<u8> {
     let mut out = Vec::new();
@@ -567,7 +625,7 @@ fn connack_properties<H: Host>(
         // Client ids came in a packet, and the rest are numbers: they fit.
         let _ = property.encode(&mut out);
     };
-    let seconds = pending.expiry_ms.map_or(u32::MAX, |ms| {
+    let seconds = expiry_ms.map_or(u32::MAX, |ms| {
         u32::try_from(ms / 1000).unwrap_or(u32::MAX - 1)
     });
     put(Property::SessionExpiryInterval(seconds));

@@ -13,6 +13,7 @@ use crate::reason_code::ReasonCode;
 
 /// A QoS 1 delivery is done. An id that is not in flight is ignored. A failure settles as well: the
 /// client does not want the message again.
+// [MQTT-4.4.0-2], [MQTT-4.8.2-6]
 pub(crate) fn puback<C: Core>(context: &mut Context<'_, C>, ack: &Ack<'_>) -> Next {
     let done = {
         let mut out = context.outlet.lock();

@@ -22,17 +22,19 @@ use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
-use crate::property::PropertyId;
 use crate::reason::Ending;
 use crate::reason_code::ReasonCode;
 use crate::reply;
 use crate::violation::Violation;
 
+// [MQTT-4.3.2-5], [MQTT-4.3.3-12], [MQTT-4.5.0-1]
 pub(crate) fn handle<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
     publish: &Publish<'_>,
 ) -> Result<Next, Violation> {
+    // Of a repetition as well: aliases do not outlast a connection, and it may set one anew.
+    let resolved = resolve_alias(context, publish)?;
     if publish.qos == QoS::ExactlyOnce
         && let Some(journaled) = known(context, publish)
     {
@@ -42,14 +44,14 @@ pub(crate) fn handle<C: Core>(
         return Ok(Next::Continue);
     }
     check_quota(context, publish)?;
-    let resolved = resolve_alias(context, publish)?;
     let topic = resolved.as_deref().unwrap_or(publish.topic);
     if let Some((reason, why)) = not_taken(context, topic) {
         drop_it(context, publish, topic, (reason, &why));
         return Ok(Next::Continue);
     }
+    // [MQTT-3.3.2-5]: no queue gives it out any later.
     let expires = publish.message_expiry_interval;
-    let properties = without_alias(publish);
+    let properties = publish.properties_to_forward();
     let mut joined = std::mem::take(&mut context.active.joined);
     let signature = context.identity.signature(context.outlet);
     let (origin, properties) = identity::sign(signature, properties, &mut joined);
@@ -91,14 +93,6 @@ pub(crate) fn handle<C: Core>(
         }
         Err(refusal) => Ok(refused(context, (publish, topic), &refusal)),
     }
-}
-
-/// The properties that go on with the message, in two parts: the alias is the connection's.
-fn without_alias<'a>(publish: &Publish<'a>) -> (&'a [u8], &'a [u8]) {
-    if publish.topic_alias.is_none() {
-        return (publish.raw_properties, &[]);
-    }
-    publish.properties().around(PropertyId::TopicAlias)
 }
 
 /// Why nothing is published to a topic, whoever asks.
@@ -172,6 +166,7 @@ fn taken<C: Core>(
 
 /// The journal's number of a QoS 2 publish that was routed before and not released since
 /// ([MQTT-4.3.3-10]).
+// [MQTT-4.3.3-13]
 fn known<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Option<u64> {
     let packet_id = publish.packet_id?;
     let out = context.outlet.lock();
@@ -247,6 +242,7 @@ fn check_quota<C: Core>(context: &Context<'_, C>, publish: &Publish<'_>) -> Resu
 }
 
 /// The topic that an alias stands for; sets it if the packet names both (MQTT 5.0 §3.3.2.3.4).
+// [MQTT-3.2.2-17], [MQTT-3.3.2-7], [MQTT-3.3.2-12]
 fn resolve_alias<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
@@ -285,6 +281,7 @@ fn resolve_alias<C: Core>(
 
 /// Acknowledges in the order of the publishes ([MQTT-4.6.0-2]), and not before the broker owns the
 /// message.
+// [MQTT-2.2.1-5], [MQTT-4.6.0-3]
 fn acknowledge<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
@@ -296,6 +293,7 @@ fn acknowledge<C: Core>(
     }
 }
 
+// [MQTT-3.3.4-1], [MQTT-4.3.2-4], [MQTT-4.3.3-8]
 fn answer_to(publish: &Publish<'_>) -> PacketType {
     match publish.qos {
         QoS::ExactlyOnce => PacketType::PubRec,
@@ -304,6 +302,7 @@ fn answer_to(publish: &Publish<'_>) -> PacketType {
 }
 
 /// Answers a PUBLISH that was not taken, if it can be answered.
+// [MQTT-4.3.3-9]
 fn fail<C: Core>(
     context: &mut Context<'_, C>,
     publish: &Publish<'_>,
@@ -406,6 +405,7 @@ fn reason_of(refusal: &Refusal) -> ReasonCode {
 }
 
 /// R§3.2 and §4.5: a refused publish closes the connection, unless the operator wants it answered.
+// 3.1.1 [MQTT-3.3.5-2], 3.1.1 [MQTT-4.8.0-2]
 fn refused<C: Core>(
     context: &mut Context<'_, C>,
     (publish, topic): (&Publish<'_>, &str),

@@ -1,5 +1,6 @@
 //! SUBSCRIBE: queues, bindings, retained messages. MQTT 5.0 §3.8; R§2.6 has the order of things.
 
+use leveret_core::events::What;
 use leveret_core::key::{Form, dotted_text};
 use leveret_core::link::BindQueue;
 use leveret_core::refusal::Refusal;
@@ -30,6 +31,7 @@ pub(crate) fn filter_mode(filters: TopicFilters) -> FilterMode {
 
 /// Subscribes to every filter in the order of the packet, answers with one code for each
 /// ([MQTT-3.8.4-6]), and sends retained messages after the answer.
+// [MQTT-2.2.1-6], [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-5], [MQTT-3.8.4-7]
 pub(crate) fn handle<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -49,7 +51,13 @@ pub(crate) fn handle<C: Core>(
             continue;
         }
         match subscribe(context, turn, packet, &wanted, &mut replay) {
-            Ok(granted) => reasons.push(granted),
+            Ok(granted) => {
+                context.outlet.tell(turn.now, || What::Subscribed {
+                    filter: wanted.filter.into(),
+                    qos: granted as u8,
+                });
+                reasons.push(granted);
+            }
             Err(refused) => {
                 let peer = context.outlet.accepted.peer;
                 let (client_id, why) = (&*context.identity.client_id, &refused.why);
@@ -132,6 +140,7 @@ fn quota(why: String) -> Refused {
     }
 }
 
+// [MQTT-3.8.4-3], [MQTT-3.8.4-4]
 fn subscribe<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -139,8 +148,10 @@ fn subscribe<C: Core>(
     wanted: &subscribe::Subscription<'_>,
     replay: &mut Vec<Replay>,
 ) -> Result<ReasonCode, Refused> {
-    let parsed = ParsedFilter::parse(wanted.filter, filter_mode(context.options.topic_filters))
-        .map_err(|violation| Refused {
+    let listener = &context.outlet.accepted.origin.listener;
+    let filters = context.options.filters_on(listener);
+    let parsed =
+        ParsedFilter::parse(wanted.filter, filter_mode(filters)).map_err(|violation| Refused {
             reason: violation.reason_code(),
             why: violation.to_string(),
             fatal: false,
@@ -245,14 +256,14 @@ fn attach<C: Core>(
         .map(|group| session::shared_queue_name(group, parsed.filter));
     let is_shared = shared.is_some();
     let qos = new.options.qos;
-    let name = shared.unwrap_or_else(|| session::queue_name(&identity.client_id, qos));
+    let name = shared.unwrap_or_else(|| session::queue_name(identity.session(), qos));
     let expiry_ms = Some(context.active.expiry_ms);
     let wish = BindQueue {
         queue: &name,
         exchange: context.outlet.exchange(),
         key: parsed.filter.as_bytes(),
         form: Form::Slashed,
-        arguments: binding_arguments(&identity.client_id, &new),
+        arguments: binding_arguments(identity.claim(), &new),
     };
     let bind = || identity.core.bind(&wish).map(|_| ());
     let target = if is_shared {
@@ -273,9 +284,9 @@ fn attach<C: Core>(
             slot.qos = qos;
         }
     } else if let Some(old) = old {
-        let old_arguments = binding_arguments(&identity.client_id, old);
+        let old_arguments = binding_arguments(identity.claim(), old);
         if old.options.qos != qos || old_arguments != wish.arguments {
-            let queue = session::queue_name(&identity.client_id, old.options.qos);
+            let queue = session::queue_name(identity.session(), old.options.qos);
             identity.core.unbind(&BindQueue {
                 queue: &queue,
                 arguments: old_arguments,
@@ -287,13 +298,10 @@ fn attach<C: Core>(
     Ok(())
 }
 
-/// The arguments that a subscription's binding has.
-pub(crate) fn binding_arguments(
-    client_id: &str,
-    held: &Subscription,
-) -> leveret_core::field::Table {
+/// The arguments that a subscription's binding has; `member` is who has it, in a group.
+pub(crate) fn binding_arguments(member: &str, held: &Subscription) -> leveret_core::field::Table {
     if held.share().is_some() {
-        return session::member_arguments(client_id);
+        return session::member_arguments(member);
     }
     if !held.bound_with_options {
         return leveret_core::field::Table::new();

@@ -1,5 +1,6 @@
 //! UNSUBSCRIBE. The queue stays, with what is in it. MQTT 5.0 §3.10.
 
+use leveret_core::events::What;
 use leveret_core::key::Form;
 use leveret_core::link::BindQueue;
 use leveret_core::reply_code::ReplyCode;
@@ -17,6 +18,7 @@ use crate::reason_code::ReasonCode;
 use crate::session;
 
 /// Ends the subscriptions with exactly these filters ([MQTT-3.10.4-1]).
+// [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT-3.10.4-6]
 pub(crate) fn handle<C: Core>(
     context: &mut Context<'_, C>,
     turn: &mut Turn,
@@ -29,6 +31,12 @@ pub(crate) fn handle<C: Core>(
     let mut told = None;
     for text in packet.filters() {
         let (reason, why) = end_text(context, turn, text);
+        if reason == ReasonCode::Success {
+            let filter = text;
+            context.outlet.tell(turn.now, || What::Unsubscribed {
+                filter: filter.into(),
+            });
+        }
         reasons.push(reason);
         if let Some(why) = why {
             told.get_or_insert((reason, why));
@@ -60,6 +68,7 @@ pub(super) fn end_text<C: Core>(
     }
 }
 
+// [MQTT-3.10.4-2], [MQTT-3.10.4-3]
 fn end<C: Core>(
     context: &Context<'_, C>,
     turn: &mut Turn,
@@ -70,13 +79,13 @@ fn end<C: Core>(
         leave_shared(context.outlet, identity, turn, &held);
         return (ReasonCode::Success, None);
     }
-    let queue = session::queue_name(&identity.client_id, held.options.qos);
+    let queue = session::queue_name(identity.session(), held.options.qos);
     let unbound = identity.core.unbind(&BindQueue {
         queue: &queue,
         exchange: context.outlet.exchange(),
         key: held.filter().as_bytes(),
         form: Form::Slashed,
-        arguments: binding_arguments(&identity.client_id, &held),
+        arguments: binding_arguments(identity.claim(), &held),
     });
     match unbound {
         Ok(_) => (ReasonCode::Success, None),
@@ -127,10 +136,10 @@ pub(crate) fn end_own<C: Core>(
         return;
     }
     identity.core.unbind_own(&BindQueue {
-        queue: &session::queue_name(&identity.client_id, held.options.qos),
+        queue: &session::queue_name(identity.session(), held.options.qos),
         exchange: outlet.exchange(),
         key: held.filter().as_bytes(),
         form: Form::Slashed,
-        arguments: binding_arguments(&identity.client_id, held),
+        arguments: binding_arguments(identity.claim(), held),
     });
 }

@@ -133,20 +133,24 @@ impl<'a> Connect<'a> {
             ProtocolVersion::V5 => ConnectProperties::decode(&mut reader)?,
             _ => ConnectProperties::default(),
         };
-        // [MQTT-3.1.3-1]: the order of the payload's fields.
+        // [MQTT-3.1.3-1], [MQTT-3.1.3-3]: the order of the payload's fields. [MQTT-3.1.3-4]
         let client_id = reader.string("client identifier")?;
+        // [MQTT-3.1.2-9]
         let will = match flags & FLAG_WILL {
             0 => None,
             _ => Some(Will::decode(&mut reader, version, flags)?),
         };
+        // [MQTT-3.1.2-16], [MQTT-3.1.2-17], [MQTT-3.1.3-12]
         let user_name = match flags & FLAG_USER_NAME {
             0 => None,
             _ => Some(reader.string("user name")?),
         };
+        // [MQTT-3.1.2-18], [MQTT-3.1.2-19]
         let password = match flags & FLAG_PASSWORD {
             0 => None,
             _ => Some(reader.binary("password")?),
         };
+        // [MQTT-3.1.4-1]
         reader.finish(PacketType::Connect)?;
         let clean_start = flags & FLAG_CLEAN_START != 0;
         Ok(Self {

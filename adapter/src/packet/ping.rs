@@ -19,6 +19,7 @@ pub const fn decode(packet: PacketType, body: &[u8]) -> Result<(), Violation> {
 }
 
 /// Appends a PINGRESP.
+// [MQTT-3.12.4-1]
 pub fn encode_response(out: &mut Vec<u8>) {
     out.extend_from_slice(&PINGRESP);
 }

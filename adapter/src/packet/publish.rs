@@ -35,6 +35,8 @@ pub struct Publish<'a> {
     pub payload_is_utf8: bool,
     /// The encoded block without its length, every check done. It holds what was extracted, too.
     pub raw_properties: &'a [u8],
+    /// Where in them the Topic Alias stands.
+    alias_at: (usize, usize),
     /// The Application Message's payload.
     pub payload: &'a [u8],
 }
@@ -94,6 +96,7 @@ impl<'a> Publish<'a> {
             message_expiry_interval: None,
             payload_is_utf8: false,
             raw_properties: &[],
+            alias_at: (0, 0),
             payload: &[],
         };
         if version.is_v5() {
@@ -112,8 +115,11 @@ impl<'a> Publish<'a> {
         reader: &mut Reader<'a>,
         set: PropertySet,
     ) -> Result<(), Violation> {
-        let properties = Properties::decode(reader, set, |property| match property {
-            Property::TopicAlias(alias) => self.topic_alias = Some(alias),
+        let properties = Properties::decode_placed(reader, set, |property, at| match property {
+            Property::TopicAlias(alias) => {
+                self.topic_alias = Some(alias);
+                self.alias_at = (at.start, at.end);
+            }
             Property::MessageExpiryInterval(s) => self.message_expiry_interval = Some(s),
             Property::PayloadFormatIndicator(utf8) => self.payload_is_utf8 = utf8,
             _ => {}
@@ -132,6 +138,12 @@ impl<'a> Publish<'a> {
             return Err(Violation::PayloadNotUtf8);
         }
         Ok(())
+    }
+
+    /// The properties without the alias, which is the connection's, in two parts.
+    pub(crate) fn properties_to_forward(&self) -> (&'a [u8], &'a [u8]) {
+        let (from, to) = self.alias_at;
+        (&self.raw_properties[..from], &self.raw_properties[to..])
     }
 
     /// The properties, in the order they were sent.

@@ -289,3 +289,17 @@ fn what_does_not_fit_is_not_written() {
         assert!(out.is_empty());
     }
 }
+
+/// [MQTT-1.5.4-1]: a character is in one string; what stands behind it makes no other whole.
+#[test]
+fn mqtt_1_5_4_1_no_character_reaches_over_the_end_of_its_string() {
+    let cut = [8, 0x26, 0, 1, b'a', 0, 1, 0xC3, 0xA6];
+    let field = "user property value";
+    let expected = Violation::StringNotUtf8 { field };
+    let got = decode(&cut, PropertySet::ClientPublish).err();
+    assert_eq!(got, Some(expected));
+    let whole = [8, 0x26, 0, 1, b'a', 0, 2, 0xC3, 0xA6];
+    let got = decode(&whole, PropertySet::ClientPublish).expect("it is a character");
+    let all: Vec<_> = got.iter().collect();
+    assert_eq!(all, [Property::UserProperty("a", "\u{e6}")]);
+}

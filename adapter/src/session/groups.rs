@@ -31,7 +31,7 @@ impl<C: Core> Membership<C> {
     pub(crate) fn of(identity: &Identity<C>, exchange: &str) -> Self {
         Self {
             core: Arc::clone(&identity.core),
-            client_id: identity.client_id.clone(),
+            client_id: identity.claim().into(),
             exchange: exchange.into(),
         }
     }

@@ -105,6 +105,7 @@ pub(super) fn settle_will<C: Core>(
 /// The session's part in the vhost ends: consumers stop, what is in flight goes back to its queues,
 /// and what belongs to the connection alone goes. Runs on the connection's own thread, or on that
 /// of its successor.
+// [MQTT-4.1.0-1], [MQTT-4.1.0-2]
 pub(crate) fn leave<C: Core>(
     identity: &Identity<C>,
     exchange: &str,
@@ -219,8 +220,8 @@ pub(crate) fn hand_over<C: Core>(
     turn: &mut Turn,
     parting: Parting,
 ) -> Option<Box<dyn Leftover>> {
-    let left = leave(identity, exchange, identity.clean, turn, parting);
-    if !identity.clean {
+    let left = leave(identity, exchange, identity.clean(), turn, parting);
+    if !identity.clean() {
         return Some(Box::new(left));
     }
     left.release();

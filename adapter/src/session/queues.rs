@@ -93,7 +93,7 @@ pub(crate) fn attach<C: Core>(
     }
     let mut made = None;
     if let Some(expiry_ms) = expiry_ms {
-        let properties = properties(identity.clean, shared, qos, expiry_ms);
+        let properties = properties(identity.clean(), shared, qos, expiry_ms);
         let journaled = properties.journaled;
         let wish = DeclareQueue {
             name,

@@ -261,7 +261,8 @@ fn load_one(
             let shelves = known.unwrap_or_else(|| broker.next_queues(Shelves::COUNT));
             let (next_id, epochs) = (&broker.next_id, &broker.epochs);
             let door = |vhost: &_| broker.door(name, vhost);
-            let vhost = VHost::new(name, next_id, epochs, door, shelves);
+            let events = *broker.options.event_vhost == **name;
+            let vhost = VHost::new(name, next_id, epochs, door, (shelves, events));
             *vhost.facts.write() = load_facts(value)?;
             if known.is_none() {
                 // Recorded before vhosts had numbers.

@@ -82,7 +82,8 @@ impl Broker {
         }
         let shelves = self.next_queues(Shelves::COUNT);
         let door = |vhost: &_| self.door(name, vhost);
-        let made = VHost::new(name, &self.next_id, &self.epochs, door, shelves);
+        let events = *self.options.event_vhost == *name;
+        let made = VHost::new(name, &self.next_id, &self.epochs, door, (shelves, events));
         made.facts.write().metadata = metadata;
         let record = super::load::record_vhost(&made);
         vhosts.insert(name.into(), made);

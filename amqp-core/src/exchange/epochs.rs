@@ -45,6 +45,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::quality::RandomState;
 
 use super::ExchangeKind;
+use crate::events::Listeners;
 use crate::key::Form;
 
 /// Counters of a node: 64 KiB. One change in some thousand makes a route stale that it does not
@@ -79,13 +80,22 @@ pub(crate) enum Part<'a> {
 
 /// The counters of all vhosts of a node.
 pub(crate) struct Epochs {
+    /// Who listens to events is counted where bindings come and go.
+    listeners: Arc<Listeners>,
     cells: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
 impl Default for Epochs {
     fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl Epochs {
+    pub(crate) fn new(listeners: Arc<Listeners>) -> Self {
         Self {
+            listeners,
             cells: (0..CELLS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::default(),
         }
@@ -99,6 +109,8 @@ pub(crate) struct Topology {
     version: AtomicU64,
     /// Routes of an earlier generation are all stale.
     generation: AtomicU64,
+    /// Those of this vhost who listen to events.
+    listeners: Listeners,
 }
 
 impl Topology {
@@ -109,7 +121,25 @@ impl Topology {
             vhost,
             version: AtomicU64::new(1),
             generation: AtomicU64::new(1),
+            listeners: Listeners::default(),
         }
+    }
+
+    /// Those of this vhost who listen to events.
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// A binding has come that events may match.
+    pub(crate) fn add_listener(&self) {
+        self.listeners.add();
+        self.epochs.listeners.add();
+    }
+
+    /// It has gone.
+    pub(crate) fn remove_listener(&self) {
+        self.listeners.remove();
+        self.epochs.listeners.remove();
     }
 
     fn cell(&self, part: Part<'_>) -> u16 {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::delayed::delay_ms;
 use super::epochs::Watch;
-use super::{Destination, Exchange, ExchangeKind, Found, Route};
+use super::{Bound, Destination, Exchange, ExchangeKind, Found, Route};
 use crate::limits;
 use crate::message::MessageRef;
 use crate::queue::Queue;
@@ -48,6 +48,9 @@ pub(crate) struct Search<'a> {
     pub(crate) kept_back: bool,
     /// It waits already where it is to wait.
     pub(crate) waits: bool,
+    /// Only bindings in the message's own form count, and no alternate exchange: what the broker
+    /// itself says is for those who ask for it.
+    pub(crate) own_form: bool,
 }
 
 impl<'a> Search<'a> {
@@ -113,6 +116,29 @@ impl Exchange {
         })
     }
 
+    /// Calls `found` for every binding that the message matches and is for.
+    fn each_wanted(
+        &self,
+        message: &MessageRef<'_>,
+        search: &Search<'_>,
+        steps: &mut u32,
+        found: &mut dyn FnMut(&Bound),
+    ) {
+        if !search.own_form {
+            return self.each_match(message, search, steps, found);
+        }
+        self.each_match(message, search, steps, &mut |bound| {
+            if bound.form() == message.head.form {
+                found(bound);
+            }
+        });
+    }
+
+    /// Where a message goes that matches nothing.
+    fn alternate_of(&self, search: &Search<'_>) -> Option<Arc<str>> {
+        (!search.own_form).then(|| self.alternate()).flatten()
+    }
+
     /// What is to be noted here of a message that is kept back.
     fn later_note(self: &Arc<Self>, search: &Search<'_>) -> Option<Note> {
         let noted = search.kept_back && self.rules.matching == ExchangeKind::RecentHistory;
@@ -160,7 +186,7 @@ impl Exchange {
                     exchanges.push(next);
                 }
             };
-            exchange.each_match(message, search, &mut steps, &mut |bound| {
+            exchange.each_wanted(message, search, &mut steps, &mut |bound| {
                 matched |= match bound.destination() {
                     Destination::Queue(queue) => {
                         queue.upgrade().map(|queue| queues.push(queue)).is_some()
@@ -171,7 +197,7 @@ impl Exchange {
             if steps == 0 {
                 return Err(NoWay::Steps);
             }
-            if !matched && let Some(name) = exchange.alternate() {
+            if !matched && let Some(name) = exchange.alternate_of(search) {
                 // It may come and go: such a route is not remembered.
                 cacheable = false;
                 vhost.exchange(&name).into_iter().for_each(go_on);

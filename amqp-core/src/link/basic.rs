@@ -1,6 +1,7 @@
 //! Publishing, consuming, settling: the operations that messages pass through.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Link;
 use crate::broker::Broker;
@@ -18,6 +19,7 @@ use crate::reply_code::ReplyCode;
 use crate::schedule::Scheduled;
 use crate::shelf::{Later, Orphan, Place, Received};
 use crate::sink::Loss;
+use crate::taps::Publisher;
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -73,6 +75,32 @@ impl Link {
         Ok(self.offer(turn, message, (queues, stops), kept))
     }
 
+    /// Publishes what the broker itself says, for those alone who asked for it in the form of its
+    /// key: an AMQP queue that is bound with `#` gets nothing of `$SYS`. Internal exchanges take
+    /// it.
+    ///
+    /// # Errors
+    /// 404 for an exchange that is not there; too many retained messages.
+    pub fn announce(
+        &self,
+        turn: &mut Turn,
+        message: &MessageRef<'_>,
+    ) -> Result<Published, Refusal> {
+        let exchange = self.vhost.find_exchange(message.exchange)?;
+        let mut kept = Appended::default();
+        if message.head.retain {
+            kept = self.retain(turn, message)?;
+        }
+        let mut dotted = Vec::new();
+        message.append_routing_key(&mut dotted);
+        let search = Search {
+            own_form: true,
+            ..Search::by(&dotted)
+        };
+        let found = self.resolve(&exchange, message, &search)?.found;
+        Ok(self.offer(turn, message, (&found.queues, &found.stops), kept))
+    }
+
     /// Where a message goes: from the publisher's memo, or the slow way. `kept_back`: it is
     /// published later, if at all.
     pub(super) fn find_route(
@@ -100,6 +128,9 @@ impl Link {
         (queues, stops): (&[Arc<Queue>], &[Stop]),
         kept: Appended,
     ) -> Published {
+        if self.broker.taps().any() {
+            self.show(message, queues.len() + stops.len());
+        }
         let mut publication = Publication {
             body: kept.body,
             journaled: kept.number,
@@ -119,6 +150,18 @@ impl Link {
             journaled: publication.journaled,
             rejected: publication.rejected,
         }
+    }
+
+    /// Shows a publication to those who watch.
+    #[cold]
+    fn show(&self, message: &MessageRef<'_>, routed: usize) {
+        let publisher = Publisher {
+            vhost: self.vhost.name(),
+            user: self.user(),
+            client_id: self.client_id.as_ref(),
+            connection: self.connection,
+        };
+        self.broker.taps().show(&publisher, message, routed);
     }
 
     /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.
@@ -304,7 +347,8 @@ impl Link {
         let queue = self.usable_queue(queue)?;
         queue.add_consumer(consumer, self.vhost.name(), turn.now)?;
         if queue.journaled() {
-            self.vhost.shelves.note_used(queue.id());
+            let shelves = &self.vhost.shelves;
+            shelves.note_used(queue.id(), turn.now, queue.expires_ms());
         }
         // A session that is resumed promises what its former connection was not told yet.
         self.recorded(queue.record());
@@ -415,7 +459,11 @@ impl Link {
     pub fn claim(&self, turn: &mut Turn, wanted: &Wanted<'_>) -> Result<Previous, Refusal> {
         let restored = || self.restored_owner(wanted);
         let denied = match self.vhost.claims.claim(turn, wanted, restored) {
-            Ok(previous) => return Ok(previous),
+            Ok(previous) => {
+                // Whoever is told that a session is over is told for good.
+                self.recorded(self.vhost.gone_record.load(Ordering::Acquire));
+                return Ok(previous);
+            }
             Err(denied) => denied,
         };
         if let Denied::Bound { owner, peer } = &denied {

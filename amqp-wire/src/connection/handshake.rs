@@ -107,7 +107,7 @@ impl Connection {
             }
         };
         self.user.clone_from(&credentials.user);
-        self.request = Some(Request::Login(credentials));
+        self.request = Some(Box::new(Request::Login(credentials)));
         self.phase = Phase::AwaitLogin;
         Ok(())
     }

@@ -419,6 +419,89 @@ pub(super) const MQTT: &[Setting] = &[
         "SCRAM-SHA-256",
         "Authentication method that a 5.0 client may ask for instead of sending its password.",
     ),
+    setting(
+        "mqtt.allow_multiple_sessions",
+        TRUE_FALSE,
+        "false",
+        "Whether connections with one client id stay beside each other.",
+    )
+    .aliases(&[Alias {
+        key: "allow_multiple_sessions",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.queue_deliver_mode",
+        DELIVER_MODE,
+        "fanout",
+        "What such connections get: `fanout` each a copy, `balance` each message one of them.",
+    )
+    .aliases(&[Alias {
+        key: "queue_deliver_mode",
+        kind: DELIVER_MODE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.systree_enabled",
+        TRUE_FALSE,
+        "true",
+        "Whether the broker's figures are published under `$SYS`.",
+    )
+    .aliases(&[Alias {
+        key: "systree_enabled",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.systree_interval",
+        SYSTREE_INTERVAL,
+        "20000",
+        "How often they are published; 0 is never.",
+    )
+    .aliases(&[Alias {
+        key: "systree_interval",
+        kind: SYSTREE_INTERVAL,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.systree_qos",
+        SYSTREE_QOS,
+        "0",
+        "The QoS that they are published with.",
+    )
+    .aliases(&[Alias {
+        key: "systree_qos",
+        kind: SYSTREE_QOS,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.systree_retain",
+        TRUE_FALSE,
+        "false",
+        "Whether they are retained.",
+    )
+    .aliases(&[Alias {
+        key: "systree_retain",
+        kind: TRUE_FALSE,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.systree_mountpoint",
+        SYSTREE_MOUNTPOINT,
+        "",
+        "Virtual host that they are published in; if it is not set, each virtual host has its own.",
+    )
+    .aliases(&[Alias {
+        key: "systree_mountpoint",
+        kind: SYSTREE_MOUNTPOINT,
+        from: "VerneMQ",
+    }]),
+    setting(
+        "mqtt.presence_events",
+        TRUE_FALSE,
+        "true",
+        "Whether `$SYS/<node>/clients/` tells who connects, subscribes and goes.",
+    ),
 ];
 
 const WAITING: Kind = Kind::Cap {
@@ -444,6 +527,23 @@ const RETRY: Kind = Kind::Integer {
     max: 3_600,
     unit: "seconds",
 };
+
+const DELIVER_MODE: Kind = Kind::Choice(&["fanout", "balance"]);
+
+const SYSTREE_INTERVAL: Kind = Kind::Duration {
+    unit: TimeUnit::Milliseconds,
+    min: 0,
+    max: 86_400_000,
+    forever: &[],
+};
+
+const SYSTREE_QOS: Kind = Kind::Integer {
+    min: 0,
+    max: 2,
+    unit: "QoS",
+};
+
+const SYSTREE_MOUNTPOINT: Kind = Kind::Text { min: 0, max: 255 };
 
 /// Seconds, up to a year.
 const LIFETIME: Kind = Kind::Integer {

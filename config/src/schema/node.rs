@@ -84,6 +84,23 @@ pub(super) const LISTENERS: &[Setting] = &[
     .members(&[])
     .example("mqtt.listener_vhosts.default", "/"),
     setting(
+        "mqtt.listener_versions.<name>",
+        Kind::Choices(&["3", "4", "5"]),
+        "",
+        "Protocol levels that this MQTT listener serves, instead of \
+         `mqtt.allowed_protocol_versions`.",
+    )
+    .members(&[])
+    .example("mqtt.listener_versions.default", "4, 5"),
+    setting(
+        "mqtt.listener_topic_filters.<name>",
+        Kind::Choice(&["flexible", "strict"]),
+        "",
+        "Which filters this MQTT listener takes, instead of `mqtt.topic_filters`.",
+    )
+    .members(&[])
+    .example("mqtt.listener_topic_filters.default", "strict"),
+    setting(
         "tcp_listen_options.backlog",
         BACKLOG,
         "4096",
@@ -215,3 +232,10 @@ pub(super) const JOURNAL: &[Setting] = &[
     .members(&[])
     .example("journal.vhosts.blue", "interval"),
 ];
+
+pub(super) const EVENTS: &[Setting] = &[setting(
+    "event_exchange.vhost",
+    NAME,
+    "/",
+    "Virtual host of the exchange `amq.rabbitmq.event`, which tells what happens to clients.",
+)];

@@ -213,6 +213,14 @@ fn contradictions() {
             &["--set: 'mqtt.listener_vhosts.x' has no listener 'mqtt.listeners.tcp.x'"],
         ),
         (
+            &["mqtt.listener_versions.x=5"],
+            &["--set: 'mqtt.listener_versions.x' has no listener 'mqtt.listeners.tcp.x'"],
+        ),
+        (
+            &["mqtt.listener_topic_filters.x=strict"],
+            &["--set: 'mqtt.listener_topic_filters.x' has no listener 'mqtt.listeners.tcp.x'"],
+        ),
+        (
             &["initial_frame_max=9000", "frame_max=8192"],
             &["--set: 'initial_frame_max' is 9000, which is more than 'frame_max', 8192 (--set)"],
         ),

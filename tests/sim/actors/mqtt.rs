@@ -7,6 +7,7 @@ use super::size;
 use crate::message::{FILTERS, Id, TOPICS, dotted, payload};
 use crate::mqtt::{self, Packet};
 use crate::oracle::{Check, Publication, Target, Welcome};
+use crate::parts::Parts;
 use crate::random::Random;
 use crate::world::{Action, Incoming, World};
 
@@ -15,6 +16,26 @@ const OPEN_MAX: usize = 6;
 
 /// What a broker lets be in flight to a client that asks for no less.
 const PREFETCH: usize = 10;
+
+/// Seconds of a session that does not expire here, unless the operator wants it.
+const LONG_S: u32 = 3_600;
+
+/// Sends CONNECT, and tells what it means.
+fn send_connect(
+    world: &mut World,
+    connection: usize,
+    connect: &mqtt::Connect<'_>,
+    window: usize,
+) -> Check {
+    let welcome = Welcome {
+        client: connect.client.to_owned(),
+        fresh: connect.fresh,
+        stays_ms: Some(connect.stays_ms(world.session_ms_max)),
+        window,
+    };
+    let action = Action::Connect(welcome);
+    world.send(connection, vec![action], connect.encode())
+}
 
 /// A publish that is not at its end.
 struct Open {
@@ -83,13 +104,14 @@ impl Publisher {
     fn connect(&mut self, world: &mut World) -> Check {
         self.ready = false;
         self.connection = world.connect(Some(self.v5));
-        let bytes = mqtt::connect(&self.client, self.v5, false, 10);
-        let welcome = Welcome {
-            client: self.client.clone(),
-            clean: false,
-            window: PREFETCH,
+        let connect = mqtt::Connect {
+            client: &self.client,
+            v5: self.v5,
+            fresh: false,
+            expiry_s: LONG_S,
+            window: PREFETCH as u16,
         };
-        world.send(self.connection, vec![Action::Connect(welcome)], bytes)
+        send_connect(world, self.connection, &connect, PREFETCH)
     }
 
     fn read(&mut self, world: &mut World, last: bool) -> Check {
@@ -206,9 +228,39 @@ impl Publisher {
     }
 }
 
+/// How long the sessions of a client stay, by choices of their own.
+struct Expiry {
+    random: Random,
+    usual_s: u32,
+}
+
+impl Expiry {
+    fn new(seed: u64, number: u8) -> Self {
+        let mut random = Random::new(seed, 200 + u64::from(number));
+        Self {
+            usual_s: 1 + random.below(3) as u32,
+            random,
+        }
+    }
+
+    /// Whether a session that begins anew outlives its connection, and for how many seconds one
+    /// does.
+    fn choose(&mut self) -> (bool, u32) {
+        let expiry_s = match self.random.below(20) {
+            0 => 0,
+            1 => LONG_S,
+            2..6 => 1 + self.random.below(3) as u32,
+            _ => self.usual_s,
+        };
+        (self.random.percent(50), expiry_s)
+    }
+}
+
 /// A client that subscribes.
 pub(crate) struct Subscriber {
     random: Random,
+    /// How its sessions expire, if they do.
+    expiry: Option<Expiry>,
     client: String,
     v5: bool,
     clean: bool,
@@ -221,9 +273,10 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(seed: u64, number: u8) -> Self {
+    pub(super) fn new(seed: u64, number: u8, parts: Parts) -> Self {
         let mut random = Random::new(seed, 100 + u64::from(number));
         Self {
+            expiry: parts.expiry.then(|| Expiry::new(seed, number)),
             v5: random.percent(50),
             clean: random.percent(25),
             window: 1 + random.below(6),
@@ -273,13 +326,17 @@ impl Subscriber {
         self.ready = false;
         self.unacked.clear();
         self.connection = world.connect(Some(self.v5));
-        let bytes = mqtt::connect(&self.client, self.v5, fresh, self.window as u16);
-        let welcome = Welcome {
-            client: self.client.clone(),
-            clean: fresh,
-            window: if self.v5 { self.window } else { PREFETCH },
+        let expiry = self.expiry.as_mut().filter(|_| !self.clean);
+        let (kept, expiry_s) = expiry.map_or((false, LONG_S), Expiry::choose);
+        let connect = mqtt::Connect {
+            client: &self.client,
+            v5: self.v5,
+            fresh,
+            expiry_s: if fresh && !kept { 0 } else { expiry_s },
+            window: self.window as u16,
         };
-        world.send(self.connection, vec![Action::Connect(welcome)], bytes)
+        let window = if self.v5 { self.window } else { PREFETCH };
+        send_connect(world, self.connection, &connect, window)
     }
 
     fn read(&mut self, world: &mut World) {

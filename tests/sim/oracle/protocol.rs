@@ -59,7 +59,10 @@ pub(crate) enum Reply {
 #[derive(Clone, Debug)]
 pub(crate) struct Welcome {
     pub(crate) client: String,
-    pub(crate) clean: bool,
+    /// Nothing of an earlier session is wanted.
+    pub(crate) fresh: bool,
+    /// How long the session outlives the connection; `None` is for ever.
+    pub(crate) stays_ms: Option<u64>,
     pub(crate) window: usize,
 }
 
@@ -75,8 +78,10 @@ pub(crate) enum Kind {
 pub(super) struct Conn {
     /// MQTT: who, whether the session ends with it, and how much may be in flight.
     client: Option<String>,
-    clean: bool,
+    ends: bool,
     window: usize,
+    /// What CONNACK must say of an earlier session.
+    present: Option<bool>,
     unacked: BTreeMap<u64, Unacked>,
     consumers: BTreeMap<String, Consumer>,
     pubacks: VecDeque<Due>,
@@ -100,32 +105,53 @@ impl Oracle {
     }
 
     /// A CONNECT was taken. The session's former connection has lost it.
-    pub(crate) fn connected(&mut self, conn: usize, welcome: &Welcome) -> Check {
-        let mut others = self.conns.iter();
-        let former =
-            others.find(|(id, held)| **id != conn && held.client.as_ref() == Some(&welcome.client));
-        if let Some((&former, _)) = former {
+    pub(crate) fn connected(&mut self, conn: usize, welcome: &Welcome, now: u64) -> Check {
+        let client = &welcome.client;
+        let mut over = welcome.fresh;
+        if let Some(former) = self.former(conn, client) {
             self.give_back(former);
             let held = self.conn(former);
             held.client = None;
-            if held.clean {
-                self.received.remove(&welcome.client);
+            over |= held.ends;
+        }
+        if over {
+            self.forget_received(client);
+            if let Some(queue) = self.session(client).into_iter().flatten().next() {
+                return violation("a session is over, and has a queue", None, Some(queue));
             }
         }
-        self.settle_twofold(&welcome.client);
-        let ended = self.deleted.iter().filter(|(_, held)| {
-            !held.sure && held.name.starts_with(&own_queue(&welcome.client, ""))
-        });
+        let present = self.resumed(client, over, welcome.stays_ms, now);
+        self.settle_twofold(client);
+        let ended = self
+            .deleted
+            .iter()
+            .filter(|(_, held)| !held.sure && held.name.starts_with(&own_queue(client, "")));
         let ended = ended.map(|(id, _)| *id).collect();
-        if welcome.clean {
-            self.received.remove(&welcome.client);
-        }
         let held = self.conn(conn);
-        held.client = Some(welcome.client.clone());
-        held.clean = welcome.clean;
+        held.client = Some(client.clone());
+        held.ends = welcome.stays_ms == Some(0);
         held.window = welcome.window;
+        held.present = present;
         held.ended = ended;
         Ok(())
+    }
+
+    /// Another connection that has the client's session.
+    fn former(&self, conn: usize, client: &str) -> Option<usize> {
+        let mut others = self.conns.iter();
+        let owns = |held: &Conn| held.client.as_deref() == Some(client);
+        let former = others.find(|(id, held)| **id != conn && owns(held));
+        former.map(|(id, _)| *id)
+    }
+
+    /// Names of the queues that a CONNECT may end.
+    pub(crate) fn ends_with(&self, welcome: &Welcome) -> Vec<String> {
+        let former = self.former(usize::MAX, &welcome.client);
+        let former = former.and_then(|former| self.conns.get(&former));
+        match welcome.fresh || former.is_some_and(|former| former.ends) {
+            true => Self::queues_of(&welcome.client).into(),
+            false => Vec::new(),
+        }
     }
 
     /// A crash may have left a subscription whose QoS was changed in both queues of its session:
@@ -152,31 +178,49 @@ impl Oracle {
     }
 
     /// CONNACK has left: what the session had before, if it ended, will not be back.
-    pub(crate) fn welcomed(&mut self, conn: usize) {
-        for queue in std::mem::take(&mut self.conn(conn).ended) {
+    pub(crate) fn welcomed(&mut self, conn: usize, present: bool) -> Check {
+        let held = self.conn(conn);
+        if held.present.is_some_and(|known| known != present) {
+            let what = format!("CONNACK on connection {conn} says session present {present}");
+            return violation(what, None, None);
+        }
+        let client = held.client.clone();
+        for queue in std::mem::take(&mut held.ended) {
             if let Some(held) = self.deleted.get_mut(&queue) {
                 held.sure = true;
             }
         }
+        client.iter().for_each(|client| self.lease_is_sure(client));
+        Ok(())
     }
 
     /// A connection is gone: what it had goes back.
-    pub(crate) fn closed(&mut self, conn: usize) {
+    pub(crate) fn closed(&mut self, conn: usize, now: u64) -> Check {
         self.give_back(conn);
-        let gone = self.conns.remove(&conn);
-        if let Some(client) = gone.filter(|gone| gone.clean).and_then(|gone| gone.client) {
-            self.received.remove(&client);
+        let Some(Conn {
+            client: Some(client),
+            ends,
+            ..
+        }) = self.conns.remove(&conn)
+        else {
+            return Ok(());
+        };
+        self.absent(&client, now);
+        if !ends {
+            return Ok(());
+        }
+        self.forget_received(&client);
+        match self.session(&client).into_iter().flatten().next() {
+            Some(queue) => violation("a session outlives its connection", None, Some(queue)),
+            None => Ok(()),
         }
     }
 
     /// Names of the queues that go with a connection.
     pub(crate) fn own_queues(&self, conn: usize) -> Vec<String> {
-        let held = self.conns.get(&conn).filter(|held| held.clean);
+        let held = self.conns.get(&conn).filter(|held| held.ends);
         let client = held.and_then(|held| held.client.as_ref());
-        let suffixes = ["qos0", "qos1"].into_iter();
-        suffixes
-            .filter_map(|suffix| Some(own_queue(client?, suffix)))
-            .collect()
+        client.map_or(Vec::new(), |client| Self::queues_of(client).into())
     }
 
     fn give_back(&mut self, conn: usize) {
@@ -187,7 +231,7 @@ impl Oracle {
     }
 
     /// The queues of a client's session, with and without a list.
-    fn session(&self, client: &str) -> [Option<u64>; 2] {
+    pub(super) fn session(&self, client: &str) -> [Option<u64>; 2] {
         ["qos1", "qos0"].map(|suffix| self.queue(&own_queue(client, suffix)))
     }
 

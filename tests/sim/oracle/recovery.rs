@@ -29,6 +29,7 @@ impl Oracle {
         self.conns.clear();
         self.before_start = self.transmissions;
         self.may_vanish.clear();
+        self.recover_leases(now);
         self.recover_received(unreleased)?;
         let mut before = std::mem::take(&mut self.queues);
         let mut deleted = std::mem::take(&mut self.deleted);
@@ -141,6 +142,14 @@ impl Oracle {
                 return violation(what, None, None);
             }
             received.retain(|id, _| found.contains(id));
+        }
+        for (client, mut ids) in std::mem::take(&mut self.forgotten) {
+            let found = unreleased.iter().find(|(known, _)| *known == client);
+            ids.retain(|id, _| found.is_some_and(|(_, found)| found.contains(id)));
+            let received = self.received.entry(client).or_default();
+            for (id, publish) in ids {
+                received.entry(id).or_insert(publish);
+            }
         }
         Ok(())
     }

@@ -203,8 +203,8 @@ impl World {
         }
         let queues = self.queues();
         self.oracle.look(&queues)?;
-        self.oracle.closed(id);
-        Ok(())
+        let now = self.now_ms();
+        self.oracle.closed(id, now)
     }
 
     /// Drives everybody until nobody has anything to do, or the process has ended.
@@ -285,7 +285,7 @@ impl World {
         let now = self.now_ms();
         let oracle = &mut self.oracle;
         match action {
-            Action::Connect(welcome) => oracle.connected(id, welcome)?,
+            Action::Connect(welcome) => oracle.connected(id, welcome, now)?,
             Action::Publish(publish, publication) => {
                 oracle.mqtt_published(id, publish, publication, now);
             }
@@ -358,7 +358,7 @@ impl World {
         let now = self.now_ms();
         let oracle = &mut self.oracle;
         match packet {
-            Packet::ConnAck { code: 0, .. } => oracle.welcomed(id),
+            Packet::ConnAck { code: 0, present } => oracle.welcomed(id, present)?,
             Packet::ConnAck { code, .. } => {
                 return violation(format!("a CONNECT is refused with {code}"), None, None);
             }
@@ -418,8 +418,8 @@ impl World {
 fn prepare(oracle: &mut crate::oracle::Oracle, action: &Action) -> Option<u64> {
     match action {
         Action::Connect(welcome) => {
-            for suffix in ["qos0", "qos1"] {
-                oracle.let_vanish(&crate::oracle::own_queue(&welcome.client, suffix));
+            for name in oracle.ends_with(welcome) {
+                oracle.let_vanish(&name);
             }
             None
         }
@@ -453,7 +453,8 @@ fn show(action: &Action) -> String {
             )
         }
         Action::Connect(welcome) => {
-            format!("CONNECT {} clean {}", welcome.client, welcome.clean)
+            let (client, fresh, ms) = (&welcome.client, welcome.fresh, welcome.stays_ms);
+            format!("CONNECT {client} fresh {fresh} stays {ms:?} ms")
         }
         other => format!("{other:?}"),
     }

@@ -36,9 +36,9 @@ impl World {
             let epoch = self.oracle.epoch;
             self.oracle.sync_done(epoch);
         }
+        let waiting = self.definitions.waiting();
         self.end_life();
         self.disk = self.disk.after(crash);
-        let waiting = self.definitions.waiting();
         let batches = self.random.below(waiting + 1);
         self.definitions = Arc::new(self.definitions.after_crash(batches));
         self.start(crash)
@@ -77,8 +77,19 @@ impl World {
         life.turn.ring();
     }
 
-    /// Starts the broker, however often it takes.
+    /// Starts the broker, however often it takes, and after whatever time.
     pub(crate) fn start(&mut self, crash: Crash) -> Check {
+        if self.leaps && self.rare.percent(15) {
+            let ms = self.rare.below(3_000) as u64;
+            self.now = self.now.after_ms(ms);
+            self.trace.note(|| format!("START {ms} ms later"));
+            self.start_now(crash)?;
+            return self.do_what_is_due();
+        }
+        self.start_now(crash)
+    }
+
+    fn start_now(&mut self, crash: Crash) -> Check {
         for _ in 0..STARTS_MAX {
             let before = self.disk.copy();
             match self.open_journal() {
@@ -126,7 +137,10 @@ impl World {
         self.life = Some(Life {
             mqtt: leveret_mqtt::Node::new(
                 Arc::clone(&broker),
-                leveret_mqtt::options::Options::default(),
+                leveret_mqtt::options::Options {
+                    session_expiry_max_ms: Some(self.session_ms_max),
+                    ..leveret_mqtt::options::Options::default()
+                },
             ),
             amqp: leveret_amqp::Node::new(
                 Arc::clone(&broker),
@@ -152,7 +166,15 @@ impl World {
         let now = self.now_ms();
         let vhosts = self.life.as_ref().map(|life| life.broker.vhosts());
         let vhosts = vhosts.into_iter().flatten();
-        let unreleased: Vec<_> = vhosts.flat_map(|vhost| vhost.unreleased()).collect();
+        let mut unreleased: Vec<_> = vhosts.flat_map(|vhost| vhost.unreleased()).collect();
+        unreleased
+            .iter_mut()
+            .for_each(|(_, ids)| ids.sort_unstable());
+        unreleased.sort();
+        for (client, ids) in &unreleased {
+            self.trace
+                .note(|| format!("found of {client}: identifiers {ids:?}"));
+        }
         self.oracle.recover(found, &unreleased, now)?;
         if !self.doubted
             && let Some(name) = self

@@ -59,6 +59,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     own("vhosts", "vhosts.py", Language::Python, false),
     own("plugins", "plugins.py", Language::Python, false),
     own("node_mqtt", "node_mqtt.js", Language::Node, false),
+    own("terminal", "terminal.py", Language::Python, false),
     own(
         "asyncio_clients",
         "asyncio_clients.py",
