@@ -376,7 +376,6 @@ impl<H: Host> Connection<H> {
                 return;
             }
             let bytes_max = self.outlet.output_bytes_max();
-            let limits = (bytes_max, self.node.options.upgrade_qos);
             if let Some(identity) = self.outlet.identity.get()
                 && out.replay(&*identity.core, &self.outlet.options, turn)
             {

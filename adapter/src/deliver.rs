@@ -6,7 +6,6 @@ mod tests;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use leveret_core::key::{self, Form};
-use leveret_core::link::Reader;
 use leveret_core::message::MessageRef;
 use leveret_core::queue::Unacked;
 use leveret_core::seam::Core;
@@ -50,7 +49,13 @@ impl<C: Core> Sink for Outlet<C> {
             flow.starved(key);
             return Outcome::Full;
         }
-        let flags = match self.look_at(out.reader.as_deref(), flow, message, key) {
+        if let Some(reader) = &out.reader
+            && message.exchange == self.exchange()
+            && !reader.allows(message.key, message.head.form, &mut flow.scratch)
+        {
+            return Outcome::Discarded(Loss::Revoked);
+        }
+        let flags = match wanted(flow, message, self.publisher(), key) {
             Ok(flags) => flags,
             Err(loss) => return Outcome::Discarded(loss),
         };

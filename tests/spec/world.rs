@@ -392,10 +392,6 @@ fn read_waiting(name: &str, value: &Value, core: &mut CoreOptions, mqtt: &mut Op
     let number = || value.as_u64().expect("a number");
     let yes = || value.as_bool().expect("true or false");
     match name {
-        "retained_messages_max" => core.retained_messages_max = number() as usize,
-        "output_bytes_max" => mqtt.output_bytes_max = number(),
-        "retained_bytes_max" => core.retained_bytes_max = number(),
-        "retained_rate_max" => core.retained_rate_max = number() as u32,
         "online_max" => core.session_caps.online_max = Some(number()),
         "offline_max" => core.session_caps.offline_max = Some(number()),
         "lifo" => core.session_caps.lifo = yes(),

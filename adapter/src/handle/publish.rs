@@ -428,11 +428,7 @@ fn refused<C: Core>(
         ReasonCode::QuotaExceeded => Loss::Rejected,
         _ => Loss::Unaddressable,
     };
-    if loss == Loss::Retained {
-        // Told or not: the operator has set a limit, and sees what it costs.
-        let core = &context.identity.core;
-        core.count_loss(loss, publish.qos as u8, topic.as_bytes());
-    } else if answered || publish.qos == QoS::AtMostOnce {
+    if answered || publish.qos == QoS::AtMostOnce {
         lose_untold(context, publish, topic, loss);
     }
     if !answered {
