@@ -60,7 +60,7 @@ pub(crate) fn cast(seed: u64, parts: Parts) -> Vec<Actor> {
     let number = |actors: &Vec<Actor>| actors.len() as u8;
     for _ in 0..1 + random.below(2) {
         let number = number(&actors);
-        actors.push(Actor::Publisher(mqtt::Publisher::new(seed, number, parts)));
+        actors.push(Actor::Publisher(mqtt::Publisher::new(seed, number)));
     }
     for _ in 0..1 + random.below(3) {
         let number = number(&actors);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use leveret_core::definitions::{Change, Definitions, Fault, Kind};
-use leveret_core::field::Table;
 use leveret_core::watermark::Watermark;
 use parking_lot::Mutex;
 
@@ -46,16 +45,6 @@ impl SimDefinitions {
     /// Batches that are not committed.
     pub(crate) fn waiting(&self) -> usize {
         self.state.lock().waiting.len()
-    }
-
-    /// The journal's number of the shelf of retained messages, if that is on disk.
-    pub(crate) fn shelves(&self) -> Option<u64> {
-        let state = self.state.lock();
-        let mut records = state.records.iter();
-        let (_, value) = records.find(|((kind, _), _)| *kind == Kind::VHost)?;
-        let table = Table::decode(value).ok()?;
-        let number = table.lookup("journal")?.as_integer()?;
-        u64::try_from(number).ok()
     }
 
     /// Commits so many batches.

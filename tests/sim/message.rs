@@ -23,16 +23,7 @@ pub(crate) fn payload(id: Id, bytes: usize) -> Vec<u8> {
     payload
 }
 
-/// The message that clears a topic: it has no payload that could say more.
-pub(crate) const CLEARED: Id = Id {
-    publisher: 255,
-    number: 0,
-};
-
 pub(crate) fn read_payload(payload: &[u8]) -> Option<Id> {
-    if payload.is_empty() {
-        return Some(CLEARED);
-    }
     let end = payload.iter().position(|byte| *byte == b';')?;
     let (publisher, number) = std::str::from_utf8(&payload[..end]).ok()?.split_once(':')?;
     Some(Id {

@@ -14,7 +14,6 @@ pub(crate) enum Packet {
         message: Id,
         qos: u8,
         dup: bool,
-        retain: bool,
         packet_id: u16,
     },
     PubAck {
@@ -106,7 +105,6 @@ pub(crate) struct Publish {
     pub(crate) v5: bool,
     pub(crate) qos: u8,
     pub(crate) dup: bool,
-    pub(crate) retain: bool,
     pub(crate) packet_id: u16,
     pub(crate) topic: &'static str,
     /// Seconds; for 5.0 alone.
@@ -131,8 +129,7 @@ impl Publish {
             }
         }
         body.extend_from_slice(&self.payload);
-        let flags = u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain);
-        packet(0x30 | flags, &body)
+        packet(0x30 | u8::from(self.dup) << 3 | self.qos << 1, &body)
     }
 }
 
@@ -142,35 +139,14 @@ pub(crate) fn acknowledge(kind: u8, packet_id: u16) -> Vec<u8> {
     packet(kind << 4 | flags, &packet_id.to_be_bytes())
 }
 
-/// When a subscription gets retained messages. MQTT 5.0 §3.8.3.1.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Handling {
-    Send,
-    SendIfNew,
-    DoNotSend,
-}
-
-/// What a SUBSCRIBE is made of.
-#[derive(Clone, Debug)]
-pub(crate) struct Subscribe {
-    pub(crate) v5: bool,
-    pub(crate) packet_id: u16,
-    pub(crate) filter: &'static str,
-    pub(crate) qos: u8,
-    /// For 5.0 alone.
-    pub(crate) handling: Handling,
-}
-
-impl Subscribe {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut body = self.packet_id.to_be_bytes().to_vec();
-        if self.v5 {
-            body.push(0);
-        }
-        string(&mut body, self.filter);
-        body.push((self.handling as u8) << 4 | self.qos);
-        packet(0x82, &body)
+pub(crate) fn subscribe(v5: bool, packet_id: u16, filter: &str, qos: u8) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if v5 {
+        body.push(0);
     }
+    string(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
 }
 
 pub(crate) fn unsubscribe(v5: bool, packet_id: u16, filter: &str) -> Vec<u8> {
@@ -275,7 +251,6 @@ fn read_publish(v5: bool, first: u8, body: &[u8]) -> Option<Packet> {
         message: read_payload(behind_properties(v5, rest)?)?,
         qos,
         dup: first & 8 != 0,
-        retain: first & 1 != 0,
         packet_id,
     })
 }

@@ -7,7 +7,6 @@
 
 mod protocol;
 mod recovery;
-mod retained;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -16,7 +15,7 @@ use std::sync::Arc;
 
 use leveret_core::queue::Queue;
 
-use crate::message::{CLEARED, Id, matches};
+use crate::message::{Id, matches};
 
 pub(crate) use protocol::{Kind, Reply, Welcome, own_queue};
 pub(crate) use recovery::Found;
@@ -54,8 +53,6 @@ pub(crate) struct Counts {
     pub(crate) recovered: u64,
     pub(crate) expired: u64,
     pub(crate) dropped: u64,
-    /// Deliveries of retained messages.
-    pub(crate) retained: u64,
 }
 
 /// Where a message is published to.
@@ -257,7 +254,6 @@ pub(crate) struct Oracle {
     received: BTreeMap<String, BTreeMap<u16, protocol::Received>>,
     /// The same of sessions that are over, until a CONNACK says so.
     forgotten: BTreeMap<String, BTreeMap<u16, protocol::Received>>,
-    retained: retained::Retained,
     /// Names of queues that may vanish in this step.
     may_vanish: Vec<String>,
     transmissions: u64,
@@ -282,7 +278,6 @@ impl Oracle {
             leases: BTreeMap::new(),
             received: BTreeMap::new(),
             forgotten: BTreeMap::new(),
-            retained: retained::Retained::default(),
             may_vanish: Vec::new(),
             transmissions: 0,
             before_start: 0,
@@ -417,9 +412,7 @@ impl Oracle {
     /// a restart found of a `message` that is known by its packet id.
     fn acknowledged(&mut self, place: u64, message: Option<Id>) {
         self.counts.acknowledged += 1;
-        self.retained.acknowledged(place);
-        // All that clear a topic look the same.
-        let known = place <= self.before_start && message != Some(CLEARED);
+        let known = place <= self.before_start;
         let all = self.queues.values_mut().chain(self.deleted.values_mut());
         for held in all {
             if let Some(copy) = held.copies.get_mut(&place) {
@@ -541,7 +534,7 @@ impl Oracle {
                 return violation(what, None, Some(*id));
             }
         }
-        self.has_sent_retained(now)
+        Ok(())
     }
 
     /// All has been delivered that could be: what is still there has expired.

@@ -8,31 +8,22 @@ use crate::random::Random;
 pub(crate) struct Parts {
     /// Sessions expire, and more time passes.
     pub(crate) expiry: bool,
-    /// Publishers have messages retained, and clear them.
-    pub(crate) retained: bool,
 }
 
 impl Parts {
-    pub(crate) const NONE: Self = Self {
-        expiry: false,
-        retained: false,
-    };
-    pub(crate) const EXPIRY: Self = Self {
-        expiry: true,
-        ..Self::NONE
-    };
+    pub(crate) const NONE: Self = Self { expiry: false };
+    pub(crate) const EXPIRY: Self = Self { expiry: true };
 
     /// What is in a seed.
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::new(seed, 5);
         Self {
             expiry: random.percent(50),
-            retained: random.percent(50),
         }
     }
 
     /// Whether time leaps now and then.
     pub(crate) fn has_leaps(self) -> bool {
-        self.expiry || self.retained
+        self.expiry
     }
 }

@@ -58,7 +58,7 @@ impl Plan {
 
 /// How a seed went.
 pub(crate) enum Course {
-    Good(Box<Stats>, Trace),
+    Good(Stats, Trace),
     Bad(Box<Failure>),
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn run(plan: &Plan) -> Course {
         violation(format!("a panic: {}", text.unwrap_or_default()), None, None)
     });
     match checked {
-        Ok(()) => Course::Good(Box::new(world.summary()), world.trace.clone()),
+        Ok(()) => Course::Good(world.summary(), world.trace.clone()),
         Err(violation) => Course::Bad(Box::new(Failure {
             step: world.trace.step,
             queue: violation

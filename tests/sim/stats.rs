@@ -42,7 +42,6 @@ impl Stats {
             (&mut self.messages.recovered, other.messages.recovered),
             (&mut self.messages.expired, other.messages.expired),
             (&mut self.messages.dropped, other.messages.dropped),
-            (&mut self.messages.retained, other.messages.retained),
         ];
         for (sum, more) in pairs {
             *sum += more;
@@ -73,7 +72,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "messages: {} published, {} acknowledged, {} delivered ({} again), {} settled, \
-             {} recovered, {} expired, {} dropped by limits, {} retained ones sent",
+             {} recovered, {} expired, {} dropped by limits",
             messages.published,
             messages.acknowledged,
             messages.delivered,
@@ -81,8 +80,7 @@ impl fmt::Display for Stats {
             messages.settled,
             messages.recovered,
             messages.expired,
-            messages.dropped,
-            messages.retained
+            messages.dropped
         )
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::size;
-use crate::message::{CLEARED, FILTERS, Id, TOPICS, dotted, payload};
-use crate::mqtt::{self, Handling, Packet};
+use crate::message::{FILTERS, Id, TOPICS, dotted, payload};
+use crate::mqtt::{self, Packet};
 use crate::oracle::{Check, Publication, Target, Welcome};
 use crate::parts::Parts;
 use crate::random::Random;
@@ -19,15 +19,6 @@ const PREFETCH: usize = 10;
 
 /// Seconds of a session that does not expire here, unless the operator wants it.
 const LONG_S: u32 = 3_600;
-
-/// What 5.0 subscriptions ask of retained messages.
-const HANDLINGS: [Handling; 5] = [
-    Handling::Send,
-    Handling::Send,
-    Handling::SendIfNew,
-    Handling::SendIfNew,
-    Handling::DoNotSend,
-];
 
 /// Sends CONNECT, and tells what it means.
 fn send_connect(
@@ -65,16 +56,12 @@ pub(crate) struct Publisher {
     published: u32,
     packet_id: u16,
     open: Vec<Open>,
-    /// Whether what it publishes is retained, if anything is.
-    keeps: Option<Random>,
 }
 
 impl Publisher {
-    pub(super) fn new(seed: u64, number: u8, parts: Parts) -> Self {
+    pub(super) fn new(seed: u64, number: u8) -> Self {
         let mut random = Random::new(seed, 100 + u64::from(number));
-        let keeps = Random::new(seed, 300 + u64::from(number));
         Self {
-            keeps: parts.retained.then_some(keeps),
             v5: random.percent(50),
             random,
             number,
@@ -222,24 +209,17 @@ impl Publisher {
         }
         let expiry_s =
             (self.v5 && self.random.percent(15)).then(|| 1 + self.random.below(2) as u32);
-        let payload = payload(message, size(&mut self.random));
-        let [retain, clear] = match &mut self.keeps {
-            Some(random) => [random.percent(35), random.percent(25)],
-            None => [false, false],
-        };
-        let clear = retain && clear;
         let publish = mqtt::Publish {
             v5: self.v5,
             qos,
             dup: false,
-            retain,
             packet_id: if qos > 0 { self.packet_id } else { 0 },
             topic,
             expiry_s,
-            payload: if clear { Vec::new() } else { payload },
+            payload: payload(message, size(&mut self.random)),
         };
         let publication = Publication {
-            message: if clear { CLEARED } else { message },
+            message,
             target: Target::Topic(dotted(topic)),
             persistent: qos > 0,
             ttl_ms: expiry_s.map(|seconds| u64::from(seconds) * 1_000),
@@ -281,8 +261,6 @@ pub(crate) struct Subscriber {
     random: Random,
     /// How its sessions expire, if they do.
     expiry: Option<Expiry>,
-    /// Which retained messages it wants, if there are any.
-    handling: Option<Random>,
     client: String,
     v5: bool,
     clean: bool,
@@ -299,9 +277,6 @@ impl Subscriber {
         let mut random = Random::new(seed, 100 + u64::from(number));
         Self {
             expiry: parts.expiry.then(|| Expiry::new(seed, number)),
-            handling: parts
-                .retained
-                .then(|| Random::new(seed, 300 + u64::from(number))),
             v5: random.percent(50),
             clean: random.percent(25),
             window: 1 + random.below(6),
@@ -403,19 +378,9 @@ impl Subscriber {
         let qos = [0, 1, 1, 2][self.random.below(4)];
         self.packet_id += 1;
         self.filters.insert(filter, qos);
-        let handling = match &mut self.handling {
-            Some(random) if self.v5 => *random.pick(&HANDLINGS),
-            _ => Handling::Send,
-        };
-        let subscribe = mqtt::Subscribe {
-            v5: self.v5,
-            packet_id: self.packet_id,
-            filter,
-            qos,
-            handling,
-        };
-        let bytes = subscribe.encode();
-        world.send(self.connection, vec![Action::Subscribe(subscribe)], bytes)
+        let bytes = mqtt::subscribe(self.v5, self.packet_id, filter, qos);
+        let action = Action::Subscribe(self.packet_id, filter, qos);
+        world.send(self.connection, vec![action], bytes)
     }
 
     fn unsubscribe(&mut self, world: &mut World) -> Check {

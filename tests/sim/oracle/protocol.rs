@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::retained::Owed;
 use super::{Check, Oracle, Publication, Violation, violation};
-use crate::message::{Id, dotted};
+use crate::message::Id;
 use crate::mqtt;
 
 /// A delivery that is not settled.
 #[derive(Clone, Debug)]
-pub(super) struct Unacked {
+struct Unacked {
     queue: u64,
     place: u64,
     consumer: String,
@@ -78,14 +77,12 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conn {
     /// MQTT: who, whether the session ends with it, and how much may be in flight.
-    pub(super) client: Option<String>,
+    client: Option<String>,
     ends: bool,
-    pub(super) window: usize,
+    window: usize,
     /// What CONNACK must say of an earlier session.
     present: Option<bool>,
-    pub(super) unacked: BTreeMap<u64, Unacked>,
-    /// Retained messages that it is to get.
-    pub(super) retained: VecDeque<Owed>,
+    unacked: BTreeMap<u64, Unacked>,
     consumers: BTreeMap<String, Consumer>,
     pubacks: VecDeque<Due>,
     pubrecs: VecDeque<Due>,
@@ -103,7 +100,7 @@ impl Oracle {
         self.conns.insert(conn, Conn::default());
     }
 
-    pub(super) fn conn(&mut self, conn: usize) -> &mut Conn {
+    fn conn(&mut self, conn: usize) -> &mut Conn {
         self.conns.entry(conn).or_default()
     }
 
@@ -239,16 +236,11 @@ impl Oracle {
     }
 
     /// A SUBSCRIBE with one filter was taken.
-    pub(crate) fn subscribed(&mut self, conn: usize, subscribe: &mqtt::Subscribe, now: u64) {
+    pub(crate) fn subscribed(&mut self, conn: usize, packet_id: u16, pattern: &str, qos: u8) {
         let Some(client) = self.conn(conn).client.clone() else {
             return;
         };
-        let (packet_id, qos) = (subscribe.packet_id, subscribe.qos);
-        let pattern = &dotted(subscribe.filter);
         let [list, direct] = self.session(&client);
-        let queues = [list, direct].into_iter().flatten();
-        let known = queues.clone().any(|queue| self.is_bound(queue, pattern));
-        self.owe_retained(conn, subscribe, known, now);
         let (queue, other) = if qos == 0 {
             (direct, list)
         } else {
@@ -277,14 +269,10 @@ impl Oracle {
         }
     }
 
-    fn is_bound(&self, queue: u64, pattern: &str) -> bool {
+    fn unbound(&mut self, queue: u64, pattern: &str) -> bool {
         let held = self.queues.get(&queue);
         let binding = held.and_then(|held| held.bindings.get(pattern));
-        binding.is_some_and(|binding| binding.present)
-    }
-
-    fn unbound(&mut self, queue: u64, pattern: &str) -> bool {
-        let there = self.is_bound(queue, pattern);
+        let there = binding.is_some_and(|binding| binding.present);
         if there {
             self.bound(queue, pattern, false);
         }
@@ -293,7 +281,6 @@ impl Oracle {
 
     /// SUBACK or UNSUBACK has left.
     pub(crate) fn subscription_told(&mut self, conn: usize, packet_id: u16) {
-        self.retained_may_follow(conn, packet_id);
         if let Some((queue, pattern)) = self.conn(conn).subscribing.remove(&packet_id) {
             self.make_sure(queue, &pattern);
         }
@@ -328,12 +315,6 @@ impl Oracle {
             .then(|| self.known(conn, packet_id))
             .flatten();
         let place = known.unwrap_or_else(|| self.publish(publication, now));
-        if publish.retain && known.is_none() {
-            let message = (!publish.payload.is_empty()).then_some(publication.message);
-            let expires = publication.ttl_ms.map(|ms| now + ms);
-            let message = message.map(|message| (message, publish.qos));
-            self.retain(publish.topic, message, expires, place);
-        }
         let held = self.conn(conn);
         let due = Due {
             packet_id,
@@ -383,7 +364,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A PUBLISH without RETAIN has left for a subscriber.
+    /// A PUBLISH has left for a subscriber.
     pub(crate) fn mqtt_delivered(
         &mut self,
         conn: usize,
@@ -391,6 +372,7 @@ impl Oracle {
         now: u64,
     ) -> Check {
         let held = self.conn(conn);
+        let window = held.window;
         let Some(client) = held.client.clone() else {
             let what = "a message is delivered to a connection without a session";
             return violation(what, Some(message), None);
@@ -417,17 +399,6 @@ impl Oracle {
             }
             return Ok(());
         }
-        self.in_flight(conn, packet_id, message, (queue, place))
-    }
-
-    /// A PUBLISH that must be acknowledged has left, with the copy that it is.
-    pub(super) fn in_flight(
-        &mut self,
-        conn: usize,
-        packet_id: u16,
-        message: Id,
-        (queue, place): (u64, u64),
-    ) -> Check {
         let consumer = String::new();
         let unacked = Unacked {
             queue,
@@ -435,7 +406,6 @@ impl Oracle {
             consumer,
         };
         let held = self.conn(conn);
-        let window = held.window;
         let taken = held.unacked.insert(packet_id.into(), unacked);
         if taken.is_some() {
             let what = format!("packet id {packet_id} is in flight already");

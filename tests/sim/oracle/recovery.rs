@@ -23,7 +23,7 @@ impl Oracle {
     pub(crate) fn recover(
         &mut self,
         found: Vec<Found>,
-        (unreleased, retained): (&[(String, Vec<u16>)], &BTreeMap<String, Id>),
+        unreleased: &[(String, Vec<u16>)],
         now: u64,
     ) -> Check {
         self.conns.clear();
@@ -31,7 +31,6 @@ impl Oracle {
         self.may_vanish.clear();
         self.recover_leases(now);
         self.recover_received(unreleased)?;
-        self.recover_retained(retained, now)?;
         let mut before = std::mem::take(&mut self.queues);
         let mut deleted = std::mem::take(&mut self.deleted);
         for found in found {

@@ -19,7 +19,7 @@ pub(crate) enum Action {
     Publish(mqtt::Publish, Publication),
     PubAck(u16),
     PubRel(u16),
-    Subscribe(mqtt::Subscribe),
+    Subscribe(u16, &'static str, u8),
     Unsubscribe(u16, &'static str),
     Disconnect,
     Open,
@@ -293,7 +293,9 @@ impl World {
                 oracle.answered(id, (*packet_id).into(), false, Some("acknowledged"));
             }
             Action::PubRel(packet_id) => oracle.released(id, *packet_id),
-            Action::Subscribe(subscribe) => oracle.subscribed(id, subscribe, now),
+            Action::Subscribe(packet_id, filter, qos) => {
+                oracle.subscribed(id, *packet_id, &dotted(filter), *qos);
+            }
             Action::Unsubscribe(packet_id, filter) => {
                 oracle.unsubscribed(id, *packet_id, &dotted(filter));
             }
@@ -364,12 +366,8 @@ impl World {
                 message,
                 qos,
                 dup,
-                retain,
                 packet_id,
-            } => match retain {
-                true => oracle.retained_delivered(id, (message, qos, dup, packet_id), now)?,
-                false => oracle.mqtt_delivered(id, (message, qos, dup, packet_id), now)?,
-            },
+            } => oracle.mqtt_delivered(id, (message, qos, dup, packet_id), now)?,
             Packet::PubAck { packet_id, reason } if reason < 0x80 => {
                 oracle.mqtt_acknowledged(id, Kind::PubAck, packet_id)?;
             }
@@ -441,8 +439,7 @@ fn show(action: &Action) -> String {
         Action::Publish(publish, publication) => {
             let (id, qos, packet_id) = (publication.message, publish.qos, publish.packet_id);
             let (dup, topic) = (if publish.dup { " dup" } else { "" }, publish.topic);
-            let retain = if publish.retain { " retain" } else { "" };
-            format!("PUBLISH [{id}] {topic} qos{qos} id {packet_id}{dup}{retain}")
+            format!("PUBLISH [{id}] {topic} qos{qos} id {packet_id}{dup}")
         }
         Action::AmqpPublish(publication) => {
             let kind = if publication.persistent {
@@ -469,12 +466,10 @@ fn shown(incoming: &Incoming) -> String {
             message,
             qos,
             dup,
-            retain,
             packet_id,
         }) => {
             let dup = if *dup { " dup" } else { "" };
-            let retain = if *retain { " retain" } else { "" };
-            format!("PUBLISH [{message}] qos{qos} id {packet_id}{dup}{retain}")
+            format!("PUBLISH [{message}] qos{qos} id {packet_id}{dup}")
         }
         Incoming::Amqp(Method::Deliver {
             consumer,

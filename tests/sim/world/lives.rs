@@ -1,6 +1,6 @@
 //! Ends and beginnings of the broker: what a crash leaves, and what the next start makes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leveret_core::broker::Broker;
@@ -16,7 +16,7 @@ use leveret_store::journal::{JournalFile, Options};
 use super::{Life, World, origins};
 use crate::disk::{Crash, Operation, SimDisk};
 use crate::message::{Id, dotted, read_payload};
-use crate::oracle::{Check, Found, Violation, violation};
+use crate::oracle::{Check, Found, violation};
 
 /// Starts that may fail one after the other.
 const STARTS_MAX: usize = 20;
@@ -150,22 +150,7 @@ impl World {
             journal,
             turn,
         });
-        self.recover(before)?;
-        if !self.doubted
-            && let Some(name) = self
-                .disk
-                .names()
-                .iter()
-                .find(|name| !name.ends_with(".log"))
-        {
-            return violation(format!("{name}: a crash alone damages nothing"), None, None);
-        }
-        Ok(())
-    }
-
-    /// What was found is held against what was promised.
-    fn recover(&mut self, before: &SimDisk) -> Check {
-        let (found, retained) = self.found(before)?;
+        let found = self.found(before)?;
         let messages: usize = found.iter().map(|found| found.messages.len()).sum();
         let queues = found.len();
         self.trace
@@ -178,6 +163,7 @@ impl World {
                 format!("found in {name}: {}", ids.join(" "))
             });
         }
+        let now = self.now_ms();
         let vhosts = self.life.as_ref().map(|life| life.broker.vhosts());
         let vhosts = vhosts.into_iter().flatten();
         let mut unreleased: Vec<_> = vhosts.flat_map(|vhost| vhost.unreleased()).collect();
@@ -189,16 +175,21 @@ impl World {
             self.trace
                 .note(|| format!("found of {client}: identifiers {ids:?}"));
         }
-        for (topic, id) in &retained {
-            self.trace
-                .note(|| format!("found at {topic}: [{id}] is retained"));
+        self.oracle.recover(found, &unreleased, now)?;
+        if !self.doubted
+            && let Some(name) = self
+                .disk
+                .names()
+                .iter()
+                .find(|name| !name.ends_with(".log"))
+        {
+            return violation(format!("{name}: a crash alone damages nothing"), None, None);
         }
-        let now = self.now_ms();
-        self.oracle.recover(found, (&unreleased, &retained), now)
+        Ok(())
     }
 
     /// What a second reader finds on the disk as it was before the start.
-    fn found(&self, before: &SimDisk) -> Result<(Vec<Found>, Retained), Violation> {
+    fn found(&self, before: &SimDisk) -> Result<Vec<Found>, crate::oracle::Violation> {
         let peek = JournalFile::open_by_hand(
             Arc::new(before.handle()),
             &self.options(),
@@ -223,25 +214,11 @@ impl World {
                 messages,
             })
         });
-        let found: Result<Vec<Found>, Violation> = found.collect();
-        let mut retained = Retained::new();
-        if let Some(shelf) = self.definitions.shelves() {
-            for stretch in peek.recovered(shelf) {
-                for (_, message) in peek.fetch(shelf, stretch.first..stretch.end()) {
-                    let view = message.view();
-                    let topic = String::from_utf8_lossy(view.key).into_owned();
-                    retained.insert(topic, read(view.payload)?);
-                }
-            }
-        }
-        Ok((found?, retained))
+        found.collect()
     }
 }
 
-/// The last retained message of each topic.
-type Retained = BTreeMap<String, Id>;
-
-fn read(payload: &[u8]) -> Result<Id, Violation> {
+fn read(payload: &[u8]) -> Result<Id, crate::oracle::Violation> {
     match read_payload(payload) {
         Some(id) => Ok(id),
         None => violation("a message is found that nobody published", None, None),
