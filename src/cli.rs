@@ -14,6 +14,7 @@ mod plugins;
 mod publish;
 mod store;
 mod subscribe;
+mod tail;
 mod term;
 mod wire;
 
@@ -74,6 +75,7 @@ pub fn run(program: &str, args: Vec<OsString>) -> Action {
         Some(("bench", inner)) => Action::Done(bench::run(inner)),
         Some(("store", inner)) => Action::Done(store::run(inner)),
         Some(("pub", inner)) => Action::Done(publish::run(inner)),
+        Some(("tail", inner)) => Action::Done(tail::run(inner)),
         Some(("sub", inner)) => Action::Done(subscribe::run(inner)),
         Some(("server", inner)) => Action::Serve(serve_args(inner)),
         _ => Action::Serve(serve_args(&matches)),
@@ -98,6 +100,7 @@ fn command() -> Command {
         .subcommand(store::command())
         .subcommand(publish::command())
         .subcommand(subscribe::command())
+        .subcommand(tail::command())
 }
 
 fn server_options() -> Vec<Arg> {

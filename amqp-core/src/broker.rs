@@ -35,6 +35,7 @@ use crate::queue::{Conditions, Queue};
 use crate::refusal::Refusal;
 use crate::reply_code::ReplyCode;
 use crate::seldom::Seldom;
+use crate::taps::Taps;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::turn::Turn;
@@ -72,6 +73,7 @@ pub struct Broker {
     alarms: Arc<Alarms>,
     login_secret: OnceLock<[u8; 32]>,
     events: Events,
+    taps: Arc<Taps>,
 }
 
 impl Broker {
@@ -101,6 +103,7 @@ impl Broker {
             changing_vhosts: Mutex::default(),
             epochs: Arc::new(Epochs::new(Arc::clone(events.listeners()))),
             events,
+            taps: Arc::default(),
             users: Users::default(),
             authority: Authority::default(),
             parameters: RwLock::default(),
@@ -200,6 +203,13 @@ impl Broker {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Who watches publications.
+    #[inline]
+    #[must_use]
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -336,6 +346,12 @@ impl Broker {
     /// Takes a connection off the list.
     pub fn deregister(&self, connection: u64) {
         self.peers.remove(&connection);
+    }
+
+    /// A connection by its number.
+    #[must_use]
+    pub fn peer(&self, connection: u64) -> Option<Arc<dyn Peer>> {
+        self.peers.get(&connection).map(|held| Arc::clone(&held))
     }
 
     /// Connections on the list.

@@ -47,6 +47,7 @@ pub mod seam;
 mod seldom;
 pub mod shelf;
 pub mod sink;
+pub mod taps;
 pub mod time;
 mod timers;
 pub mod turn;

@@ -228,6 +228,15 @@ pub const STREAM_FILTERS_MAX: usize = 1_024;
 /// the disk has half of that.
 pub const LEAD_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
 
+/// Taps of a node: each takes a connection of the control socket as well.
+pub const TAPS_MAX: usize = 8;
+
+/// Samples that may wait in one tap; more are counted, and lost.
+pub const SAMPLES_WAITING_MAX: usize = 1_024;
+
+/// Bytes of them; one sample may reach beyond it.
+pub const SAMPLE_BYTES_WAITING_MAX: usize = 4 * 1024 * 1024;
+
 /// Events that may wait to be announced; more are counted, and lost.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
 

@@ -113,13 +113,18 @@ impl Retained {
     ) -> Option<Time> {
         let mut trie = self.root.write();
         for (place, message) in messages {
-            let former = match std::str::from_utf8(message.view().key) {
-                Ok(topic) if !message.view().expired(now) => {
-                    trie.set(topic, message.clone(), place)
-                }
-                _ => Some(place),
+            let Ok(topic) = std::str::from_utf8(message.view().key) else {
+                shelf.drop(place);
+                continue;
             };
-            former.into_iter().for_each(|place| shelf.drop(place));
+            let former = trie.set(topic, message.clone(), place);
+            former.into_iter().for_each(|former| shelf.drop(former));
+            if message.view().expired(now) {
+                // The one that it has replaced is not back for that.
+                trie.clear(topic)
+                    .into_iter()
+                    .for_each(|place| shelf.drop(place));
+            }
         }
         trie.arm(now)
     }
@@ -142,5 +147,61 @@ impl Retained {
     /// Bytes of all parts of the messages.
     pub(crate) fn bytes(&self) -> u64 {
         self.root.read().bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::definitions::Volatile;
+    use crate::journal::MemoryJournal;
+    use crate::key::Form;
+    use crate::message::{AmqpOrigin, Head};
+    use crate::options::Options;
+
+    fn message(payload: &[u8], expires: Option<Time>) -> Message {
+        let message = MessageRef {
+            head: Head {
+                origin: &AmqpOrigin,
+                form: Form::Slashed,
+                persistent: true,
+                exactly_once: false,
+                retain: true,
+                publisher: 0,
+                received: Time(1),
+                expires,
+            },
+            exchange: "amq.topic",
+            key: b"a/b",
+            properties: &[],
+            payload,
+        };
+        message.to_message(&mut Vec::new())
+    }
+
+    /// FEATURES M10: a crash between two records left the message that was replaced on disk.
+    #[test]
+    fn m10_what_was_replaced_is_not_back_when_the_last_has_expired() {
+        let broker = Broker::open(
+            Options::default(),
+            Arc::new(Volatile::default()),
+            Arc::new(MemoryJournal::default()),
+            Time(1),
+            || "unused".to_owned(),
+        );
+        let broker = broker.expect("an empty broker opens");
+        let vhost = broker.vhost("/").expect("the default vhost is made");
+        let found = |now: Time| {
+            let retained = Retained::default();
+            let former = (Place::default(), message(b"former", None));
+            let last = (Place::default(), message(b"last", Some(Time(100))));
+            retained.restore(&vhost.shelves.retained, vec![former, last], now);
+            (retained.count(), retained.bytes() > 0)
+        };
+        assert_eq!(found(Time(99)), (1, true));
+        assert_eq!(found(Time(100)), (0, false));
     }
 }

@@ -91,7 +91,7 @@ pub enum Loss {
     Refused,
     /// The topic is the broker's own, and its publisher is not told.
     Reserved,
-    /// There was no room for another retained message, and its publisher is not told.
+    /// There was no room for another retained message.
     Retained,
     /// A full queue has refused it, and its publisher is not told.
     Rejected,

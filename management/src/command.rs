@@ -17,6 +17,7 @@ mod plugins;
 mod policies;
 mod queues;
 mod status;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod users;
@@ -130,6 +131,7 @@ fn query_terms(
         "list_user_limits" => {
             parse(arguments.clone()).and_then(|w| limits::list_of_users(context, &w))
         }
+        "tail" => parse(arguments.clone()).and_then(|w| tail::tail(context, w)),
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::command;
@@ -155,7 +155,10 @@ async fn converse(mut stream: UnixStream, context: &Context) -> io::Result<()> {
             let text = format!("request is longer than {REQUEST_BYTES_MAX} bytes");
             Err(Failure::new(Code::Usage, text))
         };
-        write_answer(&mut writing, answer).await?;
+        match answer {
+            Ok(Answer::Live(events)) => return live(&mut reading, &mut writing, events).await,
+            answer => write_answer(&mut writing, answer).await?,
+        }
         if !complete {
             return Ok(());
         }
@@ -176,6 +179,8 @@ async fn write_answer(
     match answer {
         Ok(Answer::One(value)) => append(&mut out, &json!({ "ok": value }))?,
         Err(failure) => append(&mut out, &json!({ "error": failure }))?,
+        // It has a form of its own: see `live`.
+        Ok(Answer::Live(_)) => append(&mut out, &json!({ "ok": null }))?,
         Ok(Answer::Rows(rows)) => {
             out.extend_from_slice(b"{\"ok\":[");
             for (index, row) in rows.enumerate() {
@@ -194,6 +199,38 @@ async fn write_answer(
     out.push(b'\n');
     timeout(SILENCE, writing.write_all(&out)).await??;
     Ok(())
+}
+
+/// Writes what happens, a line each, until it ends or the client goes. What a client says
+/// meanwhile ends it as well.
+async fn live(
+    reading: &mut (impl AsyncReadExt + Unpin),
+    writing: &mut (impl AsyncWriteExt + Unpin),
+    mut events: mpsc::Receiver<Value>,
+) -> io::Result<()> {
+    let mut byte = [0];
+    loop {
+        let mut next = tokio::select! {
+            event = events.recv() => event,
+            _ = reading.read(&mut byte) => return Ok(()),
+        };
+        let mut out = Vec::new();
+        while let Some(event) = next {
+            append(&mut out, &json!({ "live": event }))?;
+            out.push(b'\n');
+            if out.len() >= ANSWER_CHUNK_BYTES {
+                break;
+            }
+            next = events.try_recv().ok();
+        }
+        if out.is_empty() {
+            append(&mut out, &json!({ "ok": null }))?;
+            out.push(b'\n');
+            timeout(SILENCE, writing.write_all(&out)).await??;
+            return Ok(());
+        }
+        timeout(SILENCE, writing.write_all(&out)).await??;
+    }
 }
 
 fn append(out: &mut Vec<u8>, value: &Value) -> io::Result<()> {

@@ -7,16 +7,26 @@
 //! {"ok":[{"name":"q","messages":0}]}\n
 //! {"error":{"code":"unavailable","text":"Parameter does not exist","exit":69}}\n
 //! ```
+//!
+//! What is watched comes line by line, until either side closes the connection:
+//!
+//! ```text
+//! {"live":{"key":"a/b","payload":"1"}}\n
+//! ```
 
 use leveret_core::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
 /// The control socket's name in the data directory.
 pub const SOCKET_FILE: &str = "control.sock";
 
 /// The longest request in bytes, line end included: a parameter of 1 MiB whose quotes are escaped.
 pub const REQUEST_BYTES_MAX: usize = 2 * 1_024 * 1_024 + 64 * 1_024;
+
+/// What a client that watches may be behind, in events.
+pub const LIVE_WAITING_MAX: usize = 256;
 
 /// One command with its arguments.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,6 +45,9 @@ pub enum Answer {
     One(Value),
     /// A listing, made row by row while it is written: it may be longer than memory would like.
     Rows(Box<dyn Iterator<Item = Value> + Send>),
+    /// What happens from now on, for as long as the client listens. It is the connection's last
+    /// answer.
+    Live(mpsc::Receiver<Value>),
 }
 
 /// What kind of failure it is; each has an exit code of `sysexits.h`, as RabbitMQ's tools have.

@@ -37,6 +37,14 @@ pub(super) struct Client {
 struct Reply {
     ok: Option<Value>,
     error: Option<Failure>,
+    live: Option<Value>,
+}
+
+/// The options that say which node is meant, and how long to wait for it.
+pub(super) fn place() -> Vec<Arg> {
+    let mut all = options();
+    all.truncate(3);
+    all
 }
 
 /// The options of every tool that speaks to a node. Some are there only because scripts have them.
@@ -173,6 +181,38 @@ impl Client {
         command: &str,
         arguments: Map<String, Value>,
     ) -> Result<Value, Failure> {
+        self.send(command, arguments)?;
+        let reply = next(&mut BufReader::new(&self.stream))?;
+        match reply.error {
+            Some(failure) => Err(failure),
+            None => Ok(reply.ok.unwrap_or_default()),
+        }
+    }
+
+    /// Asks for what happens from now on, and shows it until it ends or `show` says that it is
+    /// enough.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], and what `show` says.
+    pub(super) fn watch(
+        mut self,
+        command: &str,
+        arguments: Map<String, Value>,
+        show: &mut dyn FnMut(&Value) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        self.send(command, arguments)?;
+        let mut reader = BufReader::new(&self.stream);
+        loop {
+            let reply = next(&mut reader)?;
+            match (reply.error, reply.live) {
+                (Some(failure), _) => return Err(failure),
+                (None, Some(event)) if show(&event)? => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn send(&mut self, command: &str, arguments: Map<String, Value>) -> Result<(), Failure> {
         let request = Request {
             command: command.to_owned(),
             arguments,
@@ -180,22 +220,21 @@ impl Client {
         let mut line = serde_json::to_vec(&request)
             .map_err(|why| Failure::new(Code::Software, why.to_string()))?;
         line.push(b'\n');
-        self.stream.write_all(&line).map_err(|why| broken(&why))?;
-        let mut answer = Vec::new();
-        let mut reader = BufReader::new(&self.stream);
-        reader
-            .read_until(b'\n', &mut answer)
-            .map_err(|why| broken(&why))?;
-        if answer.last() != Some(&b'\n') {
-            return Err(Failure::new(Code::Unavailable, "the node went away"));
-        }
-        let reply: Reply = serde_json::from_slice(&answer)
-            .map_err(|why| Failure::new(Code::Software, format!("not an answer: {why}")))?;
-        match reply.error {
-            Some(failure) => Err(failure),
-            None => Ok(reply.ok.unwrap_or_default()),
-        }
+        self.stream.write_all(&line).map_err(|why| broken(&why))
     }
+}
+
+/// The node's next line.
+fn next(reader: &mut impl BufRead) -> Result<Reply, Failure> {
+    let mut answer = Vec::new();
+    reader
+        .read_until(b'\n', &mut answer)
+        .map_err(|why| broken(&why))?;
+    if answer.last() != Some(&b'\n') {
+        return Err(Failure::new(Code::Unavailable, "the node went away"));
+    }
+    serde_json::from_slice(&answer)
+        .map_err(|why| Failure::new(Code::Software, format!("not an answer: {why}")))
 }
 
 fn broken(why: &std::io::Error) -> Failure {

@@ -8,7 +8,7 @@ pub(super) mod amqp;
 pub(super) mod arguments;
 pub(super) mod format;
 pub(super) mod inbox;
-mod moment;
+pub(super) mod moment;
 pub(super) mod mqtt;
 pub(super) mod property;
 mod reader;

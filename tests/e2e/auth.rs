@@ -261,7 +261,9 @@ async fn a7_permissions_bind_mqtt_clients() {
         .expect("an answer");
     assert_eq!(client.subscribe("b", 1).await, "[NotAuthorized]");
 
+    // What it had subscribed to went with the permission.
     broker.permit("anna", "/", [".*", ".*", ".*"]).await;
+    assert_eq!(client.subscribe("a", 1).await, "[Success(AtLeastOnce)]");
     client.publish("a", 1, b"allowed again").await;
     assert_eq!(client.next().await.text(), "allowed again");
 }

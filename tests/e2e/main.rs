@@ -37,6 +37,7 @@ mod start;
 mod store;
 mod streams;
 mod survive;
+mod tail;
 mod takeovers;
 mod terminal;
 mod transactions;

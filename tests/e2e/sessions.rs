@@ -268,6 +268,7 @@ async fn m6_what_is_dropped_is_counted_by_reason() {
         "retained_limit": 0,
         "reject": 0,
         "will": 0,
+        "revoked": 0,
     });
     let status = broker.ctl("status", json!({})).await;
     assert_eq!(status["messages_dropped"], counted);

@@ -118,6 +118,7 @@ impl TcpWorld {
         let broker = broker.expect("nothing can fail in memory");
         let node = Node::new(Arc::clone(&broker), mqtt);
         let gate = Gate::default();
+        gate.add_user("guest", "guest");
         let inside = rig.runtime.enter();
         let clock = Clock::start_at(BEGIN);
         let internal = Arc::clone(&rig.internal);
@@ -171,6 +172,7 @@ impl Verbs for TcpWorld {
             ..User::default()
         };
         self.broker.put_user(name, user).expect("a user name");
+        self.gate.add_user(name, password);
     }
 
     fn is_open(&self, name: &str) -> bool {

@@ -241,7 +241,7 @@ fn read_listener(own: &Value) -> OfListener {
 }
 
 /// What the login backend would say.
-fn answer(request: &Request, passwords: &BTreeMap<String, String>) -> Reply {
+pub(crate) fn answer(request: &Request, passwords: &BTreeMap<String, String>) -> Reply {
     match request {
         Request::Login(credentials) => {
             let known = passwords.get(&*credentials.user);

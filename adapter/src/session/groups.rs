@@ -45,10 +45,6 @@ impl<C: Core> Membership<C> {
 }
 
 impl<C: Core> Membership<C> {
-    pub(super) fn user(&self) -> &str {
-        self.core.user()
-    }
-
     /// Whether the member may read what a group reads.
     pub(super) fn may_read(&self, held: &Subscription) -> bool {
         let asked = (&*self.exchange, held.filter().as_bytes());

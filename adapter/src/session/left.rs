@@ -332,11 +332,8 @@ impl<C: Core> Leftover for Left<C> {
         let Some(groups) = &self.groups else { return };
         for held in &groups.subscriptions {
             if !groups.member.may_read(held) {
-                tracing::info!(
-                    user = groups.member.user(),
-                    filter = &*held.text,
-                    "group left"
-                );
+                let (user, filter) = (&*self.user, &*held.text);
+                tracing::info!(user, filter, "group left");
                 leave_group(&groups.member, held);
             }
         }

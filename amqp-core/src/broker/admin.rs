@@ -183,8 +183,13 @@ impl Broker {
     ) -> Result<(), Refusal> {
         let held = self.check_user_and_vhost(user, vhost)?;
         let _recording = held.record().ok_or_else(|| no_vhost(vhost))?;
+        let had_any = self.users.grants(user, vhost).is_some();
         let change = self.take_permissions(user, vhost, [configure, write, read])?;
         self.submit(vec![change]);
+        if had_any {
+            // Who had none has nothing to be asked about.
+            self.authority_changed(user);
+        }
         Ok(())
     }
 
@@ -205,7 +210,6 @@ impl Broker {
             topics: std::collections::HashMap::new(),
         };
         self.users.set_grants(user, vhost, grants);
-        self.authority_changed(user);
         let record = table([
             ("configure", Value::from(configure)),
             ("write", Value::from(write)),

@@ -19,6 +19,7 @@ use crate::reply_code::ReplyCode;
 use crate::schedule::Scheduled;
 use crate::shelf::{Later, Orphan, Place, Received, Sent};
 use crate::sink::Loss;
+use crate::taps::Publisher;
 use crate::time::Time;
 use crate::timers::Due;
 use crate::turn::Turn;
@@ -127,6 +128,9 @@ impl Link {
         (queues, stops): (&[Arc<Queue>], &[Stop]),
         kept: Appended,
     ) -> Published {
+        if self.broker.taps().any() {
+            self.show(message, queues.len() + stops.len());
+        }
         let mut publication = Publication {
             body: kept.body,
             journaled: kept.number,
@@ -146,6 +150,18 @@ impl Link {
             journaled: publication.journaled,
             rejected: publication.rejected,
         }
+    }
+
+    /// Shows a publication to those who watch.
+    #[cold]
+    fn show(&self, message: &MessageRef<'_>, routed: usize) {
+        let publisher = Publisher {
+            vhost: self.vhost.name(),
+            user: self.user(),
+            client_id: self.client_id.as_ref(),
+            connection: self.connection,
+        };
+        self.broker.taps().show(&publisher, message, routed);
     }
 
     /// The slow way to a route: exchange, permissions, the worker's cache, the bindings.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use leveret_core::time::Time;
 
 /// A moment, cut into what calendars and clocks show.
-pub(super) struct Moment {
+pub(in crate::cli) struct Moment {
     epoch_ms: u64,
     year: i64,
     /// 1 to 12.
@@ -21,7 +21,7 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    pub(super) fn at(time: Time) -> Self {
+    pub(in crate::cli) fn at(time: Time) -> Self {
         let days = time.0 / DAY_MS;
         let (year, month, day) = civil(days);
         let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -55,6 +55,17 @@ impl Moment {
     /// `2020-05-06T22:12:00.000000Z+0000`, which is what mosquitto's JSON has in UTC.
     pub(super) fn json(&self) -> String {
         format!("{}.{:03}000Z+0000", self.text("FT"), self.milliseconds())
+    }
+
+    /// `09:47:38.123`.
+    pub(in crate::cli) fn clock(&self) -> String {
+        format!(
+            "{:02}:{:02}:{:02}.{:03}",
+            self.hour(),
+            self.minute(),
+            self.second(),
+            self.milliseconds()
+        )
     }
 
     /// `2016-08-10T09:47:38+0100`.

@@ -1,7 +1,7 @@
 //! The server's end of a connection, with somebody who looks: how many bytes went through the
 //! socket, and what the machine waits for. Owns the accept loop; must never change a byte.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use leveret_core::broker::Broker;
 use leveret_core::doorbell::Doorbell;
-use leveret_core::login::{Reply, Request, Verdict};
+use leveret_core::login::{Reply, Request};
 use leveret_core::peer::Accepted;
 use leveret_core::time::Time;
 use leveret_core::turn::Turn;
@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+
+use crate::world::answer;
 
 /// What was seen of a connection at the server's end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,12 +49,19 @@ pub(super) struct Gate(Arc<Mutex<Passing>>);
 
 #[derive(Default)]
 struct Passing {
+    passwords: BTreeMap<String, String>,
     expected: VecDeque<Accepted>,
     opened: VecDeque<Shared>,
     tasks: Vec<AbortHandle>,
 }
 
 impl Gate {
+    /// A user's password, for what the backend would answer at random.
+    pub(super) fn add_user(&self, name: &str, password: &str) {
+        let passwords = &mut self.0.lock().passwords;
+        passwords.insert(name.to_owned(), password.to_owned());
+    }
+
     /// The next connection passes for one with these ends.
     pub(super) fn expect(&self, accepted: Accepted) {
         self.0.lock().expected.push_back(accepted);
@@ -85,7 +94,8 @@ pub(super) async fn accept(
         let machine = Watched {
             connection: Connection::new(&node, accepted, surroundings.clock.now()),
             seen: Arc::clone(&seen),
-            busy: false,
+            gate: gate.clone(),
+            instead: None,
         };
         let stream = Counted {
             stream,
@@ -106,8 +116,10 @@ pub(super) async fn accept(
 struct Watched {
     connection: Connection<Broker>,
     seen: Shared,
-    /// The login is `busy`'s, for whom the backend has no time.
-    busy: bool,
+    gate: Gate,
+    /// What is answered instead of what the backend says: it has no time for `busy`, and the nonce
+    /// and salt of an exchange are those of the rows.
+    instead: Option<Reply>,
 }
 
 impl Machine for Watched {
@@ -125,10 +137,7 @@ impl Machine for Watched {
 
     fn handle_reply(&mut self, turn: &mut Turn, reply: Reply) {
         self.seen.lock().asks = false;
-        let reply = match reply {
-            Reply::Login(_) if self.busy => Reply::Login(Verdict::Unavailable),
-            reply => reply,
-        };
+        let reply = self.instead.take().unwrap_or(reply);
         self.connection.handle_reply(turn, reply);
     }
 
@@ -144,7 +153,10 @@ impl Machine for Watched {
         let request = self.connection.poll_request();
         if let Some(request) = &request {
             self.seen.lock().asks = true;
-            self.busy = matches!(request, Request::Login(who) if &*who.user == "busy");
+            self.instead = match request {
+                Request::Login(who) if &*who.user != "busy" => None,
+                request => Some(answer(request, &self.gate.0.lock().passwords)),
+            };
         }
         request
     }
