@@ -117,6 +117,11 @@ fn sentence(code: ReasonCode, text: &str) -> String {
     out
 }
 
+/// As much of a text as a Reason String can hold: one that waits must not keep a whole topic.
+pub(crate) fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(REASON_STRING_BYTES_MAX)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -178,6 +178,11 @@ impl Session {
         if self.uncommitted.is_some() {
             return;
         }
+        if self.replay.is_some() && self.has_alarm() {
+            // It fills queues as a publisher does, and waits as one.
+            self.met_alarm = true;
+            return;
+        }
         if let Some(replay) = &mut self.replay {
             if !self.link.replay_retained(turn, replay) {
                 self.replay = None;

@@ -517,6 +517,31 @@ async fn i4_a_wrong_argument_is_refused() {
         .expect("is bound");
 }
 
+/// FEATURES I4, D4: a replay fills queues, so it waits for memory as a publisher does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_replay_waits_while_an_alarm_is_set() {
+    let broker = TestBroker::start().await;
+    let mut four = Mqtt4::connect(options4(broker.mqtt(), "keeper"))
+        .await
+        .expect("connects");
+    for n in 0..600 {
+        four.retain(&format!("cities/{n:03}"), b"sun").await;
+    }
+    let connection = connect(&broker).await;
+    let channel = channel(&connection).await;
+    let own = declare(&channel, "", QueueDeclareOptions::exclusive()).await;
+    let limit = |fraction: &str| serde_json::json!({ "fraction": fraction });
+    broker.ctl("set_vm_memory_high_watermark", limit("0")).await;
+    bind_retained(&channel, &own, "cities.*", AMQPValue::Boolean(true))
+        .await
+        .expect("is bound");
+    eventually("it waits", || broker.core().alarms().waiting() == 1).await;
+    let queue = broker.queue(&own).expect("it is declared");
+    assert_eq!(queue.view().ready, 0);
+    broker.ctl("set_vm_memory_high_watermark", limit("1")).await;
+    eventually("all have come", || queue.view().ready == 600).await;
+}
+
 /// FEATURES I6: an AMQP service answers an MQTT client as it answers anybody: to reply_to, through
 /// the default exchange.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,8 +87,11 @@ impl PendingLogin {
         outlet: &Outlet<H::Core>,
         name: &str,
     ) -> Result<(), Refused> {
-        let choice = choose(node, outlet, name)
-            .map_err(|pinned| Refused::new(ReasonCode::NotAuthorized, pinned.to_string()))?;
+        // A stranger is not told which vhosts there are.
+        let choice = choose(node, outlet, name).map_err(|pinned| Refused {
+            ending: Ending::new(ReasonCode::NotAuthorized, bad_credentials().text),
+            why: pinned.to_string(),
+        })?;
         if !node.host.has_vhost(&choice.vhost) {
             let (vhost, rule) = (&choice.vhost, choice.rule);
             return Err(Refused {

@@ -22,7 +22,7 @@ use crate::limits::JOINED_KEPT_BYTES_MAX;
 use crate::outlet::roomy;
 use crate::packet::publish::Publish;
 use crate::packet::{QoS, ack};
-use crate::reason::Ending;
+use crate::reason::{self, Ending};
 use crate::reason_code::ReasonCode;
 use crate::reply;
 use crate::violation::Violation;
@@ -89,6 +89,7 @@ pub(crate) fn handle<C: Core>(
         }
         // Who asks names the queue, and must not close the connection of who answers.
         Err(refusal) if answered.is_some() => {
+            lose_untold(context, publish, topic, Loss::Refused);
             fail(context, publish, reason_of(&refusal), &refusal.text);
             Ok(Next::Continue)
         }
@@ -126,7 +127,8 @@ fn drop_it<C: Core>(
 ) {
     let peer = context.outlet.accepted.peer;
     let client_id = &*context.identity.client_id;
-    tracing::info!(%peer, client_id, topic, why, "MQTT publish dropped");
+    // Peers decide how often: whoever runs the broker is told by the ledger, once a second.
+    tracing::debug!(%peer, client_id, topic, why, "MQTT publish dropped");
     let loss = match reason {
         ReasonCode::NotAuthorized => Loss::Reserved,
         _ => Loss::Unaddressable,
@@ -386,7 +388,7 @@ pub(super) fn answer_told<C: Core>(
         return;
     }
     let acks = context.active.acks.get_or_insert_default();
-    acks.texts.push_back(why.into());
+    acks.texts.push_back(reason::beginning(why).into());
     acks.pending.push_back(PendingAck {
         packet: Some(packet),
         packet_id,
@@ -423,7 +425,6 @@ fn refused<C: Core>(
 ) -> Next {
     let peer = context.outlet.accepted.peer;
     let client_id = &*context.identity.client_id;
-    tracing::warn!(%peer, client_id, %refusal, "MQTT publish refused");
     let denied = refusal.code == ReplyCode::AccessRefused;
     let reason = reason_of(refusal);
     let answered = match reason {
@@ -442,12 +443,14 @@ fn refused<C: Core>(
         lose_untold(context, publish, topic, loss);
     }
     if !answered {
+        tracing::warn!(%peer, client_id, %refusal, "MQTT publish refused");
         return Next::Close(Ending::new(reason, String::from(refusal.text.clone())));
     }
     debug_assert!(
         denied || reason == ReasonCode::QuotaExceeded,
         "nothing else is answered"
     );
+    tracing::debug!(%peer, client_id, %refusal, "MQTT publish refused");
     fail(context, publish, reason, &refusal.text);
     Next::Continue
 }

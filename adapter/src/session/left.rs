@@ -31,7 +31,7 @@ pub(crate) struct Left<C: Core> {
     pub(super) queues: u8,
     flights: Option<Box<Flights<C>>>,
     groups: Option<Box<Groups<C>>>,
-    testament: Mutex<Testament>,
+    testament: Mutex<Testament<C>>,
     user: Box<str>,
 }
 
@@ -53,9 +53,10 @@ struct Groups<C> {
 }
 
 /// What becomes of the will.
-#[derive(Default)]
-struct Testament {
+struct Testament<C> {
     will: Option<Box<Will>>,
+    /// Whose it is, where there is one: it is published with that one's rights.
+    core: Option<Arc<C>>,
     scheduled: Option<Arc<Scheduled>>,
 }
 
@@ -91,7 +92,9 @@ impl<C: Core> Flights<C> {
 impl<C: Core> Left<C> {
     /// Whether the queues alone bring the session back: nothing else needs to be kept for it.
     pub(crate) fn is_in_queues(&self) -> bool {
-        let Testament { will, scheduled } = &*self.testament.lock();
+        let Testament {
+            will, scheduled, ..
+        } = &*self.testament.lock();
         let alone = self.flights.is_none() && self.groups.is_none();
         !self.ended && self.queues > 0 && alone && will.is_none() && scheduled.is_none()
     }
@@ -103,10 +106,9 @@ impl<C: Core> Left<C> {
 
     /// The will is scheduled: the next connection may cancel it.
     pub(crate) fn set_scheduled(&self, will: Box<Will>, scheduled: Arc<Scheduled>) {
-        *self.testament.lock() = Testament {
-            will: Some(will),
-            scheduled: Some(scheduled),
-        };
+        let mut testament = self.testament.lock();
+        testament.will = Some(will);
+        testament.scheduled = Some(scheduled);
     }
 }
 
@@ -119,7 +121,10 @@ pub(super) fn settle_will<C: Core>(
     identity: &Identity<C>,
     turn: &mut Turn,
 ) {
-    let scheduled = left.testament.lock().scheduled.take();
+    let (scheduled, core) = {
+        let mut testament = left.testament.lock();
+        (testament.scheduled.take(), testament.core.take())
+    };
     let pending = match &scheduled {
         Some(scheduled) => scheduled.cancel(),
         None => evicted,
@@ -129,7 +134,8 @@ pub(super) fn settle_will<C: Core>(
     };
     // Returning to the session calls a delayed will off; ending the session sends it at once.
     if wish.clean_start || will.delay_ms == 0 {
-        will.publish(&*identity.core, turn, outlet.exchange());
+        let core = core.as_ref().unwrap_or(&identity.core);
+        will.publish(&**core, turn, outlet.exchange());
     }
 }
 
@@ -150,6 +156,7 @@ pub(crate) fn leave<C: Core>(
         flights: None,
         groups: None,
         testament: Mutex::new(Testament {
+            core: parting.will.is_some().then(|| Arc::clone(&identity.core)),
             will: parting.will,
             scheduled: None,
         }),

@@ -43,6 +43,9 @@ impl Connection {
             return;
         }
         session.met_alarm = false;
+        if session.replay.is_some() {
+            self.outlet.look_again();
+        }
         if std::mem::take(&mut self.blocked) {
             self.outlet.tell(|facts| facts.state = Stage::Running);
             // Nobody has listened for it meanwhile.
